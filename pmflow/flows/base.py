@@ -1,0 +1,101 @@
+"""What a layer must define.
+
+A layer is a frozen dataclass: its fields are the options that a formula may give in brackets
+(``iaf[hidden=32]`` makes ``IAF(hidden=32)``), with their types and defaults. It holds no
+parameters. Parameters are passed to `forward` and `inverse` as a mapping of names to PyTensor
+variables, so that a layer is a pure function of its input and its parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+__all__ = ["AbstractLayer", "Params", "Shape"]
+
+type Params = Mapping[str, TensorVariable]
+type Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AbstractLayer(ABC):
+    """One step of a flow: a smooth invertible map of ``R^dim`` to itself.
+
+    A subclass sets `word`, defines `param_shapes`, `init_params`, `forward` and `inverse`, and may
+    add dataclass fields of type ``int``, ``float``, ``bool`` or ``str``, which become the options
+    of its word in a formula. Fields need defaults. An option's range is checked in
+    ``__post_init__`` by raising ``ValueError``; the formula puts a caret under it.
+    """
+
+    word: ClassVar[str]
+    """The word of the layer in a formula: a lower-case letter, then letters, digits or ``_``."""
+
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other words for the same layer; the normal form of a formula replaces them by `word`."""
+
+    is_affine: ClassVar[bool] = False
+    """Whether the map is affine in `z`: then moments of a chain of such layers are exact."""
+
+    @abstractmethod
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
+        """Name and shape of every (unconstrained) parameter for points of length `dim`."""
+
+    @abstractmethod
+    def init_params(
+        self, dim: int, jitter: float, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Start values, in the shapes of `param_shapes`.
+
+        At ``jitter=0`` the map is the identity wherever the family contains it; `jitter` is the
+        standard deviation of the parameters around that. All randomness comes from `rng`.
+        """
+
+    @abstractmethod
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
+        """Map points from the base's side to the posterior's side.
+
+        Parameters
+        ----------
+        z : TensorVariable, shape (*batch, dim)
+            Points, unconstrained.
+        params : mapping of str to TensorVariable
+            Parameters in the shapes of `param_shapes`.
+
+        Returns
+        -------
+        z_new : TensorVariable, shape (*batch, dim)
+        log_det : TensorVariable, shape (*batch,)
+            Log of the absolute determinant of the Jacobian of `z_new` with respect to `z`.
+        """
+
+    @abstractmethod
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
+        """Map points back: ``inverse(forward(z)[0]) == z``.
+
+        Parameters
+        ----------
+        z : TensorVariable, shape (*batch, dim)
+            Points on the posterior's side, unconstrained.
+        params : mapping of str to TensorVariable
+            Parameters in the shapes of `param_shapes`.
+
+        Returns
+        -------
+        TensorVariable, shape (*batch, dim)
+        """
+
+    def absorb_shift(
+        self, params: dict[str, NDArray[np.float64]], shift: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]] | None:
+        """Start values whose output is that of `params` moved by `shift`, or None if there are none.
+
+        Called on the last layer of a chain, to put the model's start into the flow's own
+        parameters where it has a place for it.
+        """
+        return None
