@@ -1,0 +1,94 @@
+"""Layers in sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.flows.base import AbstractLayer, Params, Shape
+
+__all__ = ["Chain"]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers in sequence, the first one applied first.
+
+    A chain holds no parameters, as its layers do: every method takes them as a list with one
+    mapping a layer.
+
+    Parameters
+    ----------
+    layers : tuple of AbstractLayer
+        In order of application to the base draw.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pmflow.flows import Chain, Loc, Scale
+    >>> chain = Chain((Scale(), Loc()))
+    >>> chain.init_params(2, jitter=0.0, rng=np.random.default_rng(0))[1]
+    {'loc': array([0., 0.])}
+    """
+
+    layers: tuple[AbstractLayer, ...]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the whole map is affine in the base draw."""
+        return all(layer.is_affine for layer in self.layers)
+
+    def param_shapes(self, dim: int) -> list[dict[str, Shape]]:
+        """Names and shapes of the parameters of every layer, for points of length `dim`."""
+        return [layer.param_shapes(dim) for layer in self.layers]
+
+    def init_params(
+        self, dim: int, jitter: float, rng: np.random.Generator
+    ) -> list[dict[str, NDArray[np.float64]]]:
+        """Start values of every layer, at the identity up to `jitter` (see `AbstractLayer`)."""
+        return [layer.init_params(dim, jitter, rng) for layer in self.layers]
+
+    def forward(
+        self, z0: TensorVariable, params: Sequence[Params]
+    ) -> tuple[TensorVariable, TensorVariable]:
+        """Map base draws to the posterior.
+
+        Parameters
+        ----------
+        z0 : TensorVariable, shape (*batch, dim)
+        params : sequence of mapping, one a layer
+
+        Returns
+        -------
+        z : TensorVariable, shape (*batch, dim)
+        log_det : TensorVariable, shape (*batch,)
+            Sum of the layers' log-determinants.
+        """
+        z, log_det = z0, pt.zeros_like(z0[..., 0])
+        for layer, layer_params in zip(self.layers, params, strict=True):
+            z, layer_log_det = layer.forward(z, layer_params)
+            log_det = log_det + layer_log_det
+        return z, log_det
+
+    def forward_steps(
+        self, z0: TensorVariable, params: Sequence[Params]
+    ) -> list[TensorVariable]:
+        """The base draw and the output of every layer: ``len(chain) + 1`` variables."""
+        steps = [z0]
+        for layer, layer_params in zip(self.layers, params, strict=True):
+            steps.append(layer.forward(steps[-1], layer_params)[0])
+        return steps
+
+    def inverse(self, z: TensorVariable, params: Sequence[Params]) -> TensorVariable:
+        """Map points of the posterior back to the base, shape (*batch, dim)."""
+        for layer, layer_params in zip(reversed(self.layers), reversed(params), strict=True):
+            z = layer.inverse(z, layer_params)
+        return z

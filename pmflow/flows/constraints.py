@@ -1,0 +1,38 @@
+"""Maps from unconstrained parameters to constrained ones, shared by the layers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+__all__ = ["SOFTPLUS_ONE", "log_softplus", "norm", "softplus_inverse"]
+
+SOFTPLUS_ONE = math.log(math.expm1(1.0))
+"""The number whose softplus is 1: where a softplus-constrained scale starts at the identity."""
+
+_LOG_SOFTPLUS_LINEAR = -20.0
+"""Below this, log(softplus(x)) is x - exp(x) / 2 to the last digit of float64."""
+
+
+def log_softplus(x: TensorVariable) -> TensorVariable:
+    """Log of ``log(1 + exp(x))``, finite and with a finite gradient for every `x`."""
+    # both branches are evaluated: the clip keeps the unused one, and its gradient, finite
+    curved = pt.log(pt.softplus(pt.maximum(x, _LOG_SOFTPLUS_LINEAR)))
+    return pt.switch(x < _LOG_SOFTPLUS_LINEAR, x, curved)
+
+
+def softplus_inverse(y: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The `x` with ``softplus(x) == y``, for positive `y`."""
+    y = np.asarray(y, dtype=float)
+    return np.asarray(y + np.log(-np.expm1(-y)))
+
+
+def norm(x: TensorVariable) -> TensorVariable:
+    """Euclidean norm over the last axis, with the gradient 0 (not NaN) at the origin."""
+    # tiny is lost in every sum above 1e-292 (float64), so the norm stays exact
+    tiny = np.finfo(x.dtype).tiny
+    return pt.sqrt((x**2).sum(-1) + tiny)

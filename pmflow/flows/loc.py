@@ -1,0 +1,54 @@
+"""The loc layer: a translation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.flows.base import AbstractLayer, Params, Shape
+
+__all__ = ["Loc"]
+
+
+@dataclass(frozen=True)
+class Loc(AbstractLayer):
+    r"""Translation.
+
+    .. math:: z' = z + \mathit{loc}, \qquad \log|\det J| = 0
+
+    Parameters of the flow: ``loc``, shape ``(dim,)``, unconstrained, starts at 0. As the last
+    layer it takes the model's start as its own start.
+
+    Examples
+    --------
+    >>> from pmflow.flows import Loc
+    >>> Loc().param_shapes(3)
+    {'loc': (3,)}
+    """
+
+    word: ClassVar[str] = "loc"
+    is_affine: ClassVar[bool] = True
+
+    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+        return {"loc": (dim,)}
+
+    def init_params(  # noqa: D102
+        self, dim: int, jitter: float, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        return {"loc": jitter * rng.standard_normal(dim)}
+
+    def absorb_shift(  # noqa: D102
+        self, params: dict[str, NDArray[np.float64]], shift: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]]:
+        return {"loc": params["loc"] + shift}
+
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+        return z + params["loc"], pt.zeros_like(z[..., 0])
+
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+        return z - params["loc"]

@@ -1,0 +1,93 @@
+"""The planar layer: a bend along one direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.flows.base import AbstractLayer, Params, Shape
+from pmflow.flows.constraints import SOFTPLUS_ONE
+from pmflow.flows.roots import solve_increasing
+
+__all__ = ["Planar"]
+
+
+@dataclass(frozen=True)
+class Planar(AbstractLayer):
+    r"""Planar flow (Rezende & Mohamed, 2015, https://arxiv.org/abs/1505.05770).
+
+    .. math::
+
+        z' = z + \hat u \tanh(w^\top z + b), \qquad
+        \hat u = u + \bigl(m - w^\top u\bigr) \frac{w}{w^\top w}, \qquad
+        m = -1 + \mathrm{softplus}(w^\top u)
+
+    so that :math:`w^\top \hat u = m > -1` (appendix A.1), which makes the map invertible, and
+
+    .. math::
+
+        \log|\det J| = \log\bigl(1 + m\,(1 - \tanh^2)\bigr)
+                     = \log\bigl(\tanh^2 + \mathrm{softplus}(w^\top u)\,(1 - \tanh^2)\bigr)
+
+    The second form is a sum of positive terms: nothing cancels, however close :math:`m` is to -1.
+
+    The inverse has no closed form. With :math:`s = w^\top z` the equation
+    :math:`s + m \tanh(s + b) = w^\top z'` is increasing in :math:`s` and its root lies within
+    :math:`|m|` of the right-hand side: one bracketed root per point gives :math:`z`.
+
+    Parameters of the flow, all unconstrained: ``u`` and ``w``, shape ``(dim,)``, and ``b``, shape
+    ``()``. They start at the identity, :math:`\hat u = 0`, with a random direction ``w`` and a
+    random offset ``b``, so that no two layers see the same bend: ``w`` and ``b`` get a gradient
+    only once ``u`` has moved, hence a small positive `jitter` is worth having.
+    """
+
+    word: ClassVar[str] = "planar"
+
+    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+        return {"b": (), "u": (dim,), "w": (dim,)}
+
+    def init_params(  # noqa: D102
+        self, dim: int, jitter: float, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        w = rng.standard_normal(dim)
+        w /= np.linalg.norm(w)  # w.z has the spread of one coordinate of the base
+        u = SOFTPLUS_ONE * w + jitter * rng.standard_normal(dim)
+        return {"b": np.asarray(rng.standard_normal()), "u": u, "w": w}
+
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+        u_hat, margin = self.constrain(params)
+        bend = pt.tanh((z * params["w"]).sum(-1) + params["b"])  # (*batch,)
+        log_det = pt.log(bend**2 + margin * (1 - bend**2))
+        return z + u_hat * bend[..., None], log_det
+
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+        u_hat, margin = self.constrain(params)
+        b, m = params["b"], margin - 1
+        target = (z * params["w"]).sum(-1)  # (*batch,)
+        s = solve_increasing(
+            lambda s: s + m * pt.tanh(s + b),
+            lambda s: 1 + m * (1 - pt.tanh(s + b) ** 2),
+            target,
+            lower=target - abs(m),
+            upper=target + abs(m),
+        )
+        return z - u_hat * pt.tanh(s + b)[..., None]
+
+    @staticmethod
+    def constrain(params: Params) -> tuple[TensorVariable, TensorVariable]:
+        r"""The bent :math:`\hat u`, shape ``(dim,)``, and :math:`1 + w^\top \hat u > 0`.
+
+        At ``w = 0``, where no bend is needed, they are `u` and 1.
+        """
+        u, w = params["u"], params["w"]
+        wu = (w * u).sum()
+        length2 = (w**2).sum()
+        is_zero = pt.eq(length2, 0)
+        margin = pt.switch(is_zero, 1, pt.softplus(wu))
+        u_hat = u + (margin - 1 - wu) / pt.switch(is_zero, 1, length2) * w
+        return u_hat, margin

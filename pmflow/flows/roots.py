@@ -1,0 +1,87 @@
+"""One vectorised, bracketed root solver for the inverses that have no closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.gradient import disconnected_grad
+from pytensor.raise_op import Assert
+from pytensor.scan.utils import until
+from pytensor.tensor.variable import TensorVariable
+
+__all__ = ["RESIDUAL_TOLERANCE", "solve_increasing"]
+
+RESIDUAL_TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
+"""The largest accepted residual, relative to the size of the right-hand side (at least 1)."""
+
+_MAX_ITERATIONS = 128
+"""Bisection alone halves a float64 bracket of any width below 1 ulp within this many steps."""
+
+
+def solve_increasing(
+    f: Callable[[TensorVariable], TensorVariable],
+    f_prime: Callable[[TensorVariable], TensorVariable],
+    target: TensorVariable,
+    *,
+    lower: TensorVariable,
+    upper: TensorVariable,
+) -> TensorVariable:
+    """Solve ``f(s) == target`` for an increasing `f`, elementwise.
+
+    Newton's method inside a bracket: where a Newton step would leave the bracket, or shrinks it
+    too slowly, the bracket is halved (Press et al., Numerical Recipes, section 9.4). The last
+    Newton step carries the gradient, by the implicit function theorem; the iterations themselves
+    are not differentiated.
+
+    Parameters
+    ----------
+    f, f_prime : callable
+        The function and its derivative, elementwise.
+    target, lower, upper : TensorVariable, shape (*batch,)
+        Right-hand side, and a bracket: ``f(lower) <= target <= f(upper)``.
+
+    Returns
+    -------
+    TensorVariable, shape (*batch,)
+
+    Raises
+    ------
+    AssertionError
+        When evaluated, if a residual exceeds `RESIDUAL_TOLERANCE` (a NaN does).
+    """
+    goal, low, high = (disconnected_grad(x) for x in (target, lower, upper))
+    eps = np.finfo(target.dtype).eps
+
+    def step(
+        s: TensorVariable, last: TensorVariable, low: TensorVariable, high: TensorVariable
+    ) -> tuple[list[TensorVariable], until]:
+        residual, slope = f(s) - goal, f_prime(s)
+        low = pt.switch(residual < 0, s, low)
+        high = pt.switch(residual < 0, high, s)
+        newton = s - residual / slope
+        # halve unless Newton stays inside and at least halves the step before
+        good = (newton > low) & (newton < high) & (2 * abs(residual) <= abs(last * slope))
+        s_next = pt.switch(pt.eq(residual, 0), s, pt.switch(good, newton, (low + high) / 2))
+        taken = s_next - s
+        return [s_next, taken, low, high], until(pt.all(abs(taken) <= eps * (1 + abs(s_next))))
+
+    start, width = (low + high) / 2, high - low
+    outputs = pytensor.scan(
+        step,
+        outputs_info=[start, width, low, high],
+        n_steps=_MAX_ITERATIONS,
+        return_updates=False,
+        # only the Python and C linkers read it: no C compilation for a loop that runs once
+        mode="FAST_COMPILE",
+    )
+    s = disconnected_grad(outputs[0][-1])
+    residual = f(s) - target
+    tolerance = RESIDUAL_TOLERANCE[target.dtype]
+    converged = pt.all(pt.abs(residual) <= tolerance * (1 + pt.abs(target)))
+    s = Assert("the bracketed root solve did not converge: the point or a parameter is not finite")(
+        s, converged
+    )
+    return s - (f(s) - target) / f_prime(s)
