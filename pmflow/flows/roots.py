@@ -70,12 +70,7 @@ def solve_increasing(
 
     start, width = (low + high) / 2, high - low
     outputs = pytensor.scan(
-        step,
-        outputs_info=[start, width, low, high],
-        n_steps=_MAX_ITERATIONS,
-        return_updates=False,
-        # only the Python and C linkers read it: no C compilation for a loop that runs once
-        mode="FAST_COMPILE",
+        step, outputs_info=[start, width, low, high], n_steps=_MAX_ITERATIONS, return_updates=False
     )
     s = disconnected_grad(outputs[0][-1])
     residual = f(s) - target
