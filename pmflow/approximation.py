@@ -1,0 +1,441 @@
+"""The approximating family: base draw -> chain of layers -> latent vector of a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import ArrayLike, NDArray
+from pymc.pytensorf import find_rng_nodes, reseed_rngs
+from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational import opvi
+from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
+from pymc.variational.opvi import VIState, node_property
+from pytensor.tensor.variable import TensorVariable
+from xarray import DataTree
+
+from pmflow import export
+from pmflow.errors import ParameterError, UnsupportedError
+from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.flow_group import NormalizingFlowGroup, standard_normal_logp
+from pmflow.flows import Chain
+from pmflow.formula import Formula
+
+__all__ = ["Approximation", "Group", "NormalizingFlow"]
+
+_PYMC_FAMILIES = ("mean_field", "mf", "full_rank", "fr", "empirical")
+
+_DRAWS_AT_ONCE = 10_000
+"""Draws made by one call, so that memory stays bounded; the result does not depend on it."""
+
+_STATE_DRAWS = 10_000
+
+
+def Group(  # noqa: D417
+    group: Sequence[TensorVariable] | None,
+    vfam: str | Formula | None = None,
+    params: Mapping[Any, Any] | None = None,
+    random_seed: RandomState = None,
+    model: pm.Model | None = None,
+    **kwargs: Any,
+) -> opvi.Group:
+    """Some of a model's variables, and the family that approximates them.
+
+    Parameters
+    ----------
+    group : list of TensorVariable or None
+        Free variables of the model. None: all that no other group has.
+    vfam : str or Formula
+        A formula (``'planar*2'``), or one of PyMC's families: ``'mean_field'`` (``'mf'``),
+        ``'full_rank'`` (``'fr'``), ``'empirical'``.
+    params : dict, optional
+        Instead of `vfam`: unconstrained parameters, ``{0: {...}, 1: {...}}`` for a flow (by the
+        place of the layer) or a flat dict for PyMC's families. Shared variables among them are
+        trained, other values are fixed.
+    random_seed, model
+        As for `NormalizingFlow`.
+    **kwargs
+        Options of the family: `start` and `jitter` for a flow; those of PyMC for its families.
+
+    Returns
+    -------
+    pymc.variational.opvi.Group
+
+    Raises
+    ------
+    ParameterError
+        If both or none of `vfam` and `params` are given, or the group is empty.
+    FormulaError
+        If `vfam` is neither a family nor a formula.
+
+    Examples
+    --------
+    >>> import pymc as pm, pmflow as pmf
+    >>> with pm.Model():
+    ...     a, b = pm.Normal("a"), pm.HalfNormal("b")
+    ...     approx = pmf.Approximation([pmf.Group([a], "planar*2"), pmf.Group(None, "mf")])
+    >>> print(approx)
+    Approximation{NormalizingFlowGroup[planar*2, dim=1] & MeanFieldGroup[1]}
+    """
+    if (vfam is None) == (params is None):
+        given = "none" if vfam is None else "both"
+        raise ParameterError(f"Group needs either `vfam` or `params`, but got {given} of them.")
+    if group is not None:
+        group = list(group) if isinstance(group, Sequence) else [group]
+        if not group:
+            raise ParameterError(
+                "Group got an empty list of variables. Use None for all that are left."
+            )
+    is_flow = all(isinstance(key, int) for key in params) if params else False
+    if is_flow or (
+        vfam is not None and not (isinstance(vfam, str) and vfam.lower() in _PYMC_FAMILIES)
+    ):
+        return NormalizingFlowGroup(group, vfam, params, random_seed, model, **kwargs)
+    (seed,) = _get_seeds_per_chain(random_seed, 1)
+    if group is not None:
+        # PyMC's families fill their start in the order of the model, whatever the group's is
+        order = pm.modelcontext(model).free_RVs
+        group = sorted(group, key=order.index)
+    return opvi.Group(group, vfam=vfam, params=params, random_seed=seed, model=model, **kwargs)
+
+
+class Approximation(opvi.Approximation):  # type: ignore[misc]
+    """An approximate posterior made of independent groups of variables.
+
+    Parameters
+    ----------
+    groups : list of Group
+        Together they hold every free variable of the model; at most one of them has None for its
+        variables, and takes those that are left.
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+
+    Raises
+    ------
+    pymc.variational.opvi.GroupError
+        If a variable is in two groups or in none.
+    """
+
+    def __init__(self, groups: Sequence[opvi.Group], model: pm.Model | None = None) -> None:
+        groups = list(groups)
+        if model is None and groups:
+            model = groups[0].model
+        super().__init__(groups, model=model)
+        self.hist: NDArray[np.float64] = np.asarray(())
+        self._compiled: dict[str, Any] = {}
+
+    @property
+    def rng(self) -> np.random.RandomState:
+        """Where the seeds of training and drawing come from: that of the first group."""
+        return self.groups[0].rng
+
+    @property
+    def model(self) -> pm.Model:
+        """The model, also outside of its context."""
+        return self.groups[0].model
+
+    @property
+    def param_names(self) -> list[str]:
+        """A name for every entry of `params`: ``u_0`` is the `u` of the flow's first layer.
+
+        With more than one group the name starts with the group's: ``group1_u_0``.
+        """
+        names = []
+        for index, group in enumerate(self.groups):
+            prefix = f"group{index}_" if len(self.groups) > 1 else ""
+            if isinstance(group, NormalizingFlowGroup):
+                trained = {id(p) for p in group.params}
+                names += [
+                    f"{prefix}{name}_{place}"
+                    for place, layer in enumerate(group.layer_params)
+                    for name, value in layer.items()
+                    if id(value) in trained
+                ]
+            else:
+                names += [f"{prefix}{p.name}" for p in group.params]
+        return names
+
+    def symbolic_sample_over_posterior(
+        self, node: Any, more_replacements: dict[Any, Any] | None = None
+    ) -> Any:
+        """Graphs of one point of the posterior, evaluated at every draw without a loop.
+
+        Falls back to PyMC's scan over draws, with a warning that names the Op, where the graph
+        can't be batched.
+        """
+        single = not isinstance(node, list | tuple)
+        flat = self.to_flat_input(node, more_replacements=more_replacements)
+        nodes = [flat] if single else list(flat)
+        draws = dict(zip(self.inputs, self.symbolic_randoms, strict=True))
+        try:
+            batched = vectorize_over_draws(nodes, draws)
+        except NotVectorizedError as error:
+            warnings.warn(
+                f"Draws are looped over, not vectorized, because the Op {error} can't be batched. "
+                "The result is the same, but more than one draw a step will be slow.",
+                stacklevel=2,
+            )
+            return super().symbolic_sample_over_posterior(node)
+        return batched[0] if single else batched
+
+    def sample(
+        self,
+        draws: int = 500,
+        *,
+        random_seed: RandomState = None,
+        return_inferencedata: bool = True,
+        include_transformed: bool = False,
+    ) -> DataTree | pm.backends.base.MultiTrace:
+        """Draw from the approximate posterior.
+
+        Parameters
+        ----------
+        draws : int
+        random_seed : int, Generator or RandomState, optional
+            The same seed gives the same draws. By default the seed continues from that of the
+            approximation.
+        return_inferencedata : bool
+            False returns PyMC's MultiTrace instead.
+        include_transformed : bool
+            Add the variables in unconstrained space as group ``unconstrained_posterior``.
+
+        Returns
+        -------
+        DataTree
+            ``posterior``: free variables and deterministics in constrained space, with the model's
+            dims and coords, one chain. ``sample_stats``: ``log_q`` and ``log_p`` of each draw, both
+            over the unconstrained space (``log_p`` not normalised; an estimate for minibatches).
+            ``observed_data`` and ``constant_data`` as after `pymc.sample`.
+
+        Raises
+        ------
+        ParameterError
+            If `draws` is not a positive integer.
+        """
+        draws = _checked_draws(draws)
+        samples = self._draw(draws, random_seed)
+        if not return_inferencedata:
+            return export.to_multitrace(self.model, samples)
+        families = " & ".join(str(g) for g in self.groups)
+        return export.to_datatree(
+            self.model, samples, family=families, include_transformed=include_transformed
+        )
+
+    def _draw(self, draws: int, random_seed: RandomState) -> export.Samples:
+        """Latents, constrained variables, log q and log p of fresh draws."""
+        if "draw" not in self._compiled:
+            size = pt.lscalar("size")
+            variables = self.model.unobserved_RVs
+            latents = [self.rslice(name) for g in self.groups for name in g.ordering]
+            logq = self.symbolic_logq if self.has_logq else pt.zeros_like(self.sized_symbolic_logp)
+            constrained = self.symbolic_sample_over_posterior(
+                self.model.replace_rvs_by_values(variables)
+            )
+            outputs = self.set_size_and_deterministic(
+                [logq, self.sized_symbolic_logp, *latents, *constrained], size, 0
+            )
+            names = [name for g in self.groups for name in g.ordering]
+            self._compiled["draw"] = (
+                compile_once([size], outputs, random_seed=False),
+                find_rng_nodes(outputs),
+                names,
+                [v.name for v in variables],
+            )
+        fn, rngs, names, constrained_names = self._compiled["draw"]
+        reseed_rngs(rngs, self._seed(random_seed))
+        sizes = [min(_DRAWS_AT_ONCE, draws - i) for i in range(0, draws, _DRAWS_AT_ONCE)]
+        parts = zip(*(fn(size) for size in sizes), strict=True)
+        logq, logp, *rest = (np.concatenate(part) for part in parts)
+        return export.Samples(
+            log_q=logq if self.has_logq else None,
+            log_p=logp,
+            unconstrained=dict(zip(names, rest, strict=False)),
+            constrained=dict(zip(constrained_names, rest[len(names) :], strict=True)),
+        )
+
+    def _seed(self, random_seed: RandomState) -> int:
+        if random_seed is None:
+            return int(self.rng.randint(2**30, dtype=np.int64))
+        (seed,) = _get_seeds_per_chain(random_seed, 1)
+        return int(seed)
+
+    def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
+        """Log density of the approximation at any points.
+
+        Parameters
+        ----------
+        z : array_like, shape (n, dim) or (dim,)
+            Points in unconstrained space, the variables in the order of the groups.
+
+        Returns
+        -------
+        ndarray, shape (n,) or ()
+
+        Raises
+        ------
+        ParameterError
+            If the last axis of `z` does not have the length of the latent vector.
+        UnsupportedError
+            If a group has no density, such as PyMC's Empirical.
+        """
+        points = np.asarray(z, dtype=self.groups[0].symbolic_initial.dtype)
+        if points.ndim not in (1, 2) or points.shape[-1] != self.ddim:
+            raise ParameterError(
+                f"z must have shape (n, {self.ddim}), one unconstrained point a row, "
+                f"but has shape {points.shape}."
+            )
+        if "log_prob" not in self._compiled:
+            at = pt.matrix("z", dtype=points.dtype)
+            logq, begin = pt.zeros_like(at[:, 0]), 0
+            for group in self.groups:
+                logq = logq + _logq_at(group, at[:, begin : begin + group.ddim])
+                begin += group.ddim
+            self._compiled["log_prob"] = compile_once([at], [logq])
+        (logq,) = self._compiled["log_prob"](np.atleast_2d(points))
+        return np.asarray(logq if points.ndim == 2 else logq[0])
+
+    @property
+    def state(self) -> VIState:
+        """Mean and standard deviation of each free variable in constrained space.
+
+        Both are moments of 10,000 draws, not transforms of the unconstrained moments.
+        """
+        posterior = self.sample(_STATE_DRAWS)["posterior"].to_dataset()
+        free = posterior[[rv.name for rv in self.model.free_RVs]]
+        return VIState(mean=free.mean(("chain", "draw")), std=free.std(("chain", "draw")))
+
+
+class NormalizingFlow(Approximation):
+    """A flow over all free variables of a model.
+
+    Parameters
+    ----------
+    flow : str or Formula
+        Layers in order of application to the base draw N(0, I), such as ``'scale-hh*4-loc'``.
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+    random_seed : int, Generator or RandomState, optional
+        Seeds the start, the training and the draws; no global state is read or changed.
+    start : dict of str to array_like, optional
+        Where the flow is centred at the start, by the name of a variable in its own (constrained)
+        space; the model's initial point for those left out.
+    jitter : float, optional
+        Spread of the parameters around the identity at the start. Default 0.1.
+
+    Attributes
+    ----------
+    flow : Chain
+        The layers.
+    formula : Formula
+    layer_params : list of dict of str to TensorVariable
+        Parameters of each layer, unconstrained, in the order of the flow.
+
+    Raises
+    ------
+    FormulaError
+        If the formula is wrong.
+    NotContinuousError
+        If a free variable is discrete.
+
+    References
+    ----------
+    Rezende & Mohamed (2015), Variational inference with normalizing flows,
+    https://arxiv.org/abs/1505.05770
+
+    Examples
+    --------
+    >>> import pymc as pm, pmflow as pmf
+    >>> with pm.Model():
+    ...     x = pm.Normal("x", shape=2)
+    ...     approx = pmf.NormalizingFlow("planar*2", random_seed=1)
+    >>> approx.params
+    [b, u, w, b, u, w]
+    >>> approx.sample(100)["posterior"]["x"].shape
+    (1, 100, 2)
+    """
+
+    def __init__(
+        self,
+        flow: str | Formula = "scale-loc",
+        *,
+        model: pm.Model | None = None,
+        random_seed: RandomState = None,
+        start: Mapping[str, Any] | None = None,
+        jitter: float | None = None,
+    ) -> None:
+        group = NormalizingFlowGroup(
+            None, flow, None, random_seed, model, start=start, jitter=jitter
+        )
+        super().__init__([group], model=model)
+
+    @property
+    def flow(self) -> Chain:
+        """The layers, as one map of base draws to points relative to the start."""
+        return self._group.flow
+
+    @property
+    def formula(self) -> Formula:
+        """The formula of the flow."""
+        return self._group.formula
+
+    @property
+    def layer_params(self) -> list[dict[str, TensorVariable]]:
+        """Parameters of each layer, unconstrained, in the order of the flow."""
+        return self._group.layer_params
+
+    @property
+    def _group(self) -> NormalizingFlowGroup:
+        (group,) = self.groups
+        return group  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        # PyMC's single-group approximations answer for their group: mean, std, cov, ordering ...
+        if name == "groups" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.groups[0], name)
+
+    def sample_layers(
+        self, draws: int = 500, *, random_seed: RandomState = None
+    ) -> list[NDArray[np.float64]]:
+        """Draw from the base and follow the draws through every layer.
+
+        Parameters
+        ----------
+        draws : int
+        random_seed : int, Generator or RandomState, optional
+
+        Returns
+        -------
+        list of ndarray, each of shape (draws, dim)
+            The base draw, then the output of each layer, unconstrained; the last one is a draw
+            from the approximation.
+        """
+        draws = _checked_draws(draws)
+        if "layers" not in self._compiled:
+            z0 = pt.matrix("z0", dtype=self._group.symbolic_initial.dtype)
+            self._compiled["layers"] = compile_once([z0], self._group.steps_at(z0))
+        rng = np.random.default_rng(self._seed(random_seed))
+        base = rng.standard_normal((draws, self.ddim))
+        return list(self._compiled["layers"](base.astype(self._group.symbolic_initial.dtype)))
+
+
+def _checked_draws(draws: int) -> int:
+    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
+        raise ParameterError(f"draws must be an integer >= 1, but is {draws!r}.")
+    return int(draws)
+
+
+def _logq_at(group: opvi.Group, z: TensorVariable) -> TensorVariable:
+    """Log density of one group at points of shape (n, dim): shape (n,)."""
+    if isinstance(group, NormalizingFlowGroup):
+        return group.logq_at(z)
+    if isinstance(group, MeanFieldGroup):
+        return standard_normal_logp((z - group.mean) / group.std) - pt.log(group.std).sum()
+    if isinstance(group, FullRankGroup):
+        z0 = pt.linalg.solve_triangular(group.L, (z - group.mean).T, lower=True).T
+        return standard_normal_logp(z0) - pt.log(pt.diag(group.L)).sum()
+    raise UnsupportedError(f"{type(group).__name__} has no density, so log_prob is not defined.")

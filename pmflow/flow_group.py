@@ -1,0 +1,333 @@
+"""A group of a model's variables whose joint approximation is a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import xarray as xr
+from numpy.typing import NDArray
+from pymc.initial_point import make_initial_point_fn
+from pymc.pytensorf import floatX
+from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational import opvi
+from pymc.variational.opvi import node_property
+from pymc.vartypes import discrete_types
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
+from pmflow.flows import AbstractLayer, Chain
+from pmflow.flows.catalogue import layer_class, words
+from pmflow.formula import Formula
+
+__all__ = ["DEFAULT_JITTER", "NormalizingFlowGroup", "standard_normal_logp"]
+
+DEFAULT_JITTER = 0.1
+"""Spread of the parameters around the identity at the start of a fit."""
+
+_MOMENT_DRAWS = 10_000
+"""Base draws behind `mean`, `std` and `cov` of a flow that is not affine (half of them mirrored)."""
+
+type UserParams = Mapping[int, Mapping[str, Any]]
+
+
+def standard_normal_logp(z: TensorVariable) -> TensorVariable:
+    """Log density of N(0, I) at points of shape ``(*batch, dim)``: shape ``(*batch,)``."""
+    return -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
+
+
+class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
+    """Variables of a model approximated jointly by a flow.
+
+    Users reach it through `pmflow.Group` or `pmflow.NormalizingFlow`.
+
+    Parameters
+    ----------
+    group : list of TensorVariable or None
+        Free variables of the model, in the order they take in the latent vector; None for those
+        that no other group has.
+    vfam : str, Formula or None
+        The formula; None for ``'scale-loc'`` or for what `params` say.
+    params : dict of int to dict of str to array_like, optional
+        Unconstrained parameters of every layer, by its place in the flow, the first one at 0.
+        Shared variables are trained, anything else is fixed. Not together with `vfam`.
+    random_seed : int, Generator or RandomState, optional
+        Seeds the start of the parameters, training and drawing.
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+    start : dict of str to array_like, optional
+        Where the flow is centred at the start, by the name of a variable in its own (constrained)
+        space. Defaults to the model's initial point.
+    jitter : float, optional
+        Spread of the parameters around the identity at the start. Default 0.1.
+    """
+
+    short_name = "normalizing_flow"
+    default_formula = "scale-loc"
+
+    def __init__(
+        self,
+        group: list[TensorVariable] | None,
+        vfam: str | Formula | None = None,
+        params: UserParams | None = None,
+        random_seed: RandomState = None,
+        model: object = None,
+        options: dict[str, Any] | None = None,
+        *,
+        start: Mapping[str, Any] | None = None,
+        jitter: float | None = None,
+    ) -> None:
+        if vfam is not None and params is not None:
+            raise ParameterError(
+                f"A group takes a formula or parameters, but got both ({str(vfam)!r} and `params`). "
+                "Leave the formula out: the names of the parameters tell the layers."
+            )
+        self._jitter = _checked_jitter(jitter)
+        if params is None:
+            self.formula = Formula(self.default_formula if vfam is None else vfam)
+            self.flow = Chain(self.formula.layers)
+        else:
+            self.flow = Chain(_layers_for(params))
+            self.formula = Formula("-".join(layer.word for layer in self.flow.layers))
+        (seed,) = _get_seeds_per_chain(random_seed, 1)
+        super().__init__(
+            group, None, params, random_seed=seed, model=model, options=options, start=start
+        )
+
+    def __init_group__(self, group: list[TensorVariable]) -> None:
+        """Make parameters once the variables of the group are known (PyMC's delayed start)."""
+        names = [v.name for v in group if v.type.numpy_dtype.name in discrete_types]
+        if names:
+            raise NotContinuousError(
+                f"A flow needs continuous free variables, but {', '.join(names)} "
+                f"{'is' if len(names) == 1 else 'are'} discrete. Marginalize them "
+                "(pymc_extras.marginalize) or use pm.sample."
+            )
+        start = self._kwargs.get("start")
+        super().__init_group__(group)
+        if self.user_params is not None:
+            self.layer_params = self._adopt(self.user_params)
+            # parameters of the user's own say where the flow is, unless a start is given too
+            self.offset = np.zeros(self.ddim) if start is None else self._prepare_start(start)
+        else:
+            self.layer_params, self.offset = self._start_params(start)
+        self.shared_params = dict(enumerate(self.layer_params))
+        self._finalize_init()
+
+    def _prepare_start(self, start: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
+        """The start as a latent vector, shape (dim,), unconstrained, in the order of the group."""
+        _check_start_names(start, self.model)
+        point_fn = make_initial_point_fn(
+            model=self.model, overrides=start, jitter_rvs={}, return_transformed=True
+        )
+        point = point_fn(self.rng.randint(2**30, dtype=np.int64))
+        return np.concatenate([np.ravel(point[name]) for name in self.ordering]).astype(float)
+
+    def _start_params(
+        self, start: Mapping[str, Any] | None
+    ) -> tuple[list[dict[str, SharedVariable]], NDArray[np.float64]]:
+        rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
+        values = self.flow.init_params(self.ddim, self._jitter, rng)
+        offset = self._prepare_start(start)
+        absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset)
+        if absorbed is not None:
+            values[-1], offset = absorbed, np.zeros_like(offset)
+        shared = [
+            {
+                name: pytensor.shared(floatX(value), name, shape=np.shape(value))
+                for name, value in sorted(layer.items())
+            }
+            for layer in values
+        ]
+        return shared, offset
+
+    def _adopt(self, params: UserParams) -> list[dict[str, TensorVariable]]:
+        """Check the user's parameters against the shapes of the layers."""
+        adopted = []
+        for index, shapes in enumerate(self.flow.param_shapes(self.ddim)):
+            layer = {}
+            for name, shape in sorted(shapes.items()):
+                value = params[index][name]
+                if not isinstance(value, TensorVariable):
+                    value = pt.as_tensor(floatX(np.asarray(value)), name=name)
+                got = value.get_value().shape if isinstance(value, SharedVariable) else value.type.shape
+                fits = len(got) == len(shape) and all(
+                    g is None or g == s for g, s in zip(got, shape, strict=True)
+                )
+                if not fits:
+                    raise ParameterError(
+                        f"params[{index}][{name!r}] of the layer "
+                        f"{self.flow.layers[index].word!r} must have shape {shape} "
+                        f"for the {self.ddim} dimensions of this group, but has shape {got}."
+                    )
+                layer[name] = value
+            adopted.append(layer)
+        return adopted
+
+    @property
+    def params(self) -> list[SharedVariable]:
+        """The trained parameters, layer by layer in the order of the flow, unconstrained."""
+        return [
+            value
+            for layer in self.layer_params
+            for value in layer.values()
+            if isinstance(value, SharedVariable)
+        ]
+
+    @node_property
+    def _random_and_log_det(self) -> tuple[TensorVariable, TensorVariable]:
+        return self.flow.forward(self.symbolic_initial, self.layer_params)  # type: ignore[no-any-return]
+
+    @node_property
+    def symbolic_random(self) -> TensorVariable:
+        """Draws of the latent vector, shape (draws, dim), unconstrained."""
+        return self._random_and_log_det[0] + floatX(self.offset)
+
+    @node_property
+    def symbolic_logq_not_scaled(self) -> TensorVariable:
+        """Log density of the draws of `symbolic_random`, shape (draws,)."""
+        return standard_normal_logp(self.symbolic_initial) - self._random_and_log_det[1]
+
+    def logq_at(self, z: TensorVariable) -> TensorVariable:
+        """Log density of the flow at any points, through the inverse.
+
+        Parameters
+        ----------
+        z : TensorVariable, shape (*batch, dim)
+            Unconstrained.
+
+        Returns
+        -------
+        TensorVariable, shape (*batch,)
+        """
+        z0 = self.flow.inverse(z - floatX(self.offset), self.layer_params)
+        _, log_det = self.flow.forward(z0, self.layer_params)
+        return standard_normal_logp(z0) - log_det
+
+    def steps_at(self, z0: TensorVariable) -> list[TensorVariable]:
+        """The base draw and the output of each layer, in posterior coordinates, (*batch, dim)."""
+        steps = self.flow.forward_steps(z0, self.layer_params)
+        return [step + floatX(self.offset) for step in steps]
+
+    @node_property
+    def _moment_points(self) -> TensorVariable:
+        """Points whose sample moments are those of the flow, shape (points, dim)."""
+        if self.flow.is_affine:
+            # mean -/+ sqrt(dim) times each image of a unit vector: the moments are exact
+            points = np.sqrt(self.ddim) * np.eye(self.ddim)
+        else:
+            rng = pytensor.shared(np.random.default_rng(self.rng.randint(2**30, dtype=np.int64)))
+            points = pt.random.normal(size=(_MOMENT_DRAWS // 2, self.ddim), rng=rng)
+        z0 = pt.concatenate([points, -points]).astype(self.symbolic_initial.dtype)
+        return self.flow.forward(z0, self.layer_params)[0] + floatX(self.offset)
+
+    @node_property
+    def mean(self) -> TensorVariable:
+        """Mean of the latent vector, shape (dim,), unconstrained; exact for affine flows."""
+        return self._moment_points.mean(0)
+
+    @node_property
+    def cov(self) -> TensorVariable:
+        """Covariance of the latent vector, shape (dim, dim); exact for affine flows."""
+        centred = self._moment_points - self.mean
+        return centred.T @ centred / centred.shape[0]
+
+    @node_property
+    def std(self) -> TensorVariable:
+        """Standard deviations of the latent vector, shape (dim,); exact for affine flows."""
+        return self._moment_points.std(0)
+
+    def var_to_data(self, shared: TensorVariable) -> xr.Dataset:
+        """Cut a flat vector into the group's variables, with their dims and coords."""
+        flat = np.asarray(shared.eval())
+        model = self.model
+        by_value_name = {model.rvs_to_values[rv].name: rv for rv in self.group}
+        arrays = {}
+        for name, place, shape, dtype in self.ordering.values():
+            rv = by_value_name[name]
+            same_shape = model.rvs_to_transforms[rv] is None or rv.type.shape == shape
+            dims = model.named_vars_to_dims.get(rv.name) if same_shape else None
+            coords = {d: model.coords[d] for d in dims or () if model.coords.get(d) is not None}
+            arrays[name] = xr.DataArray(
+                flat[place].reshape(shape).astype(dtype), dims=dims, coords=coords
+            )
+        return xr.Dataset(arrays)
+
+    @property
+    def state(self) -> opvi.VIState:
+        """Not available for a group; see `Approximation.state`."""
+        raise UnsupportedError(
+            "The constrained space may need variables of other groups. "
+            "Ask the approximation: `approx.state`."
+        )
+
+    def __str__(self) -> str:
+        dim = "undefined" if self.group is None else str(self.ddim)
+        return f"{type(self).__name__}[{self.formula}, dim={dim}]"
+
+
+def _checked_jitter(jitter: float | None) -> float:
+    if jitter is None:
+        return DEFAULT_JITTER
+    if isinstance(jitter, bool) or not isinstance(jitter, int | float | np.number):
+        raise ParameterError(f"jitter must be a number >= 0, but is {jitter!r}.")
+    if not (np.isfinite(jitter) and jitter >= 0):
+        raise ParameterError(f"jitter must be finite and >= 0, but is {jitter!r}.")
+    return float(jitter)
+
+
+def _check_start_names(start: Mapping[str, Any] | None, model: Any) -> None:
+    if start is None:
+        return
+    if not isinstance(start, Mapping):
+        raise ParameterError(
+            "start must be a dict of variable names to values, "
+            f"but is of type {type(start).__name__}."
+        )
+    known = {rv.name for rv in model.free_RVs} | {v.name for v in model.value_vars}
+    for name in start:
+        if name not in known:
+            close = get_close_matches(str(name), sorted(known), n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise ParameterError(
+                f"start names {name!r}, which is no free variable of the model. "
+                f"{hint}The free variables are {', '.join(rv.name for rv in model.free_RVs)}."
+            )
+
+
+def _layers_for(params: UserParams) -> tuple[AbstractLayer, ...]:
+    """The layers whose parameter names the user gave."""
+    if not isinstance(params, Mapping) or not params:
+        raise ParameterError(
+            "params must be a dict {0: {...}, 1: {...}} with the parameters of each layer, "
+            f"but is {params!r}."
+        )
+    if sorted(params, key=str) != sorted(range(len(params)), key=str):
+        raise ParameterError(
+            f"The keys of params must be 0 to {len(params) - 1}, the places of the layers in the "
+            f"flow, but are {list(params)}."
+        )
+    return tuple(_layer_for(params[index], index) for index in range(len(params)))
+
+
+def _layer_for(params: Mapping[str, Any], index: int) -> AbstractLayer:
+    if not isinstance(params, Mapping):
+        raise ParameterError(
+            f"params[{index}] must be a dict of parameter names to values, but is {params!r}."
+        )
+    known = {}
+    for word in words():
+        layer = layer_class(word)()
+        known[layer.word] = layer
+        if set(layer.param_shapes(1)) == set(params):
+            return layer
+    names = "; ".join(f"{word}: {', '.join(k.param_shapes(1))}" for word, k in known.items())
+    raise ParameterError(
+        f"No layer has the parameters {sorted(params)} of params[{index}]. "
+        f"The layers have {names}."
+    )
