@@ -2,6 +2,18 @@
 
 from pmflow import errors, flows
 from pmflow.approximation import Approximation, Group, NormalizingFlow
+from pmflow.callbacks import Tracker
 from pmflow.formula import Formula
+from pmflow.inference import NFVI, fit
 
-__all__ = ["Approximation", "Formula", "Group", "NormalizingFlow", "errors", "flows"]
+__all__ = [
+    "NFVI",
+    "Approximation",
+    "Formula",
+    "Group",
+    "NormalizingFlow",
+    "Tracker",
+    "errors",
+    "fit",
+    "flows",
+]

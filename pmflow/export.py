@@ -93,9 +93,8 @@ def to_multitrace(model: pm.Model, samples: Samples) -> MultiTrace:
     """Draws in PyMC's own container, one chain."""
     values = samples.unconstrained | samples.constrained
     draws = len(samples.log_p)
-    trace = TraceBackend(
-        model=model, test_point={name: array[0] for name, array in samples.unconstrained.items()}
-    )
+    test_point = {name: np.asarray(array[0]) for name, array in samples.unconstrained.items()}
+    trace = TraceBackend(model=model, test_point=test_point)
     trace.setup(draws=draws, chain=0)
     for name in trace.varnames:
         trace.samples[name] = values[name]

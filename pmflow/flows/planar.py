@@ -70,11 +70,12 @@ class Planar(AbstractLayer):
         b, m = params["b"], margin - 1
         target = (z * params["w"]).sum(-1)  # (*batch,)
         s = solve_increasing(
-            lambda s: s + m * pt.tanh(s + b),
-            lambda s: 1 + m * (1 - pt.tanh(s + b) ** 2),
+            lambda s, m, b: s + m * pt.tanh(s + b),
+            lambda s, m, b: 1 + m * (1 - pt.tanh(s + b) ** 2),
             target,
             lower=target - abs(m),
             upper=target + abs(m),
+            args=(m, b),
         )
         return z - u_hat * pt.tanh(s + b)[..., None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytensor
@@ -22,12 +22,13 @@ _MAX_ITERATIONS = 128
 
 
 def solve_increasing(
-    f: Callable[[TensorVariable], TensorVariable],
-    f_prime: Callable[[TensorVariable], TensorVariable],
+    f: Callable[..., TensorVariable],
+    f_prime: Callable[..., TensorVariable],
     target: TensorVariable,
     *,
     lower: TensorVariable,
     upper: TensorVariable,
+    args: Sequence[TensorVariable] = (),
 ) -> TensorVariable:
     """Solve ``f(s) == target`` for an increasing `f`, elementwise.
 
@@ -39,9 +40,12 @@ def solve_increasing(
     Parameters
     ----------
     f, f_prime : callable
-        The function and its derivative, elementwise.
+        The function and its derivative, elementwise, called with ``(s, *args)``.
     target, lower, upper : TensorVariable, shape (*batch,)
         Right-hand side, and a bracket: ``f(lower) <= target <= f(upper)``.
+    args : sequence of TensorVariable
+        Every variable that the functions use: one they closed over would be computed anew, with
+        all that it depends on, in each iteration.
 
     Returns
     -------
@@ -52,13 +56,18 @@ def solve_increasing(
     AssertionError
         When evaluated, if a residual exceeds `RESIDUAL_TOLERANCE` (a NaN does).
     """
-    goal, low, high = (disconnected_grad(x) for x in (target, lower, upper))
+    low, high = disconnected_grad(lower), disconnected_grad(upper)
     eps = np.finfo(target.dtype).eps
 
     def step(
-        s: TensorVariable, last: TensorVariable, low: TensorVariable, high: TensorVariable
+        s: TensorVariable,
+        last: TensorVariable,
+        low: TensorVariable,
+        high: TensorVariable,
+        goal: TensorVariable,
+        *args: TensorVariable,
     ) -> tuple[list[TensorVariable], until]:
-        residual, slope = f(s) - goal, f_prime(s)
+        residual, slope = f(s, *args) - goal, f_prime(s, *args)
         low = pt.switch(residual < 0, s, low)
         high = pt.switch(residual < 0, high, s)
         newton = s - residual / slope
@@ -70,13 +79,18 @@ def solve_increasing(
 
     start, width = (low + high) / 2, high - low
     outputs = pytensor.scan(
-        step, outputs_info=[start, width, low, high], n_steps=_MAX_ITERATIONS, return_updates=False
+        step,
+        outputs_info=[start, width, low, high],
+        non_sequences=[disconnected_grad(x) for x in (target, *args)],
+        n_steps=_MAX_ITERATIONS,
+        strict=True,
+        return_updates=False,
     )
     s = disconnected_grad(outputs[0][-1])
-    residual = f(s) - target
+    residual = f(s, *args) - target
     tolerance = RESIDUAL_TOLERANCE[target.dtype]
     converged = pt.all(pt.abs(residual) <= tolerance * (1 + pt.abs(target)))
     s = Assert("the bracketed root solve did not converge: the point or a parameter is not finite")(
         s, converged
     )
-    return s - (f(s) - target) / f_prime(s)
+    return s - (f(s, *args) - target) / f_prime(s, *args)

@@ -1,0 +1,174 @@
+"""What watches a fit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pymc.variational.callbacks import Callback
+
+from pmflow.errors import ParameterError
+
+__all__ = ["Tracker"]
+
+
+class Tracker(Callback):  # type: ignore[misc]
+    """Record parameters, their gradients, and anything else, while a fit runs.
+
+    Parameters
+    ----------
+    inference : NFVI, optional
+        Record every trained parameter of its approximation as ``u_0``, ``w_0`` ... (the number is
+        the place of the layer in the flow) as it is after a step, and as ``grad_u_0`` ... the
+        gradient which that step used, both unconstrained.
+    every : int
+        Record one step in so many.
+    gradients : bool
+        Whether to record gradients.
+    **stats : callable
+        Own statistics by name, as for PyMC's Tracker: called without arguments, or, where the
+        signature asks for three, with the approximation, the losses so far and the step. What it
+        raises reaches you unchanged.
+
+    Raises
+    ------
+    ParameterError
+        If `every` is not a positive integer, a statistic is not callable, or its name belongs to a
+        parameter.
+
+    Examples
+    --------
+    >>> import pymc as pm, pmflow as pmf
+    >>> with pm.Model():
+    ...     x = pm.Normal("x", shape=2)
+    ...     inference = pmf.NFVI("scale-loc", random_seed=1)
+    ...     tracker = pmf.Tracker(inference, loss=lambda approx, losses, i: losses[-1])
+    ...     approx = inference.fit(5, callbacks=[tracker], progressbar=False, compile_kwargs={"mode": "FAST_COMPILE"})
+    >>> tracker["grad_rho_0"].shape, len(tracker["loss"])
+    ((5, 2), 5)
+    """
+
+    def __init__(
+        self,
+        inference: Any = None,
+        *,
+        every: int = 1,
+        gradients: bool = True,
+        **stats: Callable[..., Any],
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
+            raise ParameterError(f"every must be an integer >= 1, but is {every!r}.")
+        if inference is not None and not hasattr(inference, "watched_names"):
+            raise ParameterError(
+                f"inference must be an NFVI, but is of type {type(inference).__name__}. "
+                "For PyMC's own methods track with callables: Tracker(mu=approx.params[0].eval)."
+            )
+        watched = [] if inference is None else inference.watched_names
+        self.watched_names = tuple(
+            name for name in watched if gradients or not name.startswith("grad_")
+        )
+        for name, stat in stats.items():
+            if not callable(stat):
+                raise ParameterError(
+                    f"The statistic {name!r} must be callable, but is {stat!r}. "
+                    f"Write {name}=lambda: ..."
+                )
+            if name in self.watched_names:
+                raise ParameterError(
+                    f"The statistic {name!r} has the name of a parameter of the flow. "
+                    "Choose another."
+                )
+        self.inference = inference
+        self.every = int(every)
+        self.whatchdict = stats
+        self._takes_step = {name: _takes_three(stat) for name, stat in stats.items()}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self._series = {name: _Series() for name in self.watched_names}
+        self._stats: dict[str, list[Any]] = {name: [] for name in self.whatchdict}
+        self.steps: list[int] = []
+
+    def record(self, approx: Any, hist: NDArray[np.float64] | None, i: int) -> None:
+        """Record step `i` (counted from 1), if it is one to be recorded."""
+        if i % self.every:
+            return
+        for name, stat in self.whatchdict.items():
+            value = stat(approx, hist, i) if self._takes_step[name] else stat()
+            self._stats[name].append(value)
+        for name, series in self._series.items():
+            series.append(self.inference.watched[name])
+        self.steps.append(i)
+
+    __call__ = record
+
+    @property
+    def hist(self) -> dict[str, Any]:
+        """Everything recorded, by name."""
+        return {name: self[name] for name in (*self.watched_names, *self.whatchdict)}
+
+    def __getitem__(self, name: str) -> Any:
+        """What was recorded: an array of shape (steps, ...) for parameters, a list for statistics."""
+        if name in self._series:
+            return self._series[name].values
+        if name in self._stats:
+            return self._stats[name]
+        known = ", ".join((*self.watched_names, *self.whatchdict))
+        raise KeyError(f"{name!r} is not tracked; tracked are: {known or 'nothing'}")
+
+    def to_dataset(self) -> xr.Dataset:
+        """Parameters and gradients as labelled arrays with the dimension ``step``.
+
+        Returns
+        -------
+        xarray.Dataset
+            One variable a parameter and a gradient, and each statistic that makes an array of
+            numbers.
+        """
+        arrays = {}
+        for name, values in self.hist.items():
+            array = np.asarray(values)
+            if array.dtype == object or array.shape[:1] != (len(self.steps),):
+                continue
+            dims = ["step", *(f"{name}_dim_{axis}" for axis in range(array.ndim - 1))]
+            arrays[name] = xr.DataArray(array, dims=dims)
+        return xr.Dataset(arrays, coords={"step": np.asarray(self.steps, dtype=int)})
+
+
+class _Series:
+    """Arrays of one shape, appended: amortised doubling, one block of memory."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._buffer: NDArray[Any] = np.empty((0,))
+
+    def append(self, value: Any) -> None:
+        value = np.asarray(value)
+        if self._size == len(self._buffer):
+            grown = np.empty((max(64, 2 * self._size), *value.shape), dtype=value.dtype)
+            grown[: self._size] = self._buffer[: self._size].reshape(-1, *value.shape)
+            self._buffer = grown
+        self._buffer[self._size] = value
+        self._size += 1
+
+    @property
+    def values(self) -> NDArray[Any]:
+        return self._buffer[: self._size]
+
+
+def _takes_three(stat: Callable[..., Any]) -> bool:
+    """Whether a statistic wants (approx, losses, step); decided before it is called."""
+    try:
+        signature = inspect.signature(stat)
+    except ValueError:
+        return False  # a builtin such as time.time, without a signature to read
+    try:
+        signature.bind()
+    except TypeError:
+        return True
+    return False

@@ -1,0 +1,429 @@
+"""Fitting a flow: the inference class and the functional form."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from numpy.typing import NDArray
+from pymc.progress_bar.rich_progress import default_progress_theme
+from pymc.pytensorf import resolve_backend_compile_kwargs
+from pymc.util import RandomState
+from pymc.variational.inference import Inference, KLqp
+
+from pmflow.approximation import Approximation, NormalizingFlow
+from pmflow.callbacks import Tracker
+from pmflow.errors import BackendError, NonFiniteError, ParameterError
+from pmflow.formula import Formula
+from pmflow.training.blame import find_culprits
+from pmflow.training.progress import FitProgress, recent_loss
+from pmflow.training.step import build_step
+
+__all__ = ["NFVI", "fit"]
+
+_log = logging.getLogger("pmflow")
+
+_BACKENDS = ("numba", "c", "jax")
+
+_MAX_FAILED_STEPS = 100
+"""So many steps in a row without a finite loss and gradient end a fit."""
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A compiled step and what its outputs are; `refine` goes on with it."""
+
+    step: Callable[[], list[Any]]
+    watched: tuple[str, ...]
+    callbacks: tuple[Callable[..., Any], ...]
+    score: bool
+
+
+class NFVI(KLqp):  # type: ignore[misc]
+    """Normalizing-flow variational inference.
+
+    Minimises the Kullback-Leibler divergence from a flow to the posterior, over all continuous
+    free variables of a model, in the unconstrained space.
+
+    Parameters
+    ----------
+    flow : str, Formula or Approximation
+        A formula (``'scale-hh*4-loc'``), or an approximation made of `Group` s.
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+    random_seed : int, Generator or RandomState, optional
+        Seeds the start of the parameters, every step, and the draws.
+    start : dict of str to array_like, optional
+        Where the flow is centred at the start, by variable, in constrained space; defaults to the
+        model's initial point.
+    jitter : float, optional
+        Spread of the parameters around the identity at the start. Default 0.1.
+    beta : float
+        Weight of the divergence from the prior in the objective; 1 is the ELBO.
+
+    Attributes
+    ----------
+    approx : Approximation
+    hist : ndarray, shape (steps,)
+        Loss (negative ELBO estimate) of every step so far, `refine` included.
+    skipped : int
+        Steps so far whose loss or gradient was not finite: they changed no parameter.
+
+    References
+    ----------
+    Rezende & Mohamed (2015), Variational inference with normalizing flows,
+    https://arxiv.org/abs/1505.05770
+
+    Examples
+    --------
+    >>> import pymc as pm, pmflow as pmf
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 3, 2)
+    >>> inference = pmf.NFVI("scale-loc", model=model, random_seed=1)
+    >>> approx = inference.fit(
+    ...     500, obj_n_mc=10, progressbar=False, compile_kwargs={"mode": "FAST_COMPILE"}
+    ... )
+    >>> bool(abs(approx.sample(1000)["posterior"]["x"].mean() - 3) < 0.5)
+    True
+    """
+
+    def __init__(
+        self,
+        flow: str | Formula | Approximation = "scale-loc",
+        *,
+        model: pm.Model | None = None,
+        random_seed: RandomState = None,
+        start: Mapping[str, Any] | None = None,
+        jitter: float | None = None,
+        beta: float = 1.0,
+    ) -> None:
+        if isinstance(flow, Approximation):
+            given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
+            _refuse_with("an approximation, which exists already", given)
+            approx = flow
+        else:
+            approx = NormalizingFlow(
+                flow, model=model, random_seed=random_seed, start=start, jitter=jitter
+            )
+        if isinstance(beta, bool) or not isinstance(beta, int | float) or not beta >= 0:
+            raise ParameterError(f"beta must be a number >= 0, but is {beta!r}.")
+        super().__init__(approx, beta=beta)
+        self.skipped = 0
+        self.watched: dict[str, Any] = {}
+        self._failures = 0
+        self._steps_done = 0
+        self._compiled: _Compiled | None = None
+
+    @property
+    def watched_names(self) -> list[str]:
+        """Names of what a `Tracker` of this inference records."""
+        names = self.approx.param_names
+        return [*names, *(f"grad_{name}" for name in names)]
+
+    def fit(
+        self,
+        n: int = 10_000,
+        score: bool | None = None,  # noqa: FBT001 - PyMC's signature
+        callbacks: Sequence[Callable[..., Any]] | None = None,
+        progressbar: bool = True,  # noqa: FBT001, FBT002 - PyMC's signature
+        progressbar_theme: Any = default_progress_theme,
+        *,
+        obj_n_mc: int = 1,
+        obj_optimizer: Any = None,
+        total_grad_norm_constraint: float | None = None,
+        backend: str | None = None,
+        compile_kwargs: dict[str, Any] | None = None,
+        include_transformed: bool = False,
+        **kwargs: Any,
+    ) -> Approximation:
+        """Train the approximation.
+
+        Parameters
+        ----------
+        n : int
+            Steps.
+        score : bool
+            Whether to keep the loss of every step in `hist`. Default True.
+        callbacks : list of callable, optional
+            Called after each step with the approximation, the losses so far (None without `score`)
+            and the number of the step, counted from 1 over all fits of this inference. One that
+            raises StopIteration ends the fit.
+        progressbar : bool
+        progressbar_theme : rich.theme.Theme
+        obj_n_mc : int
+            Draws behind each gradient, evaluated together. More of them make the gradient less
+            noisy and cost less than as many steps.
+        obj_optimizer : callable
+            One of PyMC's optimisers. Default ``pm.adam(learning_rate=0.01)``; PyMC's own default,
+            adagrad_window, is known to inflate posterior standard deviations.
+        total_grad_norm_constraint : float, optional
+            Longest allowed gradient; a longer one is shortened to it.
+        backend : {"numba", "c", "jax"}, optional
+            Defaults to PyTensor's.
+        compile_kwargs : dict, optional
+            Passed on to `pymc.compile`, such as ``{"mode": ...}``.
+        include_transformed : bool
+            Accepted from `pymc.fit`; `sample(include_transformed=True)` shows these variables.
+        **kwargs
+            `more_obj_params`, `more_updates`, `more_replacements` as in PyMC.
+
+        Returns
+        -------
+        Approximation
+            Also when interrupted: everything fitted so far is kept, here and in `hist`.
+
+        Raises
+        ------
+        ParameterError, BackendError
+            If an argument is wrong; nothing has been compiled then.
+        NonFiniteError
+            After 100 steps in a row without a finite loss and gradient. The approximation keeps
+            the last good parameters.
+        """
+        _check_fit_arguments(n, obj_n_mc, total_grad_norm_constraint, backend, compile_kwargs)
+        callbacks = tuple(callbacks or ())
+        self._check_trackers(callbacks)
+        if not self.approx.params:
+            raise ParameterError(
+                "There is nothing to train: all parameters were given as fixed values. "
+                "Give shared variables (pytensor.shared) for those to be trained."
+            )
+        with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
+            self._compiled = self._compile(
+                callbacks,
+                score=self._maybe_score(score),
+                compile_kwargs=resolve_backend_compile_kwargs(backend, compile_kwargs),
+                obj_n_mc=int(obj_n_mc),
+                obj_optimizer=obj_optimizer or pm.adam(learning_rate=0.01),
+                total_grad_norm_constraint=total_grad_norm_constraint,
+                **kwargs,
+            )
+            self._run(n, progress)
+        return self.approx
+
+    def refine(
+        self,
+        n: int,
+        progressbar: bool = True,  # noqa: FBT001, FBT002 - PyMC's signature
+        progressbar_theme: Any = default_progress_theme,
+    ) -> Approximation:
+        """Go on for `n` more steps with the optimiser, callbacks and function of the last `fit`.
+
+        Raises
+        ------
+        ParameterError
+            If there was no fit yet.
+        """
+        if self._compiled is None:
+            raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
+        _check_fit_arguments(n)
+        with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
+            self._run(n, progress)
+        return self.approx
+
+    def _compile(
+        self,
+        callbacks: tuple[Callable[..., Any], ...],
+        *,
+        score: bool,
+        compile_kwargs: dict[str, Any],
+        **kwargs: Any,
+    ) -> _Compiled:
+        step = build_step(self.objective, **kwargs)
+        wanted = {n for c in callbacks if isinstance(c, Tracker) for n in c.watched_names}
+        watched = step.watched(self.approx.params, self.approx.param_names) if wanted else {}
+        names = tuple(name for name in watched if name in wanted)
+        outputs = [step.is_finite, *([step.loss] if score else []), *(watched[n] for n in names)]
+        fn = pm.compile(
+            [],
+            outputs,
+            updates=step.updates,
+            random_seed=self.approx.rng.randint(2**30, dtype=np.int64),
+            **compile_kwargs,
+        )
+        return _Compiled(fn, names, callbacks, score)
+
+    def _run(self, n: int, progress: FitProgress) -> None:
+        """Do `n` steps; whatever ends them, losses and parameters so far are kept."""
+        assert self._compiled is not None
+        score = self._compiled.score
+        losses = np.concatenate([self.hist, np.full(n if score else 0, np.nan)])
+        known = before = len(self.hist)
+        progress.begin()
+        try:
+            for _ in range(n):
+                is_finite, *outputs = self._compiled.step()
+                self._steps_done += 1
+                if score:
+                    losses[known] = outputs.pop(0)
+                    known += 1
+                self._count_failure(bool(is_finite))
+                self.watched = dict(zip(self._compiled.watched, outputs, strict=True))
+                so_far = losses[:known] if score else None
+                for callback in self._compiled.callbacks:
+                    callback(self.approx, so_far, self._steps_done)
+                progress.update(known - before if score else _ + 1, so_far)
+        except KeyboardInterrupt:
+            _log.warning("Interrupted at step %d; everything fitted so far is kept.", self._steps_done)
+        except StopIteration as stop:
+            _log.info("Stopped at step %d: %s", self._steps_done, stop)
+        finally:
+            self.hist = losses[:known]
+            self.approx.hist = self.hist  # where pm.fit looks for it
+            self._hold_numpy()
+        progress.update(_ + 1 if n else 0, self.hist if score else None, force=True)
+        if score and known:
+            _log.info("Average loss of the last steps: %.5g", recent_loss(self.hist))
+
+    def _count_failure(self, is_finite: bool) -> None:  # noqa: FBT001 - one private caller
+        if is_finite:
+            self._failures = 0
+            return
+        self._failures += 1
+        self.skipped += 1
+        if self._failures < _MAX_FAILED_STEPS:
+            return
+        first = self._steps_done - self._failures + 1
+        self._failures = 0
+        culprits = find_culprits(self.approx, int(self.approx.rng.randint(2**30)))
+        found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
+        raise NonFiniteError(
+            f"Loss or gradient was infinite or NaN at {_MAX_FAILED_STEPS} steps in a row, from step "
+            f"{first} on. {found or 'At fresh draws every term of the model is finite'}. "
+            "The approximation keeps its last good parameters. Look at the model with "
+            "model.debug(), give `start` a point of positive probability, take a smaller step "
+            "(obj_optimizer=pm.adam(learning_rate=1e-3)), or set total_grad_norm_constraint.",
+            step=first,
+            variables=tuple(culprits),
+        )
+
+    def _hold_numpy(self) -> None:
+        """Turn parameters that a backend holds as arrays of its own into NumPy's."""
+        for param in self.approx.params:
+            value = param.get_value(borrow=True)
+            if not isinstance(value, np.ndarray):
+                param.set_value(np.asarray(value))
+
+    def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
+        for callback in callbacks:
+            if not callable(callback):
+                raise ParameterError(f"callbacks must be callable, but one is {callback!r}.")
+            if isinstance(callback, Tracker) and callback.inference not in (None, self):
+                raise ParameterError(
+                    "A Tracker among the callbacks belongs to another inference. "
+                    "Make one with pmflow.Tracker(inference) for this one."
+                )
+
+
+def fit(
+    n: int = 10_000,
+    method: str | Inference = "nfvi",
+    model: pm.Model | None = None,
+    random_seed: RandomState = None,
+    start: Mapping[str, Any] | None = None,
+    inf_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Fit a model in one call.
+
+    Parameters
+    ----------
+    n : int
+        Steps.
+    method : str or Inference
+        ``'nfvi'``, ``'nfvi=<formula>'``, an inference object, or a method of `pymc.fit` such as
+        ``'advi'``. Case does not matter.
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+    random_seed, start
+        As for `NFVI`.
+    inf_kwargs : dict, optional
+        Further arguments of the inference class, such as ``{"jitter": 1.0}``.
+    **kwargs
+        Passed on to its `fit`.
+
+    Returns
+    -------
+    Approximation
+
+    Raises
+    ------
+    FormulaError
+        If the formula is wrong.
+    ParameterError
+        If an argument can't be honoured, such as a seed for an inference that exists already.
+
+    Examples
+    --------
+    >>> import pymc as pm, pmflow as pmf
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x")
+    >>> approx = pmf.fit(
+    ...     10, method="nfvi=planar*2", model=model, progressbar=False,
+    ...     compile_kwargs={"mode": "FAST_COMPILE"},
+    ... )
+    >>> print(approx.formula)
+    planar*2
+    """
+    given = dict(inf_kwargs or {})
+    for name, value in {"random_seed": random_seed, "start": start}.items():
+        if value is not None:
+            given[name] = value
+    if isinstance(method, Inference):
+        _refuse_with("an inference object, which exists already", {**given, "model": model})
+        return method.fit(n, **kwargs)
+    if not isinstance(method, str):
+        raise ParameterError(
+            "method must be 'nfvi', 'nfvi=<formula>', a method of pymc.fit, or an inference "
+            f"object, but is of type {type(method).__name__}."
+        )
+    name, _, formula = method.partition("=")
+    if name.strip().lower() != "nfvi":
+        return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
+    if formula:
+        if "flow" in given:
+            raise ParameterError(
+                f"The formula is given twice: method={method!r} and "
+                f"inf_kwargs['flow']={given['flow']!r}. Leave one out."
+            )
+        given["flow"] = formula
+    return NFVI(model=model, **given).fit(n, **kwargs)
+
+
+def _refuse_with(what: str, given: Mapping[str, Any]) -> None:
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ParameterError(
+            f"{', '.join(names)} can't be honoured together with {what}. "
+            "Give them where you make it."
+        )
+
+
+def _check_fit_arguments(
+    n: int,
+    obj_n_mc: int = 1,
+    total_grad_norm_constraint: float | None = None,
+    backend: str | None = None,
+    compile_kwargs: Mapping[str, Any] | None = None,
+) -> None:
+    for name, value, least in (("n", n, 0), ("obj_n_mc", obj_n_mc, 1)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ParameterError(f"{name} must be an integer >= {least}, but is {value!r}.")
+    if total_grad_norm_constraint is not None and not total_grad_norm_constraint > 0:
+        raise ParameterError(
+            "total_grad_norm_constraint must be a positive number, "
+            f"but is {total_grad_norm_constraint!r}."
+        )
+    if backend is None:
+        return
+    if backend not in _BACKENDS:
+        raise BackendError(f"backend must be one of {', '.join(_BACKENDS)}, but is {backend!r}.")
+    if compile_kwargs and "mode" in compile_kwargs:
+        raise ParameterError("backend and compile_kwargs['mode'] say the same: give only one.")
+    if backend == "jax" and importlib.util.find_spec("jax") is None:
+        raise BackendError("backend='jax' needs JAX, which is not installed: pip install pmflow[jax].")
