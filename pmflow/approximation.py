@@ -14,7 +14,7 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational import opvi
 from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
-from pymc.variational.opvi import VIState, node_property
+from pymc.variational.opvi import VIState
 from pytensor.tensor.variable import TensorVariable
 from xarray import DataTree
 
@@ -35,7 +35,7 @@ _DRAWS_AT_ONCE = 10_000
 _STATE_DRAWS = 10_000
 
 
-def Group(  # noqa: D417
+def Group(
     group: Sequence[TensorVariable] | None,
     vfam: str | Formula | None = None,
     params: Mapping[Any, Any] | None = None,
@@ -103,7 +103,7 @@ def Group(  # noqa: D417
     return opvi.Group(group, vfam=vfam, params=params, random_seed=seed, model=model, **kwargs)
 
 
-class Approximation(opvi.Approximation):  # type: ignore[misc]
+class Approximation(opvi.Approximation):
     """An approximate posterior made of independent groups of variables.
 
     Parameters
@@ -125,7 +125,7 @@ class Approximation(opvi.Approximation):  # type: ignore[misc]
         if model is None and groups:
             model = groups[0].model
         super().__init__(groups, model=model)
-        self.hist: NDArray[np.float64] = np.asarray(())
+        self.hist: NDArray[np.float64] = np.empty(0)
         self._compiled: dict[str, Any] = {}
 
     @property
@@ -390,7 +390,7 @@ class NormalizingFlow(Approximation):
     @property
     def _group(self) -> NormalizingFlowGroup:
         (group,) = self.groups
-        return group  # type: ignore[no-any-return]
+        return group
 
     def __getattr__(self, name: str) -> Any:
         # PyMC's single-group approximations answer for their group: mean, std, cov, ordering ...

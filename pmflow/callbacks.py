@@ -16,7 +16,7 @@ from pmflow.errors import ParameterError
 __all__ = ["Tracker"]
 
 
-class Tracker(Callback):  # type: ignore[misc]
+class Tracker(Callback):
     """Record parameters, their gradients, and anything else, while a fit runs.
 
     Parameters
@@ -47,7 +47,9 @@ class Tracker(Callback):  # type: ignore[misc]
     ...     x = pm.Normal("x", shape=2)
     ...     inference = pmf.NFVI("scale-loc", random_seed=1)
     ...     tracker = pmf.Tracker(inference, loss=lambda approx, losses, i: losses[-1])
-    ...     approx = inference.fit(5, callbacks=[tracker], progressbar=False, compile_kwargs={"mode": "FAST_COMPILE"})
+    >>> approx = inference.fit(
+    ...     5, callbacks=[tracker], progressbar=False, compile_kwargs={"mode": "FAST_COMPILE"}
+    ... )
     >>> tracker["grad_rho_0"].shape, len(tracker["loss"])
     ((5, 2), 5)
     """
@@ -113,7 +115,7 @@ class Tracker(Callback):  # type: ignore[misc]
         return {name: self[name] for name in (*self.watched_names, *self.whatchdict)}
 
     def __getitem__(self, name: str) -> Any:
-        """What was recorded: an array of shape (steps, ...) for parameters, a list for statistics."""
+        """What was recorded: an array (steps, ...) for a parameter, a list for a statistic."""
         if name in self._series:
             return self._series[name].values
         if name in self._stats:

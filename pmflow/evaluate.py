@@ -38,7 +38,7 @@ def compile_once(
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
     with pytensor.config.change_flags(cxx=""):
-        return pm.compile(list(inputs), list(outputs), mode="FAST_COMPILE", **kwargs)  # type: ignore[no-any-return]
+        return pm.compile(list(inputs), list(outputs), mode="FAST_COMPILE", **kwargs)
 
 
 def vectorize_over_draws(

@@ -21,6 +21,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
+from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer, Chain
 from pmflow.flows.catalogue import layer_class, words
 from pmflow.formula import Formula
@@ -31,7 +32,7 @@ DEFAULT_JITTER = 0.1
 """Spread of the parameters around the identity at the start of a fit."""
 
 _MOMENT_DRAWS = 10_000
-"""Base draws behind `mean`, `std` and `cov` of a flow that is not affine (half of them mirrored)."""
+"""Base draws, half of them mirrored, behind `mean`, `std` and `cov` where these are not exact."""
 
 type UserParams = Mapping[int, Mapping[str, Any]]
 
@@ -41,7 +42,7 @@ def standard_normal_logp(z: TensorVariable) -> TensorVariable:
     return -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
 
 
-class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
+class NormalizingFlowGroup(opvi.Group):
     """Variables of a model approximated jointly by a flow.
 
     Users reach it through `pmflow.Group` or `pmflow.NormalizingFlow`.
@@ -84,7 +85,7 @@ class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
     ) -> None:
         if vfam is not None and params is not None:
             raise ParameterError(
-                f"A group takes a formula or parameters, but got both ({str(vfam)!r} and `params`). "
+                f"A group takes a formula or parameters, but got both: {str(vfam)!r} and `params`. "
                 "Leave the formula out: the names of the parameters tell the layers."
             )
         self._jitter = _checked_jitter(jitter)
@@ -117,6 +118,7 @@ class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
         else:
             self.layer_params, self.offset = self._start_params(start)
         self.shared_params = dict(enumerate(self.layer_params))
+        self._moment_seed = self.rng.randint(2**30, dtype=np.int64)
         self._finalize_init()
 
     def _prepare_start(self, start: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
@@ -155,7 +157,11 @@ class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
                 value = params[index][name]
                 if not isinstance(value, TensorVariable):
                     value = pt.as_tensor(floatX(np.asarray(value)), name=name)
-                got = value.get_value().shape if isinstance(value, SharedVariable) else value.type.shape
+                got = (
+                    value.get_value().shape
+                    if isinstance(value, SharedVariable)
+                    else value.type.shape
+                )
                 fits = len(got) == len(shape) and all(
                     g is None or g == s for g, s in zip(got, shape, strict=True)
                 )
@@ -181,7 +187,7 @@ class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
 
     @node_property
     def _random_and_log_det(self) -> tuple[TensorVariable, TensorVariable]:
-        return self.flow.forward(self.symbolic_initial, self.layer_params)  # type: ignore[no-any-return]
+        return self.flow.forward(self.symbolic_initial, self.layer_params)
 
     @node_property
     def symbolic_random(self) -> TensorVariable:
@@ -221,7 +227,7 @@ class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
             # mean -/+ sqrt(dim) times each image of a unit vector: the moments are exact
             points = np.sqrt(self.ddim) * np.eye(self.ddim)
         else:
-            rng = pytensor.shared(np.random.default_rng(self.rng.randint(2**30, dtype=np.int64)))
+            rng = pytensor.shared(np.random.default_rng(self._moment_seed))
             points = pt.random.normal(size=(_MOMENT_DRAWS // 2, self.ddim), rng=rng)
         z0 = pt.concatenate([points, -points]).astype(self.symbolic_initial.dtype)
         return self.flow.forward(z0, self.layer_params)[0] + floatX(self.offset)
@@ -244,7 +250,7 @@ class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
 
     def var_to_data(self, shared: TensorVariable) -> xr.Dataset:
         """Cut a flat vector into the group's variables, with their dims and coords."""
-        flat = np.asarray(shared.eval())
+        (flat,) = compile_once([], [shared])()
         model = self.model
         by_value_name = {model.rvs_to_values[rv].name: rv for rv in self.group}
         arrays = {}
@@ -252,7 +258,11 @@ class NormalizingFlowGroup(opvi.Group):  # type: ignore[misc]
             rv = by_value_name[name]
             same_shape = model.rvs_to_transforms[rv] is None or rv.type.shape == shape
             dims = model.named_vars_to_dims.get(rv.name) if same_shape else None
-            coords = {d: model.coords[d] for d in dims or () if model.coords.get(d) is not None}
+            coords = {
+                d: np.asarray(model.coords[d])
+                for d in dims or ()
+                if model.coords.get(d) is not None
+            }
             arrays[name] = xr.DataArray(
                 flat[place].reshape(shape).astype(dtype), dims=dims, coords=coords
             )
@@ -328,6 +338,5 @@ def _layer_for(params: Mapping[str, Any], index: int) -> AbstractLayer:
             return layer
     names = "; ".join(f"{word}: {', '.join(k.param_shapes(1))}" for word, k in known.items())
     raise ParameterError(
-        f"No layer has the parameters {sorted(params)} of params[{index}]. "
-        f"The layers have {names}."
+        f"No layer has the parameters {sorted(params)} of params[{index}]. The layers have {names}."
     )

@@ -44,7 +44,7 @@ class _Compiled:
     score: bool
 
 
-class NFVI(KLqp):  # type: ignore[misc]
+class NFVI(KLqp):
     """Normalizing-flow variational inference.
 
     Minimises the Kullback-Leibler divergence from a flow to the posterior, over all continuous
@@ -113,6 +113,7 @@ class NFVI(KLqp):  # type: ignore[misc]
         if isinstance(beta, bool) or not isinstance(beta, int | float) or not beta >= 0:
             raise ParameterError(f"beta must be a number >= 0, but is {beta!r}.")
         super().__init__(approx, beta=beta)
+        self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
         self.watched: dict[str, Any] = {}
         self._failures = 0
@@ -269,7 +270,9 @@ class NFVI(KLqp):  # type: ignore[misc]
                     callback(self.approx, so_far, self._steps_done)
                 progress.update(known - before if score else _ + 1, so_far)
         except KeyboardInterrupt:
-            _log.warning("Interrupted at step %d; everything fitted so far is kept.", self._steps_done)
+            _log.warning(
+                "Interrupted at step %d; everything fitted so far is kept.", self._steps_done
+            )
         except StopIteration as stop:
             _log.info("Stopped at step %d: %s", self._steps_done, stop)
         finally:
@@ -293,8 +296,8 @@ class NFVI(KLqp):  # type: ignore[misc]
         culprits = find_culprits(self.approx, int(self.approx.rng.randint(2**30)))
         found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
         raise NonFiniteError(
-            f"Loss or gradient was infinite or NaN at {_MAX_FAILED_STEPS} steps in a row, from step "
-            f"{first} on. {found or 'At fresh draws every term of the model is finite'}. "
+            f"Loss or gradient was infinite or NaN at {_MAX_FAILED_STEPS} steps in a row, from "
+            f"step {first} on. {found or 'At fresh draws every term of the model is finite'}. "
             "The approximation keeps its last good parameters. Look at the model with "
             "model.debug(), give `start` a point of positive probability, take a smaller step "
             "(obj_optimizer=pm.adam(learning_rate=1e-3)), or set total_grad_norm_constraint.",
@@ -426,4 +429,6 @@ def _check_fit_arguments(
     if compile_kwargs and "mode" in compile_kwargs:
         raise ParameterError("backend and compile_kwargs['mode'] say the same: give only one.")
     if backend == "jax" and importlib.util.find_spec("jax") is None:
-        raise BackendError("backend='jax' needs JAX, which is not installed: pip install pmflow[jax].")
+        raise BackendError(
+            "backend='jax' needs JAX, which is not installed: pip install 'pmflow[jax]'."
+        )

@@ -93,7 +93,7 @@ class AbstractLayer(ABC):
     def absorb_shift(
         self, params: dict[str, NDArray[np.float64]], shift: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]] | None:
-        """Start values whose output is that of `params` moved by `shift`, or None if there are none.
+        """Start values whose output is moved by `shift`, or None if there are none.
 
         Called on the last layer of a chain, to put the model's start into the flow's own
         parameters where it has a place for it.

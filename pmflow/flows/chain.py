@@ -78,9 +78,7 @@ class Chain:
             log_det = log_det + layer_log_det
         return z, log_det
 
-    def forward_steps(
-        self, z0: TensorVariable, params: Sequence[Params]
-    ) -> list[TensorVariable]:
+    def forward_steps(self, z0: TensorVariable, params: Sequence[Params]) -> list[TensorVariable]:
         """The base draw and the output of every layer: ``len(chain) + 1`` variables."""
         steps = [z0]
         for layer, layer_params in zip(self.layers, params, strict=True):

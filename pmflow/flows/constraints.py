@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 import pytensor.tensor as pt
-from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["SOFTPLUS_ONE", "log_softplus", "norm", "softplus_inverse"]
+__all__ = ["SOFTPLUS_ONE", "log_softplus", "norm"]
 
 SOFTPLUS_ONE = math.log(math.expm1(1.0))
 """The number whose softplus is 1: where a softplus-constrained scale starts at the identity."""
@@ -23,12 +22,6 @@ def log_softplus(x: TensorVariable) -> TensorVariable:
     # both branches are evaluated: the clip keeps the unused one, and its gradient, finite
     curved = pt.log(pt.softplus(pt.maximum(x, _LOG_SOFTPLUS_LINEAR)))
     return pt.switch(x < _LOG_SOFTPLUS_LINEAR, x, curved)
-
-
-def softplus_inverse(y: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The `x` with ``softplus(x) == y``, for positive `y`."""
-    y = np.asarray(y, dtype=float)
-    return np.asarray(y + np.log(-np.expm1(-y)))
 
 
 def norm(x: TensorVariable) -> TensorVariable:

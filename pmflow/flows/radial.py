@@ -60,7 +60,8 @@ class Radial(AbstractLayer):
         away = z - params["z_ref"]
         r = norm(away)  # (*batch,)
         log_outer = pt.log(r + alpha)
-        log_det = (z.shape[-1] - 1) * (pt.log(r + s) - log_outer)
+        # cast: an integer shape would make float64 of float32
+        log_det = (z.shape[-1] - 1).astype(z.dtype) * (pt.log(r + s) - log_outer)
         log_det += pt.log(r**2 + 2 * alpha * r + alpha * s) - 2 * log_outer
         return z + ((s - alpha) / (r + alpha))[..., None] * away, log_det
 

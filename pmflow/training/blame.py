@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.pytensorf import reseed_rngs, find_rng_nodes
+from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
 from pmflow.evaluate import compile_once
 
