@@ -1,8 +1,9 @@
 """Normalizing-flow variational inference for PyMC."""
 
-from pmflow import errors, flows
+from pmflow import errors, flows, plots, targets
 from pmflow.approximation import Approximation, Group, NormalizingFlow
 from pmflow.callbacks import Tracker
+from pmflow.compare import compare
 from pmflow.formula import Formula
 from pmflow.inference import NFVI, fit
 
@@ -13,7 +14,10 @@ __all__ = [
     "Group",
     "NormalizingFlow",
     "Tracker",
+    "compare",
     "errors",
     "fit",
     "flows",
+    "plots",
+    "targets",
 ]

@@ -1,0 +1,58 @@
+# `make demo` and `make test` work as the first command in a fresh clone:
+# they find a Python, make .venv, and install pmflow into it.
+
+SHELL := /bin/bash
+VENV := .venv
+PYTHON ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_DOCS := $(VENV)/.installed-docs
+WORKERS ?= auto
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format docs notebooks wheel clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: $(INSTALLED) ## fit a flow to two targets, compare with NUTS, write figures
+	@$(BIN)/python -m pmflow.demo
+
+test: $(INSTALLED) ## run all tests
+	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## check style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## check types
+	@$(BIN)/mypy
+
+format: $(INSTALLED) ## mend style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(INSTALLED_DOCS) ## build the documentation into docs/_build
+	@$(BIN)/python -m sphinx -W -n -q -b html docs docs/_build
+
+notebooks: $(INSTALLED) ## run the notebooks in full and keep their output
+	@$(BIN)/python notebooks/run.py
+
+wheel: $(INSTALLED) ## build the wheel into dist
+	@$(BIN)/python -m hatchling build -t wheel
+
+clean: ## remove what can be made again, .venv included
+	@rm -rf $(VENV) dist build docs/_build docs/notebooks docs/api/generated pmflow-demo \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@PYTHON="$(PYTHON)" ./.make/venv $(VENV)
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	@./.make/install $(VENV) dev
+	@touch $@
+
+$(INSTALLED_DOCS): pyproject.toml $(INSTALLED)
+	@./.make/install $(VENV) docs
+	@touch $@

@@ -1,0 +1,20 @@
+"""Figures of a fit. Each function takes data, not models, and returns a matplotlib Figure.
+
+matplotlib is imported when a figure is made, not before; no global style is changed.
+"""
+
+from pmflow.plots.comparison import plot_comparison
+from pmflow.plots.density import plot_density
+from pmflow.plots.layers import plot_layers
+from pmflow.plots.loss import plot_loss
+from pmflow.plots.marginals import plot_marginals
+from pmflow.plots.tracker import plot_tracker
+
+__all__ = [
+    "plot_comparison",
+    "plot_density",
+    "plot_layers",
+    "plot_loss",
+    "plot_marginals",
+    "plot_tracker",
+]
