@@ -42,8 +42,8 @@ class Planar(AbstractLayer):
 
     Parameters of the flow, all unconstrained: ``u`` and ``w``, shape ``(dim,)``, and ``b``, shape
     ``()``. They start at the identity, :math:`\hat u = 0`, with a random direction ``w`` and a
-    random offset ``b``, so that no two layers see the same bend: ``w`` and ``b`` get a gradient
-    only once ``u`` has moved, hence a small positive `jitter` is worth having.
+    random offset ``b``, so that no two layers see the same bend. ``b`` gets a gradient only once
+    ``u`` has moved, hence a small positive `jitter` is worth having.
     """
 
     word: ClassVar[str] = "planar"

@@ -1,0 +1,115 @@
+"""Layers as NumPy functions: each graph is built once and run without machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.evaluate import compile_once
+from pmflow.flows import AbstractLayer
+
+type Array = NDArray[np.floating[Any]]
+type Values = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class NumericLayer:
+    """A layer whose methods take and return arrays; parameters are passed by name."""
+
+    layer: AbstractLayer
+    dim: int
+    batch_ndim: int
+    dtype: str
+
+    @cached_property
+    def z(self) -> TensorVariable:
+        return pt.tensor("z", dtype=self.dtype, shape=(None,) * self.batch_ndim + (self.dim,))
+
+    @cached_property
+    def params(self) -> dict[str, TensorVariable]:
+        shapes = self.layer.param_shapes(self.dim)
+        return {name: pt.tensor(name, dtype=self.dtype, shape=s) for name, s in shapes.items()}
+
+    @cached_property
+    def _forward_graph(self) -> tuple[TensorVariable, TensorVariable]:
+        return self.layer.forward(self.z, self.params)
+
+    @cached_property
+    def _forward(self) -> Any:
+        return compile_once([self.z, *self.params.values()], self._forward_graph)
+
+    @cached_property
+    def _inverse(self) -> Any:
+        inputs = [self.z, *self.params.values()]
+        return compile_once(inputs, [self.layer.inverse(self.z, self.params)])
+
+    @cached_property
+    def _jacobian(self) -> Any:
+        """Row i of every point's Jacobian, from one gradient: no point depends on another."""
+        z_new, _ = self._forward_graph
+        rows = [pt.grad(z_new[..., i].sum(), self.z) for i in range(self.dim)]
+        return compile_once([self.z, *self.params.values()], [pt.stack(rows, axis=-2)])
+
+    @cached_property
+    def _gradient(self) -> Any:
+        z_new, log_det = self._forward_graph
+        weights = self.z.type("weights")
+        loss = (weights * z_new).sum() + log_det.sum()
+        wrt = [self.z, *self.params.values()]
+        grads = pt.grad(loss, wrt, disconnected_inputs="ignore")
+        return compile_once([weights, *wrt], grads)
+
+    def _call(self, function: Any, z: Array, values: Values) -> list[Array]:
+        arrays = [np.asarray(a, self.dtype) for a in (z, *(values[name] for name in self.params))]
+        return function(*arrays)  # type: ignore[no-any-return]
+
+    def forward(self, z: Array, values: Values) -> tuple[Array, Array]:
+        z_new, log_det = self._call(self._forward, z, values)
+        return z_new, log_det
+
+    def inverse(self, z: Array, values: Values) -> Array:
+        return self._call(self._inverse, z, values)[0]
+
+    def jacobian(self, z: Array, values: Values) -> Array:
+        """Derivative of z_new[i] by z[j] at every point, shape (*batch, dim, dim), by autodiff."""
+        return self._call(self._jacobian, z, values)[0]
+
+    def gradient(self, z: Array, values: Values) -> dict[str, Array]:
+        """Gradient of ``(weights * z_new).sum() + log_det.sum()``, the weights all different."""
+        weights = np.cos(np.arange(1, z.size + 1.0)).reshape(z.shape).astype(self.dtype)
+        grads = self._call(lambda *a: self._gradient(weights, *a), z, values)
+        return dict(zip(["z", *self.params], grads, strict=True))
+
+
+@cache
+def numeric(
+    layer: AbstractLayer, dim: int, batch_ndim: int = 1, dtype: str = "float64"
+) -> NumericLayer:
+    """Return the layer as NumPy functions, compiled at most once in a test run."""
+    return NumericLayer(layer, dim, batch_ndim, dtype)
+
+
+def start(layer: AbstractLayer, dim: int, jitter: float, seed: int = 0) -> dict[str, Array]:
+    """Parameters as a fit would start with them."""
+    return dict(layer.init_params(dim, jitter, np.random.default_rng(seed)))
+
+
+def random_params(
+    layer: AbstractLayer, dim: int, scale: float = 1.0, seed: int = 0
+) -> dict[str, Array]:
+    """Parameters drawn about zero, wherever the layer itself would start."""
+    rng = np.random.default_rng(seed)
+    shapes = layer.param_shapes(dim)
+    return {name: np.asarray(scale * rng.standard_normal(s)) for name, s in shapes.items()}
+
+
+def points(*shape: int, seed: int = 1) -> NDArray[np.float64]:
+    """Points twice as spread as the base, the last axis being theirs."""
+    return 2 * np.random.default_rng(seed).standard_normal(shape)
