@@ -73,9 +73,7 @@ def _show_target(target: pmf.targets.Target, out: Path, steps: int) -> None:
     model = target.model()
     inference = pmf.NFVI("planar*8", model=model, random_seed=1)
     approx, seconds = _timed(
-        lambda: inference.fit(
-            steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01), backend="c"
-        )
+        lambda: inference.fit(steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01))
     )
     flow = approx.sample(_ELBO_DRAWS, random_seed=1)
     nuts, nuts_seconds = _nuts(model)
@@ -112,9 +110,7 @@ def _show_model(out: Path, steps: int) -> None:
     model = eight_schools()
     inference = pmf.NFVI(formula, model=model, random_seed=1)
     approx, seconds = _timed(
-        lambda: inference.fit(
-            steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01), backend="c"
-        )
+        lambda: inference.fit(steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01))
     )
     flow = approx.sample(_ELBO_DRAWS, random_seed=1)
     nuts, nuts_seconds = _nuts(model)
@@ -161,7 +157,7 @@ def _print_comparison(flow: Any, nuts: Any, seconds: float, nuts_seconds: float)
     shown = Table(title="flow against NUTS, errors in units of the sd of NUTS")
     columns = ["mean", "reference_mean", "mean_error", "sd_ratio", "wasserstein"]
     for column in ("", *columns):
-        shown.add_column(column.replace("_", " "), justify="right")
+        shown.add_column(column.replace("_", " "), justify="right", no_wrap=not column)
     for label, row in table[columns].iterrows():
         shown.add_row(str(label), *(f"{value:.3f}" for value in row))
     _console.print(shown)
