@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
@@ -39,7 +40,8 @@ class NumericLayer:
 
     @cached_property
     def _forward_graph(self) -> tuple[TensorVariable, TensorVariable]:
-        return self.layer.forward(self.z, self.params)
+        with pytensor.config.change_flags(floatX=self.dtype):
+            return self.layer.forward(self.z, self.params)
 
     @cached_property
     def _forward(self) -> Any:
@@ -47,8 +49,9 @@ class NumericLayer:
 
     @cached_property
     def _inverse(self) -> Any:
-        inputs = [self.z, *self.params.values()]
-        return compile_once(inputs, [self.layer.inverse(self.z, self.params)])
+        with pytensor.config.change_flags(floatX=self.dtype):
+            z = self.layer.inverse(self.z, self.params)
+        return compile_once([self.z, *self.params.values()], [z])
 
     @cached_property
     def _jacobian(self) -> Any:
@@ -68,7 +71,7 @@ class NumericLayer:
 
     def _call(self, function: Any, z: Array, values: Values) -> list[Array]:
         arrays = [np.asarray(a, self.dtype) for a in (z, *(values[name] for name in self.params))]
-        return function(*arrays)  # type: ignore[no-any-return]
+        return function(*arrays)
 
     def forward(self, z: Array, values: Values) -> tuple[Array, Array]:
         z_new, log_det = self._call(self._forward, z, values)

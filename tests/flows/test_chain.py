@@ -71,10 +71,10 @@ class NumericChain:
             for shapes in self.chain.param_shapes(DIM)
         ]
 
-    def call(self, outputs: Any, z: Array, values: list[dict[str, Array]]) -> list[Array]:
+    def call(self, outputs: Any, z: Array, values: list[dict[str, Array]]) -> Any:
         inputs = [self.z, *(v for layer in self.params for v in layer.values())]
         arrays = [layer[name] for layer, p in zip(values, self.params, strict=True) for name in p]
-        return compile_once(inputs, outputs)(z, *arrays)  # type: ignore[no-any-return]
+        return compile_once(inputs, outputs)(z, *arrays)
 
     def start(self, jitter: float, seed: int = 0) -> list[dict[str, Array]]:
         return [dict(p) for p in self.chain.init_params(DIM, jitter, np.random.default_rng(seed))]

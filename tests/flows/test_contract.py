@@ -164,7 +164,7 @@ def test_is_affine_says_whether_the_map_is_affine(layer: AbstractLayer) -> None:
 
 @each_layer
 def test_absorbing_a_shift_moves_every_point_by_it(layer: AbstractLayer) -> None:
-    z, shift, params = points(5, 3), np.array([1.0, -2.0, 30.0]), start(layer, 3, 1.0)
+    z, shift, params = points(5, 3), np.array([1.0, -2.0, 30.0]), params_of(layer, 3, "jitter 1")
     absorbed = layer.absorb_shift(params, shift)
     moved = z if absorbed is None else numeric(layer, 3).forward(z, absorbed)[0] - shift
     expected = z if absorbed is None else numeric(layer, 3).forward(z, params)[0]
