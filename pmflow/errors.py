@@ -16,6 +16,7 @@ __all__ = [
     "NotContinuousError",
     "ParameterError",
     "PmflowError",
+    "RootError",
     "UnsupportedError",
 ]
 
@@ -82,6 +83,10 @@ class UnsupportedError(PmflowError, NotImplementedError):
 
 class BackendError(PmflowError, ImportError, ValueError):
     """A backend that is unknown or not installed."""
+
+
+class RootError(PmflowError, ArithmeticError):
+    """The inverse of a layer was not found; a wrong one is never returned."""
 
 
 class NonFiniteError(PmflowError, FloatingPointError):

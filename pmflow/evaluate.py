@@ -12,12 +12,17 @@ from typing import Any
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pytensor.compile.mode import FAST_COMPILE
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import io_toposort, truncated_graph_inputs
 from pytensor.tensor.variable import TensorVariable
 
 __all__ = ["NotVectorizedError", "compile_once", "vectorize_over_draws"]
+
+_PYTHON = FAST_COMPILE.excluding("local_add_canonizer", "local_mul_canonizer")
+"""The Python linker. It takes at most 31 operands, and these rewrites make one sum of nested ones:
+40 layers have 40 log-determinants."""
 
 
 class NotVectorizedError(Exception):
@@ -38,7 +43,7 @@ def compile_once(
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
     with pytensor.config.change_flags(cxx=""):
-        return pm.compile(list(inputs), list(outputs), mode="FAST_COMPILE", **kwargs)
+        return pm.compile(list(inputs), list(outputs), mode=_PYTHON, **kwargs)
 
 
 def vectorize_over_draws(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -240,13 +241,11 @@ class NFVI(KLqp):
         watched = step.watched(self.approx.params, self.approx.param_names) if wanted else {}
         names = tuple(name for name in watched if name in wanted)
         outputs = [step.is_finite, *([step.loss] if score else []), *(watched[n] for n in names)]
-        fn = pm.compile(
-            [],
-            outputs,
-            updates=step.updates,
-            random_seed=self.approx.rng.randint(2**30, dtype=np.int64),
-            **compile_kwargs,
-        )
+        seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        with warnings.catch_warnings():
+            # JAX has generators of its own, seeded from these: nothing for the user to do
+            warnings.filterwarnings("ignore", message="The RandomType SharedVariables")
+            fn = pm.compile([], outputs, updates=step.updates, random_seed=seed, **compile_kwargs)
         return _Compiled(fn, names, callbacks, score)
 
     def _run(self, n: int, progress: FitProgress) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytensor.tensor as pt
@@ -15,6 +15,15 @@ from pmflow.flows.constraints import SOFTPLUS_ONE
 from pmflow.flows.roots import solve_increasing
 
 __all__ = ["Planar"]
+
+
+def _along(xp: Any, s: Any, m: Any, b: Any) -> Any:
+    """Where the layer takes a point, along ``w``: increasing in ``s = w.z``."""
+    return s + m * xp.tanh(s + b)
+
+
+def _along_prime(xp: Any, s: Any, m: Any, b: Any) -> Any:
+    return 1 + m * (1 - xp.tanh(s + b) ** 2)
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,8 @@ class Planar(AbstractLayer):
         b, m = params["b"], margin - 1
         target = (z * params["w"]).sum(-1)  # (*batch,)
         s = solve_increasing(
-            lambda s, m, b: s + m * pt.tanh(s + b),
-            lambda s, m, b: 1 + m * (1 - pt.tanh(s + b) ** 2),
+            _along,
+            _along_prime,
             target,
             lower=target - abs(m),
             upper=target + abs(m),
