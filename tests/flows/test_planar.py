@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numeric import Array, numeric, points, random_params, start
 
-from pmflow.evaluate import compile_once
 from pmflow.errors import RootError
+from pmflow.evaluate import compile_once
 from pmflow.flows import Planar
 
 DIM = 3
