@@ -32,7 +32,7 @@ ON_DEMAND = (
 
 
 def run(*args: str, cwd: Path, pythonpath: Path | None = None) -> str:
-    # without what the outer session set: PYTHONPATH of its own, and -W of pytest
+    # without what the outer run set: PYTHONPATH of its own, and -W of pytest
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONWARNINGS")}
     if pythonpath is not None:
         env["PYTHONPATH"] = str(pythonpath)
