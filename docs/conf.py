@@ -31,9 +31,6 @@ myst_heading_anchors = 3
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-# the list of notebooks may be empty
-suppress_warnings = ["toc.empty_glob"]
-
 # Notebooks keep the output that they were saved with: `make notebooks` runs them.
 nb_execution_mode = "off"
 
