@@ -20,7 +20,7 @@ demo: $(INSTALLED) ## fit a flow to two targets, compare with NUTS, write figure
 	@$(BIN)/python -m pmflow.demo
 
 test: $(INSTALLED) ## run all tests
-	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check style
 	@$(BIN)/ruff check .
@@ -43,7 +43,7 @@ wheel: $(INSTALLED) ## build the wheel into dist
 	@$(BIN)/python -m hatchling build -t wheel
 
 clean: ## remove what can be made again, .venv included
-	@rm -rf $(VENV) dist build docs/_build docs/notebooks docs/api/generated pmflow-demo \
+	@rm -rf $(VENV) dist build docs/_build docs/notebooks docs/jupyter_execute docs/api/generated pmflow-demo \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from arviz_base import labels, xarray_sel_iter
 from numpy.typing import NDArray
-from scipy.stats import wasserstein_distance
 
 from pmflow.errors import ParameterError
 
@@ -90,6 +88,8 @@ def compare(
 
 
 def _compare_draws(draws: NDArray[Any], reference: NDArray[Any]) -> dict[str, float]:
+    from scipy.stats import wasserstein_distance  # slow to import
+
     sd, reference_sd = draws.std(ddof=1), reference.std(ddof=1)
     unit = reference_sd if reference_sd > 0 else np.nan
     row = {
@@ -151,6 +151,8 @@ def _shared_names(
 
 
 def _components(dataset: xr.Dataset) -> list[tuple[str, NDArray[Any]]]:
+    from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
+
     labeller = labels.BaseLabeller()
     components = []
     for name, selection, index in xarray_sel_iter(dataset, skip_dims=set(_SAMPLE_DIMS)):

@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 import numpy as np
 import pymc as pm
-from arviz_base import from_dict
 from numpy.typing import NDArray
 from pymc.backends.arviz import (
     coords_and_dims_for_inferencedata,
@@ -63,6 +62,8 @@ def to_datatree(
     DataTree
         Groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``.
     """
+    from arviz_base import from_dict  # slow to import: it loads JAX if it is there
+
     coords, dims = coords_and_dims_for_inferencedata(model)
     stats = {"log_p": samples.log_p}
     if samples.log_q is not None:

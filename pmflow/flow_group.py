@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -39,7 +40,7 @@ type UserParams = Mapping[int, Mapping[str, Any]]
 
 def standard_normal_logp(z: TensorVariable) -> TensorVariable:
     """Log density of N(0, I) at points of shape ``(*batch, dim)``: shape ``(*batch,)``."""
-    return -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
+    return -0.5 * (z**2 + math.log(2 * math.pi)).sum(-1)
 
 
 class NormalizingFlowGroup(opvi.Group):
@@ -94,7 +95,7 @@ class NormalizingFlowGroup(opvi.Group):
             self.flow = Chain(self.formula.layers)
         else:
             self.flow = Chain(_layers_for(params))
-            self.formula = Formula("-".join(layer.word for layer in self.flow.layers))
+            self.formula = Formula(self.flow.formula)
         (seed,) = _get_seeds_per_chain(random_seed, 1)
         super().__init__(
             group, None, params, random_seed=seed, model=model, options=options, start=start
@@ -227,9 +228,10 @@ class NormalizingFlowGroup(opvi.Group):
             # mean -/+ sqrt(dim) times each image of a unit vector: the moments are exact
             points = np.sqrt(self.ddim) * np.eye(self.ddim)
         else:
-            rng = pytensor.shared(np.random.default_rng(self._moment_seed))
-            points = pt.random.normal(size=(_MOMENT_DRAWS // 2, self.ddim), rng=rng)
-        z0 = pt.concatenate([points, -points]).astype(self.symbolic_initial.dtype)
+            rng = np.random.default_rng(self._moment_seed)
+            points = rng.standard_normal((_MOMENT_DRAWS // 2, self.ddim))
+        # numbers, no random variable of the graph: that would be seeded anew at each compilation
+        z0 = pytensor.shared(floatX(np.concatenate([points, -points])))
         return self.flow.forward(z0, self.layer_params)[0] + floatX(self.offset)
 
     @node_property

@@ -54,7 +54,7 @@ class NFVI(KLqp):
     Parameters
     ----------
     flow : str, Formula or Approximation
-        A formula (``'scale-hh*4-loc'``), or an approximation made of `Group` s.
+        A formula (``'scale-hh*4-loc'``), or an approximation made of groups (see `Group`).
     model : pymc.Model, optional
         Defaults to the model of the context.
     random_seed : int, Generator or RandomState, optional
@@ -253,10 +253,10 @@ class NFVI(KLqp):
         assert self._compiled is not None
         score = self._compiled.score
         losses = np.concatenate([self.hist, np.full(n if score else 0, np.nan)])
-        known = before = len(self.hist)
+        known, done = len(self.hist), 0
         progress.begin()
         try:
-            for _ in range(n):
+            for done in range(1, n + 1):
                 is_finite, *outputs = self._compiled.step()
                 self._steps_done += 1
                 if score:
@@ -267,7 +267,7 @@ class NFVI(KLqp):
                 so_far = losses[:known] if score else None
                 for callback in self._compiled.callbacks:
                     callback(self.approx, so_far, self._steps_done)
-                progress.update(known - before if score else _ + 1, so_far)
+                progress.update(done, so_far)
         except KeyboardInterrupt:
             _log.warning(
                 "Interrupted at step %d; everything fitted so far is kept.", self._steps_done
@@ -278,7 +278,7 @@ class NFVI(KLqp):
             self.hist = losses[:known]
             self.approx.hist = self.hist  # where pm.fit looks for it
             self._hold_numpy()
-        progress.update(_ + 1 if n else 0, self.hist if score else None, force=True)
+            progress.update(done, self.hist if score else None, force=True)
         if score and known:
             _log.info("Average loss of the last steps: %.5g", recent_loss(self.hist))
 

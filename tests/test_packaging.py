@@ -15,19 +15,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # what a user pays for without having asked for it, were it loaded by `import pmflow`
-NOT_YET = pytest.mark.xfail(
-    importlib.util.find_spec("jax") is not None,
-    reason="compare, export and plots.marginals import arviz_base (which imports JAX where it is "
-    "installed) and scipy.stats at the top, not where they are used",
-    strict=True,
-)
 ON_DEMAND = (
     "matplotlib.pyplot",
     "arviz_plots",
     "nutpie",
     "numpyro",
     "pymc_extras",
-    pytest.param("jax", marks=NOT_YET),
+    "jax",
 )
 
 

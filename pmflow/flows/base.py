@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +41,15 @@ class AbstractLayer(ABC):
 
     is_affine: ClassVar[bool] = False
     """Whether the map is affine in `z`: then moments of a chain of such layers are exact."""
+
+    def __str__(self) -> str:
+        """The layer as a formula writes it, without the options that have their default."""
+        given = [
+            f"{f.name}={str(value).lower() if isinstance(value, bool) else value}"
+            for f in fields(self)
+            if (value := getattr(self, f.name)) != f.default
+        ]
+        return f"{self.word}[{','.join(given)}]" if given else self.word
 
     @abstractmethod
     def param_shapes(self, dim: int) -> dict[str, Shape]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pytensor.tensor as pt
@@ -40,6 +41,12 @@ class Chain:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    @property
+    def formula(self) -> str:
+        """The formula that builds these layers, equal neighbours counted: ``scale-hh*4-loc``."""
+        runs = [(str(layer), len(list(run))) for layer, run in groupby(self.layers)]
+        return "-".join(text if count == 1 else f"{text}*{count}" for text, count in runs)
 
     @property
     def is_affine(self) -> bool:

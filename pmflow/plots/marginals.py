@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from arviz_base import labels, xarray_sel_iter
 
 from pmflow.errors import ParameterError
 from pmflow.plots.style import BLUE, GREY, new_figure, tidy
@@ -54,6 +53,8 @@ def plot_marginals(
     ParameterError
         If they have no variable in common.
     """
+    from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
+
     ours, theirs = (tree["posterior"].to_dataset() for tree in (idata, reference))
     shared = [n for n in var_names or ours.data_vars if n in ours and n in theirs]
     if not shared:
