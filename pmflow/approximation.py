@@ -85,15 +85,15 @@ def Group(
         given = "none" if vfam is None else "both"
         raise ParameterError(f"Group needs either `vfam` or `params`, but got {given} of them.")
     if group is not None:
-        group = list(group) if isinstance(group, Sequence) else [group]
-        if not group:
-            raise ParameterError(
-                "Group got an empty list of variables. Use None for all that are left."
-            )
-    is_flow = all(isinstance(key, int) for key in params) if params else False
-    if is_flow or (
-        vfam is not None and not (isinstance(vfam, str) and vfam.lower() in _PYMC_FAMILIES)
-    ):
+        group = _checked_variables(group, pm.modelcontext(model))
+    if vfam is not None:
+        is_flow = not (isinstance(vfam, str) and vfam.lower() in _PYMC_FAMILIES)
+    else:
+        # PyMC's families have their parameters by name, in one flat dict
+        is_flow = not (
+            isinstance(params, Mapping) and params and all(isinstance(k, str) for k in params)
+        )
+    if is_flow:
         return NormalizingFlowGroup(group, vfam, params, random_seed, model, **kwargs)
     (seed,) = _get_seeds_per_chain(random_seed, 1)
     if group is not None:
@@ -421,6 +421,28 @@ class NormalizingFlow(Approximation):
         rng = np.random.default_rng(self._seed(random_seed))
         base = rng.standard_normal((draws, self.ddim))
         return list(self._compiled["layers"](base.astype(self._group.symbolic_initial.dtype)))
+
+
+def _checked_variables(group: Any, model: pm.Model) -> list[TensorVariable]:
+    variables = list(group) if isinstance(group, list | tuple) else [group]
+    if not variables:
+        raise ParameterError(
+            "Group got an empty list of variables. Use None for all that are left."
+        )
+    free = ", ".join(rv.name for rv in model.free_RVs)
+    for place, variable in enumerate(variables):
+        if isinstance(variable, str):
+            raise ParameterError(
+                f"Group needs variables, but got the name {variable!r}. Write model[{variable!r}]."
+            )
+        if variable not in model.free_RVs:
+            raise ParameterError(
+                f"{getattr(variable, 'name', variable)!r} is no free variable of the model. "
+                f"The free variables are {free}."
+            )
+        if variable in variables[:place]:
+            raise ParameterError(f"{variable.name!r} stands twice in one group.")
+    return variables
 
 
 def _checked_draws(draws: int) -> int:

@@ -124,11 +124,20 @@ class NormalizingFlowGroup(opvi.Group):
 
     def _prepare_start(self, start: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
         """The start as a latent vector, shape (dim,), unconstrained, in the order of the group."""
-        _check_start_names(start, self.model)
+        _check_start(start, self.model)
         point_fn = make_initial_point_fn(
             model=self.model, overrides=start, jitter_rvs={}, return_transformed=True
         )
         point = point_fn(self.rng.randint(2**30, dtype=np.int64))
+        for rv in self.group:
+            name = self.model.rvs_to_values[rv].name
+            given = "the initial point" if start is None or rv.name not in start else "start"
+            if not np.isfinite(point[name]).all():
+                raise ParameterError(
+                    f"{given} must put {rv.name!r} inside of its support, but in unconstrained "
+                    f"space it is {point[name]}. Give start={{{rv.name!r}: ...}} a finite value "
+                    "away from the border."
+                )
         return np.concatenate([np.ravel(point[name]) for name in self.ordering]).astype(float)
 
     def _start_params(
@@ -258,15 +267,16 @@ class NormalizingFlowGroup(opvi.Group):
         arrays = {}
         for name, place, shape, dtype in self.ordering.values():
             rv = by_value_name[name]
-            same_shape = model.rvs_to_transforms[rv] is None or rv.type.shape == shape
-            dims = model.named_vars_to_dims.get(rv.name) if same_shape else None
-            coords = {
-                d: np.asarray(model.coords[d])
-                for d in dims or ()
-                if model.coords.get(d) is not None
-            }
+            dims = model.named_vars_to_dims.get(rv.name) or ()
+            coords = {d: np.asarray(model.coords[d]) for d in dims if model.coords.get(d)}
+            # a transform may change the shape: then the labels of the variable do not fit
+            fits = len(dims) == len(shape) and all(
+                len(coords[d]) == size for d, size in zip(dims, shape, strict=True) if d in coords
+            )
             arrays[name] = xr.DataArray(
-                flat[place].reshape(shape).astype(dtype), dims=dims, coords=coords
+                flat[place].reshape(shape).astype(dtype),
+                dims=dims if fits else None,
+                coords=coords if fits else None,
             )
         return xr.Dataset(arrays)
 
@@ -293,7 +303,7 @@ def _checked_jitter(jitter: float | None) -> float:
     return float(jitter)
 
 
-def _check_start_names(start: Mapping[str, Any] | None, model: Any) -> None:
+def _check_start(start: Mapping[str, Any] | None, model: Any) -> None:
     if start is None:
         return
     if not isinstance(start, Mapping):
@@ -309,6 +319,14 @@ def _check_start_names(start: Mapping[str, Any] | None, model: Any) -> None:
             raise ParameterError(
                 f"start names {name!r}, which is no free variable of the model. "
                 f"{hint}The free variables are {', '.join(rv.name for rv in model.free_RVs)}."
+            )
+    for rv in model.free_RVs:
+        got, expected = np.shape(start.get(rv.name, 0.0)), rv.type.shape
+        axes = zip(reversed(got), reversed(expected), strict=False)
+        if len(got) > len(expected) or any(e is not None and g not in (1, e) for g, e in axes):
+            raise ParameterError(
+                f"start must give {rv.name!r} the shape {expected} of the variable, "
+                f"but its shape is {got}."
             )
 
 
