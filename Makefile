@@ -1,5 +1,6 @@
 # `make demo` and `make test` work as the first command in a fresh clone:
-# they find a Python, make .venv, and install pmflow into it.
+# they find a Python (or take $PYTHON), make .venv, and install pmflow into it; and again only when
+# pyproject.toml has changed.
 
 SHELL := /bin/bash
 VENV := .venv
@@ -23,18 +24,18 @@ test: $(INSTALLED) ## run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check style
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
 
 types: $(INSTALLED) ## check types
-	@$(BIN)/mypy
+	@$(BIN)/python -m mypy
 
 format: $(INSTALLED) ## mend style
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
 
-docs: $(INSTALLED_DOCS) ## build the documentation into docs/_build
-	@$(BIN)/python -m sphinx -W -n -q -b html docs docs/_build
+docs: $(INSTALLED_DOCS) ## build the documentation into docs/_build/html
+	@$(BIN)/python -m sphinx -W -n -q -b html docs docs/_build/html
 
 notebooks: $(INSTALLED) ## run the notebooks in full and keep their output
 	@$(BIN)/python notebooks/run.py
@@ -43,7 +44,7 @@ wheel: $(INSTALLED) ## build the wheel into dist
 	@$(BIN)/python -m hatchling build -t wheel
 
 clean: ## remove what can be made again, .venv included
-	@rm -rf $(VENV) dist build docs/_build docs/notebooks docs/jupyter_execute docs/api/generated pmflow-demo \
+	@rm -rf $(VENV) dist build docs/_build docs/notebooks docs/api/generated pmflow-demo \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:

@@ -23,7 +23,7 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 
 # Text
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
