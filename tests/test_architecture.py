@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
@@ -132,6 +133,18 @@ every_file = pytest.mark.parametrize(
 
 def test_every_part_of_the_package_has_a_row() -> None:
     assert {part(module_name(path)) for path in files()} == set(ALLOWED)
+
+
+def test_arrows_make_no_circle() -> None:
+    # a package may import itself; prepare() raises CycleError, which shows the circle
+    TopologicalSorter({row: to - {row} for row, to in ALLOWED.items()}).prepare()
+
+
+@pytest.mark.parametrize("row", sorted(ALLOWED))
+def test_every_part_of_the_package_stands_on_the_page_on_architecture(row: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    name = f"{row}/" if (ROOT / "pmflow" / row).is_dir() else f"{row}.py"
+    assert re.search(rf"^  {re.escape(name)}( |$)", page, re.MULTILINE)
 
 
 @every_file

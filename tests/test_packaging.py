@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -16,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 
 # what a user pays for without having asked for it, were it loaded by `import pmflow`
 ON_DEMAND = (
-    "matplotlib.pyplot",
+    "matplotlib",
+    "arviz",
     "arviz_plots",
     "nutpie",
     "numpyro",
@@ -37,14 +40,18 @@ def run(*args: str, cwd: Path, pythonpath: Path | None = None) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(kind: str, target: Path) -> Path:
+    """Build without isolation, so without the network."""
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling, the build backend, is not installed")
-    target = tmp_path_factory.mktemp("wheel")
-    run("-m", "hatchling", "build", "-t", "wheel", "-d", str(target), cwd=ROOT)
-    (built,) = target.glob("*.whl")
+    run("-m", "hatchling", "build", "-t", kind, "-d", str(target), cwd=ROOT)
+    (built,) = target.iterdir()
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +100,32 @@ def test_wheel_imports_from_elsewhere(wheel: Path, tmp_path: Path) -> None:
     code = "import pmflow; print(pmflow.__file__); [getattr(pmflow, n) for n in pmflow.__all__]"
     where = run("-c", code, cwd=elsewhere, pythonpath=unpacked).strip()
     assert Path(where) == unpacked / "pmflow" / "__init__.py"
+
+
+def test_source_archive_holds_what_make_needs(tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {"Makefile", ".make/venv", ".make/install", "pyproject.toml", "LICENSE", "README.md"}
+    assert needed - names == set()
+    assert [name for name in names if name.startswith((".venv", "docs/_build"))] == []
+
+
+def test_a_python_that_does_not_do_is_refused_in_one_line(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("the Makefile needs bash")
+    python = tmp_path / "python of old"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    env = os.environ | {"PYTHON": str(python)}
+    command = [bash, str(ROOT / ".make" / "venv"), str(tmp_path / "venv")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "Python >= 3.12" in line
+    assert str(python) in line
+    assert not (tmp_path / "venv").exists()
 
 
 @pytest.fixture(scope="module")
