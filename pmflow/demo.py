@@ -73,9 +73,7 @@ def _show_target(target: pmf.targets.Target, out: Path, steps: int) -> None:
     model = target.model()
     # a wide start: eight layers must find different jobs to do
     inference = pmf.NFVI("planar*8", model=model, random_seed=1, jitter=0.5)
-    approx, seconds = _timed(
-        lambda: inference.fit(steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01))
-    )
+    approx, seconds = _timed(lambda: _fit(inference, steps))
     flow = approx.sample(_ELBO_DRAWS, random_seed=1)
     nuts, nuts_seconds = _nuts(model)
     elbo, error = _elbo(flow)
@@ -110,9 +108,7 @@ def _show_model(out: Path, steps: int) -> None:
     _console.rule(f"eight schools: {formula} against NUTS")
     model = eight_schools()
     inference = pmf.NFVI(formula, model=model, random_seed=1)
-    approx, seconds = _timed(
-        lambda: inference.fit(steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01))
-    )
+    approx, seconds = _timed(lambda: _fit(inference, steps))
     flow = approx.sample(_ELBO_DRAWS, random_seed=1)
     nuts, nuts_seconds = _nuts(model)
     elbo, error = _elbo(flow)
@@ -127,6 +123,12 @@ def _show_model(out: Path, steps: int) -> None:
             "eight_schools_loss": pmf.plots.plot_loss(inference.hist),
         },
     )
+
+
+def _fit(inference: pmf.NFVI, steps: int) -> pmf.Approximation:
+    """Large steps to get there, small ones to settle."""
+    inference.fit(steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01))
+    return inference.fit(steps // 4, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.001))
 
 
 def _nuts(model: pm.Model) -> tuple[Any, float]:
