@@ -1,0 +1,123 @@
+"""compare: errors in units of the reference, one row a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import pmflow as pmf
+from pmflow.errors import ParameterError
+
+COLUMNS = ["mean_error", "sd_ratio", "wasserstein", "q05_error", "q95_error"]
+
+
+def draws_of(values: Any, name: str = "x", **coords: Any) -> xr.Dataset:
+    array = np.asarray(values)
+    array = array[None] if array.ndim == 1 else array
+    return xr.Dataset({name: (("chain", "draw", *coords), array)}, coords=coords)
+
+
+GRID = np.linspace(-1.0, 1.0, 1_001)
+
+
+def test_the_columns_are_the_errors() -> None:
+    assert list(pmf.compare(draws_of(GRID), draws_of(GRID)).columns) == COLUMNS
+
+
+def test_equal_draws_have_no_error() -> None:
+    row = pmf.compare(draws_of(GRID), draws_of(GRID)).loc["x"]
+    np.testing.assert_allclose(row, [0, 1, 0, 0, 0], atol=1e-12)
+
+
+def test_a_shift_is_seen_in_units_of_the_reference() -> None:
+    sd = GRID.std(ddof=1)
+    row = pmf.compare(draws_of(GRID + 0.5 * sd), draws_of(GRID)).loc["x"]
+    np.testing.assert_allclose(row, [0.5, 1, 0.5, 0.5, 0.5], atol=1e-12)
+
+
+def test_a_scale_is_seen_in_sd_and_tails() -> None:
+    sd = GRID.std(ddof=1)
+    row = pmf.compare(draws_of(2 * GRID), draws_of(GRID)).loc["x"]
+    # quantiles of the uniform grid are -0.9 and 0.9; Wasserstein of 2x from x is the mean of |x|
+    expected = [0, 2, np.abs(GRID).mean() / sd, -0.9 / sd, 0.9 / sd]
+    np.testing.assert_allclose(row, expected, atol=1e-12)
+
+
+def test_the_numbers_of_draws_may_differ() -> None:
+    rng = np.random.default_rng(0)
+    row = pmf.compare(draws_of(rng.normal(size=40_000)), draws_of(rng.normal(size=(4, 5_000))))
+    # 5 standard errors of the tail quantiles of 20,000 draws, the worst of the columns
+    np.testing.assert_allclose(row.loc["x"], [0, 1, 0, 0, 0], atol=5 * 2.1 / np.sqrt(20_000))
+
+
+def test_rows_are_labelled_as_in_arviz() -> None:
+    rng = np.random.default_rng(0)
+    data = draws_of(rng.normal(size=(1, 10, 2)), "theta", school=["Choate", "Deerfield"])
+    assert list(pmf.compare(data, data).index) == ["theta[Choate]", "theta[Deerfield]"]
+
+
+def test_trees_and_datasets_are_taken() -> None:
+    data = draws_of(GRID)
+    tree = xr.DataTree.from_dict({"posterior": data})
+    assert pmf.compare(tree, data).equals(pmf.compare(data, tree))
+
+
+def test_only_shared_variables_are_compared() -> None:
+    both = draws_of(GRID).assign(y=draws_of(GRID)["x"])
+    assert list(pmf.compare(both, draws_of(GRID)).index) == ["x"]
+
+
+def test_variables_can_be_chosen() -> None:
+    both = draws_of(GRID).assign(y=draws_of(GRID)["x"])
+    assert list(pmf.compare(both, both, var_names=["y"]).index) == ["y"]
+
+
+def test_the_order_of_dimensions_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    data = draws_of(rng.normal(size=(2, 10, 3)), place=[1, 2, 3])
+    turned = data.transpose("place", "draw", "chain")
+    np.testing.assert_allclose(pmf.compare(turned, data)["mean_error"], 0, atol=1e-12)
+
+
+def test_a_constant_reference_has_no_unit() -> None:
+    row = pmf.compare(draws_of(GRID), draws_of(np.ones(5))).loc["x"]
+    assert row.isna().all()
+
+
+NAN = np.where(GRID > 0.5, np.nan, GRID)
+
+BAD: dict[str, tuple[Any, Any, Any, str]] = {
+    "no tree": (3, draws_of(GRID), None, "idata must be a DataTree or a Dataset.* type int"),
+    "no posterior": (
+        draws_of(GRID),
+        xr.DataTree.from_dict({"prior": draws_of(GRID)}),
+        None,
+        "reference must have a group 'posterior', but its groups are: prior",
+    ),
+    "no draws": (xr.Dataset({"x": 1.0}), draws_of(GRID), None, "lacks chain and draw"),
+    "nothing shared": (draws_of(GRID, "a"), draws_of(GRID, "b"), None, "but have a and b"),
+    "unknown name": (draws_of(GRID), draws_of(GRID), ["X"], "'X' is not a variable of both"),
+    "a near name": (
+        draws_of(GRID, "theta"),
+        draws_of(GRID, "theta"),
+        ["teta"],
+        r"Did you mean 'theta'\?",
+    ),
+    "other shape": (
+        draws_of(np.zeros((1, 9, 2)), place=[1, 2]),
+        draws_of(np.zeros((1, 9, 3)), place=[1, 2, 3]),
+        None,
+        r"'x' must have the same shape in both, but is \(2,\) in idata and \(3,\) in reference",
+    ),
+    "not finite": (draws_of(NAN), draws_of(GRID), None, "draws of x must be finite, but 250 of"),
+}
+
+
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused(case: tuple[Any, Any, Any, str]) -> None:
+    idata, reference, var_names, message = case
+    with pytest.raises(ParameterError, match=message):
+        pmf.compare(idata, reference, var_names)

@@ -1,0 +1,158 @@
+"""Targets: the densities of the paper, and their exact evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytest
+from scipy.special import expit, logsumexp
+
+from pmflow import targets
+from pmflow.targets import Target
+
+Array = np.ndarray
+
+
+def w1(z: Array) -> Array:
+    return np.sin(2 * np.pi * z[..., 0] / 4)
+
+
+def w2(z: Array) -> Array:
+    return 3 * np.exp(-0.5 * ((z[..., 0] - 1) / 0.6) ** 2)
+
+
+def w3(z: Array) -> Array:
+    return 3 * expit((z[..., 0] - 1) / 0.3)
+
+
+# Rezende & Mohamed (2015), table 1, typed from the paper; then the Laplace tail of the notebook
+PAPER = {
+    "potential_1": lambda z: (
+        0.5 * ((np.linalg.norm(z, axis=-1) - 2) / 0.4) ** 2
+        - np.log(
+            np.exp(-0.5 * ((z[..., 0] - 2) / 0.6) ** 2)
+            + np.exp(-0.5 * ((z[..., 0] + 2) / 0.6) ** 2)
+        )
+    ),
+    "potential_2": lambda z: 0.5 * ((z[..., 1] - w1(z)) / 0.4) ** 2 + 0.1 * abs(z[..., 0]),
+    "potential_3": lambda z: (
+        -np.log(
+            np.exp(-0.5 * ((z[..., 1] - w1(z)) / 0.35) ** 2)
+            + np.exp(-0.5 * ((z[..., 1] - w1(z) + w2(z)) / 0.35) ** 2)
+        )
+        + 0.1 * abs(z[..., 0])
+    ),
+    "potential_4": lambda z: (
+        -np.log(
+            np.exp(-0.5 * ((z[..., 1] - w1(z)) / 0.4) ** 2)
+            + np.exp(-0.5 * ((z[..., 1] - w1(z) + w3(z)) / 0.35) ** 2)
+        )
+        + 0.1 * abs(z[..., 0])
+    ),
+    "gaussian_mixture": lambda z: (
+        -np.log(
+            sum(
+                0.5 * np.exp(-0.5 * ((z - mean) ** 2).sum(-1)) / (2 * np.pi)
+                for mean in (np.array([1, 1]), np.array([-2, -2]))
+            )
+        )
+    ),
+}
+
+each_target = pytest.mark.parametrize("target", targets.ALL.values(), ids=targets.ALL.keys())
+
+
+def test_every_target_has_its_formula_here() -> None:
+    assert set(PAPER) == set(targets.ALL)
+
+
+@each_target
+def test_the_density_is_that_of_the_paper(target: Target) -> None:
+    points = np.random.default_rng(0).uniform(-3, 3, size=(4, 50, 2))
+    np.testing.assert_allclose(
+        target.log_density(points), -PAPER[target.name](points), rtol=1e-10, atol=1e-10
+    )
+
+
+@each_target
+def test_the_model_has_the_density(target: Target) -> None:
+    logp = target.model().compile_logp(mode="FAST_COMPILE")
+    points = np.random.default_rng(0).normal(scale=3, size=(20, 2))
+    values = [logp({"z": point}) for point in points]
+    np.testing.assert_allclose(values, target.log_density(points), rtol=1e-10)
+
+
+@each_target
+def test_the_density_is_finite_far_out(target: Target) -> None:
+    far = np.array([[1e3, 1e3], [-1e3, 1e3], [0.0, -1e4]])
+    assert np.isfinite(target.log_density(far)).all()
+
+
+@each_target
+def test_value_and_gradient_are_finite_where_the_model_starts(target: Target) -> None:
+    model = target.model()
+    start = model.initial_point()
+    assert np.isfinite(model.compile_logp(mode="FAST_COMPILE")(start))
+    assert np.isfinite(model.compile_dlogp(mode="FAST_COMPILE")(start)).all()
+
+
+@each_target
+def test_the_model_has_one_free_variable_of_two_numbers(target: Target) -> None:
+    (z,) = target.model().free_RVs
+    assert (z.name, z.type.shape) == ("z", (2,))
+
+
+def test_the_evidence_of_potential_1_is_that_of_quadrature() -> None:
+    # polar: Gauss-Legendre along the radius, trapezoids around, which converge geometrically
+    nodes, weights = np.polynomial.legendre.leggauss(300)
+    radius, weights = 4.5 * (nodes + 1), 4.5 * weights
+    angle = np.arange(2_000) * 2 * np.pi / 2_000
+    grid = radius[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    inner = logsumexp(targets.potential_1.log_density(grid), axis=1) + np.log(2 * np.pi / 2_000)
+    evidence = logsumexp(inner, b=weights * radius)
+    assert evidence == pytest.approx(targets.potential_1.log_evidence, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [targets.potential_2, targets.potential_3, targets.potential_4],
+    ids=lambda t: t.name,
+)
+def test_the_evidence_of_the_waves_is_that_of_a_grid(target: Target) -> None:
+    # exp(-0.1 * 300) = 1e-13 is left out on either side; the kink at 0 is a point of the grid
+    z0, z1 = np.linspace(-300, 300, 24_001), np.linspace(-9, 6, 301)
+    grid = np.stack(np.meshgrid(z0, z1, indexing="ij"), axis=-1)
+    evidence = logsumexp(target.log_density(grid)) + np.log((z0[1] - z0[0]) * (z1[1] - z1[0]))
+    # the trapezoid rule at the kink: 0.1^2 * 0.025^2 / 12
+    assert evidence == pytest.approx(target.log_evidence, abs=1e-6)
+
+
+def test_the_evidence_of_the_mixture_is_that_of_a_grid() -> None:
+    axis = np.linspace(-11, 10, 801)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1)
+    target = targets.gaussian_mixture
+    evidence = logsumexp(target.log_density(grid)) + 2 * np.log(axis[1] - axis[0])
+    assert evidence == pytest.approx(target.log_evidence, abs=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:The effect of Potentials on other parameters is ignored")
+@pytest.mark.filterwarnings("ignore:Numba will use object mode")
+def test_prior_draws_are_refused_by_pymc() -> None:
+    with targets.potential_1.model(), pytest.raises(NotImplementedError):
+        pm.sample_prior_predictive(3)
+
+
+@pytest.mark.filterwarnings("ignore:The effect of Potentials on other parameters is ignored")
+@pytest.mark.filterwarnings("ignore:The number of samples is too small")
+def test_nuts_samples_a_target_as_it_is() -> None:
+    idata = pm.sample(
+        draws=50,
+        tune=50,
+        chains=1,
+        model=targets.potential_1.model(),
+        random_seed=1,
+        progressbar=False,
+        compute_convergence_checks=False,
+    )
+    radius = np.linalg.norm(np.asarray(idata["posterior"]["z"]), axis=-1)
+    assert abs(radius.mean() - 2) < 0.5
