@@ -13,16 +13,38 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.mode import FAST_COMPILE
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.rewriting.basic import node_rewriter, out2in
 from pytensor.graph.traversal import io_toposort, truncated_graph_inputs
+from pytensor.scalar.basic import add as scalar_add
+from pytensor.scalar.basic import mul as scalar_mul
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.variable import TensorVariable
 
 __all__ = ["NotVectorizedError", "compile_once", "vectorize_over_draws"]
 
-_PYTHON = FAST_COMPILE.excluding("local_add_canonizer", "local_mul_canonizer")
-"""The Python linker. It takes at most 31 operands, and these rewrites make one sum of nested ones:
-40 layers have 40 log-determinants."""
+_MOST_OPERANDS = 16
+"""Of one sum or product: NumPy's ufuncs take 32 at most, outputs included."""
+
+
+@node_rewriter([Elemwise])
+def _split_long_sums(fgraph: Any, node: Apply) -> list[Variable] | None:
+    """Sums and products of many terms as sums of sums.
+
+    PyTensor makes one addition of nested ones, and 40 layers have 40 log-determinants.
+    """
+    if node.op.scalar_op not in (scalar_add, scalar_mul) or len(node.inputs) <= _MOST_OPERANDS:
+        return None
+    parts = [
+        node.op(*node.inputs[i : i + _MOST_OPERANDS])
+        for i in range(0, len(node.inputs), _MOST_OPERANDS)
+    ]
+    return [node.op(*parts)]
+
+
+_PYTHON = FAST_COMPILE.register((out2in(_split_long_sums, name="split_long_sums"), 1000))
+"""The Python linker; the rewrite comes last, so that no other undoes it."""
 
 
 class NotVectorizedError(Exception):

@@ -13,7 +13,7 @@ import pytensor.tensor as pt
 import xarray as xr
 from numpy.typing import NDArray
 from pymc.initial_point import make_initial_point_fn
-from pymc.pytensorf import floatX
+from pymc.pytensorf import floatX, get_symbolic_rv_shapes
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational import opvi
 from pymc.variational.opvi import node_property
@@ -124,7 +124,7 @@ class NormalizingFlowGroup(opvi.Group):
 
     def _prepare_start(self, start: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
         """The start as a latent vector, shape (dim,), unconstrained, in the order of the group."""
-        _check_start(start, self.model)
+        start = _checked_start(start, self.model)
         point_fn = make_initial_point_fn(
             model=self.model, overrides=start, jitter_rvs={}, return_transformed=True
         )
@@ -303,9 +303,10 @@ def _checked_jitter(jitter: float | None) -> float:
     return float(jitter)
 
 
-def _check_start(start: Mapping[str, Any] | None, model: Any) -> None:
+def _checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
+    """The start with every value in the shape of its variable."""
     if start is None:
-        return
+        return None
     if not isinstance(start, Mapping):
         raise ParameterError(
             "start must be a dict of variable names to values, "
@@ -320,14 +321,20 @@ def _check_start(start: Mapping[str, Any] | None, model: Any) -> None:
                 f"start names {name!r}, which is no free variable of the model. "
                 f"{hint}The free variables are {', '.join(rv.name for rv in model.free_RVs)}."
             )
-    for rv in model.free_RVs:
-        got, expected = np.shape(start.get(rv.name, 0.0)), rv.type.shape
-        axes = zip(reversed(got), reversed(expected), strict=False)
-        if len(got) > len(expected) or any(e is not None and g not in (1, e) for g, e in axes):
+    given = [rv for rv in model.free_RVs if rv.name in start]
+    if not given:
+        return start
+    shapes = compile_once([], get_symbolic_rv_shapes(given))()
+    checked = dict(start)
+    for rv, shape in zip(given, map(tuple, shapes), strict=True):
+        try:
+            checked[rv.name] = np.broadcast_to(start[rv.name], shape)
+        except ValueError:
             raise ParameterError(
-                f"start must give {rv.name!r} the shape {expected} of the variable, "
-                f"but its shape is {got}."
-            )
+                f"start must give {rv.name!r} the shape {tuple(map(int, shape))} of the variable, "
+                f"or one number for all of it, but its shape is {np.shape(start[rv.name])}."
+            ) from None
+    return checked
 
 
 def _layers_for(params: UserParams) -> tuple[AbstractLayer, ...]:

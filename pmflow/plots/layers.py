@@ -78,7 +78,8 @@ def plot_layers(
         base = arrays[0][:_MOST_POINTS] - arrays[0][:_MOST_POINTS].mean(0)
         angle = np.arctan2(base[:, second], base[:, first])
         points = array[:_MOST_POINTS]
-        # a cyclic scale, since an angle is one
+        # a cyclic scale, since an angle is one; on grey, since one of its ends is nearly white
+        ax.set_facecolor("0.88")
         ax.scatter(points[:, first], points[:, second], c=angle, cmap="twilight", s=3, linewidths=0)
         ax.set_xlabel(f"$z_{{{first}}}$")
         ax.set_ylabel(f"$z_{{{second}}}$")
