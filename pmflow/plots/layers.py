@@ -79,7 +79,7 @@ def plot_layers(
         angle = np.arctan2(base[:, second], base[:, first])
         points = array[:_MOST_POINTS]
         # a cyclic scale, since an angle is one; on grey, since one of its ends is nearly white
-        ax.set_facecolor("0.88")
+        ax.set_facecolor("0.7")
         ax.scatter(points[:, first], points[:, second], c=angle, cmap="twilight", s=3, linewidths=0)
         ax.set_xlabel(f"$z_{{{first}}}$")
         ax.set_ylabel(f"$z_{{{second}}}$")
