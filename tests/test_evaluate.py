@@ -292,7 +292,7 @@ class TestCompileOnce:
         def refuse(*args: object, **kwargs: object) -> None:
             pytest.fail("the C compiler was called")
 
-        monkeypatch.setattr("pytensor.link.c.cmodule.GCC_compiler.compile_str", refuse)
+        monkeypatch.setattr("pytensor.link.c.basic.CLinker.compile_cmodule", refuse)
         x = pt.dvector("x")
         loop = pytensor.scan(lambda v: 2 * v, sequences=[x], return_updates=False)
         np.testing.assert_array_equal(compile_once([x], [loop])([1.0, 2.0])[0], [2.0, 4.0])
