@@ -11,7 +11,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
-from models import conjugate_normal, eight_schools, gaussian, ring
+from models import conjugate_normal, eight_schools, gaussian
 from pytensor.graph.basic import Apply, Constant
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors
@@ -58,6 +58,14 @@ def with_term(term: Callable[[Any], Any]) -> pm.Model:
     return model
 
 
+def ring() -> pm.Model:
+    """No data, and no prior either."""
+    with pm.Model() as model:
+        z = pm.Flat("z", shape=2, initval=[2.0, 0.0])
+        pm.Potential("ring", -0.5 * ((pt.sqrt((z**2).sum()) - 2.0) / 0.4) ** 2)
+    return model
+
+
 def stubborn() -> pm.Model:
     return with_term(lambda x: SumOfPowers()(x, 2))
 
@@ -93,7 +101,7 @@ MODELS: dict[str, Callable[[], pm.Model]] = {
     "eight schools": eight_schools,
     "multivariate normal": lambda: gaussian([0.0, 1.0], [[2.0, -1.0], [-1.0, 3.0]]),
     "minibatches": lambda: conjugate_normal(np.arange(100.0), batch=10),
-    "without data": ring,
+    "a potential alone": ring,
     "no variable in a term": lambda: with_term(lambda x: pt.constant(3.0)),
 }
 
@@ -276,26 +284,10 @@ class TestCompileOnce:
         found = pmf.NormalizingFlow(model=model, random_seed=1).sample(2)
         assert np.isfinite(found["sample_stats"]["log_p"]).all()
 
-    def test_an_approximation_of_many_groups_is_drawn(self) -> None:
-        with pm.Model() as model:
-            xs = [pm.Normal(f"x{i}") for i in range(33)]
-        groups = [pmf.Group([x], "loc", model=model) for x in xs]
-        found = pmf.Approximation(groups, model=model).sample(2)
-        assert np.isfinite(found["sample_stats"]["log_q"]).all()
-
     def test_a_flow_of_many_layers_has_a_density(self) -> None:
         approx = pmf.NormalizingFlow("scale*40", model=gaussian([0.0], [[1.0]]), jitter=0.0)
         # 40 scales of 1: N(0, 1) at 0
         assert approx.log_prob([0.0]) == pytest.approx(-0.5 * np.log(2 * np.pi), abs=1e-10)
-
-    def test_no_c_compiler_is_called(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*args: object, **kwargs: object) -> None:
-            pytest.fail("the C compiler was called")
-
-        monkeypatch.setattr("pytensor.link.c.basic.CLinker.compile_cmodule", refuse)
-        x = pt.dvector("x")
-        loop = pytensor.scan(lambda v: 2 * v, sequences=[x], return_updates=False)
-        np.testing.assert_array_equal(compile_once([x], [loop])([1.0, 2.0])[0], [2.0, 4.0])
 
     def test_the_configuration_is_left_as_it_was(self) -> None:
         before = pytensor.config.cxx
