@@ -55,7 +55,8 @@ def Group(
     params : dict, optional
         Instead of `vfam`: unconstrained parameters, ``{0: {...}, 1: {...}}`` for a flow (by the
         place of the layer) or a flat dict for PyMC's families. Shared variables among them are
-        trained, other values are fixed.
+        trained, other values are fixed. They say where the flow is: it is not moved to the model's
+        initial point, unless `start` is given too (``start={}`` for just that).
     random_seed, model
         As for `NormalizingFlow`.
     **kwargs
@@ -179,7 +180,7 @@ class Approximation(opvi.Approximation):
                 "The result is the same, but more than one draw a step will be slow.",
                 stacklevel=2,
             )
-            return super().symbolic_sample_over_posterior(node)
+            return super().symbolic_sample_over_posterior(flat)
         return batched[0] if single else batched
 
     def sample(

@@ -78,7 +78,7 @@ def to_datatree(
             {name: samples.unconstrained[name] for name in sorted(transformed)}
         )
     with warnings.catch_warnings():
-        # a minibatch has no data to store: it is drawn anew at each step
+        # data that are computed, not given, can't be stored
         warnings.filterwarnings("ignore", message="Could not extract data from symbolic")
         data = {"observed_data": find_observations(model), "constant_data": find_constants(model)}
     groups |= {name: values for name, values in data.items() if values}
