@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 from scipy.special import expit, logsumexp
 
 from pmflow import targets
@@ -89,6 +90,45 @@ def test_the_density_is_finite_far_out(target: Target) -> None:
 
 
 @each_target
+def test_the_model_has_the_density_far_out_and_a_gradient_there(target: Target) -> None:
+    model = target.model()
+    logp = model.compile_logp(mode="FAST_COMPILE")
+    gradient = model.compile_dlogp(mode="FAST_COMPILE")
+    far = np.array([[1e3, 1e3], [-1e3, 1e3], [0.0, -1e4]])
+    values = [logp({"z": point}) for point in far]
+    np.testing.assert_allclose(values, target.log_density(far), rtol=1e-12)
+    assert np.isfinite([gradient({"z": point}) for point in far]).all()
+
+
+@each_target
+def test_the_gradient_is_that_of_the_density(target: Target) -> None:
+    gradient = target.model().compile_dlogp(mode="FAST_COMPILE")
+    points = np.random.default_rng(1).uniform(-3, 3, size=(10, 2))
+    step = 1e-5 * np.eye(2)  # central differences err by step^2 and by 1e-16 / step: 1e-10 both
+    shifted = [target.log_density(points[:, None] + sign * step) for sign in (1, -1)]
+    np.testing.assert_allclose(
+        [gradient({"z": point}) for point in points],
+        (shifted[0] - shifted[1]) / 2e-5,
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+def test_the_gradient_of_potential_1_is_zero_at_the_origin_by_symmetry() -> None:
+    gradient = targets.potential_1.model().compile_dlogp(mode="FAST_COMPILE")
+    np.testing.assert_array_equal(gradient({"z": np.zeros(2)}), 0)
+
+
+@pytest.mark.parametrize("point", [0.0, 1e-3, 0.1], ids=str)
+def test_the_guard_at_the_origin_changes_no_value_of_potential_1(point: float) -> None:
+    z = np.array([point, 0.0])
+    # rtol: rounding, since the sums are in another order
+    np.testing.assert_allclose(
+        targets.potential_1.log_density(z), -PAPER["potential_1"](z), rtol=1e-14
+    )
+
+
+@each_target
 def test_value_and_gradient_are_finite_where_the_model_starts(target: Target) -> None:
     model = target.model()
     start = model.initial_point()
@@ -140,6 +180,16 @@ def test_the_evidence_of_the_mixture_is_that_of_a_grid() -> None:
 def test_prior_draws_are_refused_by_pymc() -> None:
     with targets.potential_1.model(), pytest.raises(NotImplementedError):
         pm.sample_prior_predictive(3)
+
+
+@pytest.mark.filterwarnings("ignore:The effect of Potentials on other parameters is ignored")
+def test_a_posterior_predictive_draw_has_nothing_to_draw() -> None:
+    posterior = {"z": (("chain", "draw", "z_dim_0"), np.zeros((1, 3, 2)))}
+    idata = xr.DataTree.from_dict({"posterior": xr.Dataset(posterior)})
+    drawn = pm.sample_posterior_predictive(
+        idata, model=targets.potential_1.model(), progressbar=False
+    )
+    assert not [name for group in drawn.children.values() for name in group.data_vars]
 
 
 @pytest.mark.filterwarnings("ignore:The effect of Potentials on other parameters is ignored")
