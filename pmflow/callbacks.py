@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,18 +96,37 @@ class Tracker(Callback):
         self._stats: dict[str, list[Any]] = {name: [] for name in self.whatchdict}
         self.steps: list[int] = []
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the fit records everything by itself, so that it need not stop for a call."""
+        return bool(self.watched_names) and not self.whatchdict
+
     def record(self, approx: Any, hist: NDArray[np.float64] | None, i: int) -> None:
-        """Record step `i` (counted from 1), if it is one to be recorded."""
+        """Record the statistics at step `i` (counted from 1), if it is one to be recorded."""
         if i % self.every:
             return
         for name, stat in self.whatchdict.items():
             value = stat(approx, hist, i) if self._takes_step[name] else stat()
             self._stats[name].append(value)
-        for name, series in self._series.items():
-            series.append(self.inference.watched[name])
-        self.steps.append(i)
+        if not self.watched_names:
+            self.steps.append(i)
 
     __call__ = record
+
+    def extend(self, first: int, values: Mapping[str, NDArray[Any]]) -> None:
+        """Take over parameters and gradients of some steps, of which `first` is the number.
+
+        Parameters
+        ----------
+        first : int
+        values : mapping of str to ndarray
+            By watched name, one row a step.
+        """
+        kept = slice(-first % self.every, None, self.every)
+        for name, series in self._series.items():
+            rows = values[name]
+            series.extend(rows[kept])
+        self.steps.extend(range(first, first + len(rows))[kept])
 
     @property
     def hist(self) -> dict[str, Any]:
@@ -149,14 +168,16 @@ class _Series:
         self._size = 0
         self._buffer: NDArray[Any] = np.empty((0,))
 
-    def append(self, value: Any) -> None:
-        value = np.asarray(value)
-        if self._size == len(self._buffer):
-            grown = np.empty((max(64, 2 * self._size), *value.shape), dtype=value.dtype)
-            grown[: self._size] = self._buffer[: self._size].reshape(-1, *value.shape)
+    def extend(self, rows: NDArray[Any]) -> None:
+        if len(rows) == 0:
+            return
+        size = self._size + len(rows)
+        if size > len(self._buffer):
+            grown = np.empty((max(size, 2 * self._size), *rows.shape[1:]), dtype=rows.dtype)
+            grown[: self._size] = self._buffer[: self._size].reshape(-1, *rows.shape[1:])
             self._buffer = grown
-        self._buffer[self._size] = value
-        self._size += 1
+        self._buffer[self._size : size] = rows
+        self._size = size
 
     @property
     def values(self) -> NDArray[Any]:

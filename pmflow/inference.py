@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 from pymc.progress_bar.rich_progress import default_progress_theme
-from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState
 from pymc.variational.inference import Inference, KLqp
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
-from pmflow.errors import BackendError, NonFiniteError, ParameterError
+from pmflow.errors import BackendError, ParameterError
 from pmflow.formula import Formula
-from pmflow.training.blame import find_culprits
-from pmflow.training.progress import FitProgress, recent_loss
-from pmflow.training.step import build_step
+from pmflow.training.progress import FitProgress
+from pmflow.training.trainer import Trainer
 
 __all__ = ["NFVI", "fit"]
 
-_log = logging.getLogger("pmflow")
-
 _BACKENDS = ("numba", "c", "jax")
-
-_MAX_FAILED_STEPS = 100
-"""So many steps in a row without a finite loss and gradient end a fit."""
-
-
-@dataclass(frozen=True)
-class _Compiled:
-    """A compiled step and what its outputs are; `refine` goes on with it."""
-
-    step: Callable[[], list[Any]]
-    watched: tuple[str, ...]
-    callbacks: tuple[Callable[..., Any], ...]
-    score: bool
 
 
 class NFVI(KLqp):
@@ -116,10 +96,7 @@ class NFVI(KLqp):
         super().__init__(approx, beta=beta)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
-        self.watched: dict[str, Any] = {}
-        self._failures = 0
-        self._steps_done = 0
-        self._compiled: _Compiled | None = None
+        self._trainer = Trainer(self)
 
     @property
     def watched_names(self) -> list[str]:
@@ -195,18 +172,17 @@ class NFVI(KLqp):
                 "There is nothing to train: all parameters were given as fixed values. "
                 "Give shared variables (pytensor.shared) for those to be trained."
             )
-        with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
-            self._compiled = self._compile(
-                callbacks,
-                score=self._maybe_score(score),
-                compile_kwargs=resolve_backend_compile_kwargs(backend, compile_kwargs),
-                obj_n_mc=int(obj_n_mc),
-                obj_optimizer=obj_optimizer or pm.adam(learning_rate=0.01),
-                total_grad_norm_constraint=total_grad_norm_constraint,
-                **kwargs,
-            )
-            self._run(n, progress)
-        return self.approx
+        settings = {
+            "backend": backend,
+            "compile_kwargs": compile_kwargs,
+            "obj_n_mc": int(obj_n_mc),
+            "obj_optimizer": obj_optimizer or pm.adam(learning_rate=0.01),
+            "total_grad_norm_constraint": total_grad_norm_constraint,
+            **kwargs,
+        }
+        seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
+        self._trainer.begin(callbacks, score=self._maybe_score(score), settings=settings, seed=seed)
+        return self.refine(n, progressbar, progressbar_theme)
 
     def refine(
         self,
@@ -221,95 +197,12 @@ class NFVI(KLqp):
         ParameterError
             If there was no fit yet.
         """
-        if self._compiled is None:
+        if not self._trainer.has_begun:
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
         _check_fit_arguments(n)
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
-            self._run(n, progress)
+            self._trainer.run(n, progress)
         return self.approx
-
-    def _compile(
-        self,
-        callbacks: tuple[Callable[..., Any], ...],
-        *,
-        score: bool,
-        compile_kwargs: dict[str, Any],
-        **kwargs: Any,
-    ) -> _Compiled:
-        step = build_step(self.objective, **kwargs)
-        wanted = {n for c in callbacks if isinstance(c, Tracker) for n in c.watched_names}
-        watched = step.watched(self.approx.params, self.approx.param_names) if wanted else {}
-        names = tuple(name for name in watched if name in wanted)
-        outputs = [step.is_finite, *([step.loss] if score else []), *(watched[n] for n in names)]
-        seed = self.approx.rng.randint(2**30, dtype=np.int64)
-        with warnings.catch_warnings():
-            # JAX has generators of its own, seeded from these: nothing for the user to do
-            warnings.filterwarnings("ignore", message="The RandomType SharedVariables")
-            fn = pm.compile([], outputs, updates=step.updates, random_seed=seed, **compile_kwargs)
-        return _Compiled(fn, names, callbacks, score)
-
-    def _run(self, n: int, progress: FitProgress) -> None:
-        """Do `n` steps; whatever ends them, losses and parameters so far are kept."""
-        assert self._compiled is not None
-        score = self._compiled.score
-        losses = np.concatenate([self.hist, np.full(n if score else 0, np.nan)])
-        known, done = len(self.hist), 0
-        progress.begin()
-        try:
-            for done in range(1, n + 1):
-                is_finite, *outputs = self._compiled.step()
-                self._steps_done += 1
-                if score:
-                    losses[known] = outputs.pop(0)
-                    known += 1
-                self._count_failure(bool(is_finite))
-                self.watched = dict(zip(self._compiled.watched, outputs, strict=True))
-                so_far = losses[:known] if score else None
-                for callback in self._compiled.callbacks:
-                    callback(self.approx, so_far, self._steps_done)
-                progress.update(done, so_far)
-        except KeyboardInterrupt:
-            _log.warning(
-                "Interrupted at step %d; everything fitted so far is kept.", self._steps_done
-            )
-        except StopIteration as stop:
-            _log.info("Stopped at step %d: %s", self._steps_done, stop)
-        finally:
-            self.hist = losses[:known]
-            self.approx.hist = self.hist  # where pm.fit looks for it
-            self._hold_numpy()
-            progress.update(done, self.hist if score else None, force=True)
-        if score and known:
-            _log.info("Average loss of the last steps: %.5g", recent_loss(self.hist))
-
-    def _count_failure(self, is_finite: bool) -> None:  # noqa: FBT001 - one private caller
-        if is_finite:
-            self._failures = 0
-            return
-        self._failures += 1
-        self.skipped += 1
-        if self._failures < _MAX_FAILED_STEPS:
-            return
-        first = self._steps_done - self._failures + 1
-        self._failures = 0
-        culprits = find_culprits(self.approx, int(self.approx.rng.randint(2**30)))
-        found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
-        raise NonFiniteError(
-            f"Loss or gradient was infinite or NaN at {_MAX_FAILED_STEPS} steps in a row, from "
-            f"step {first} on. {found or 'At fresh draws every term of the model is finite'}. "
-            "The approximation keeps its last good parameters. Look at the model with "
-            "model.debug(), give `start` a point of positive probability, take a smaller step "
-            "(obj_optimizer=pm.adam(learning_rate=1e-3)), or set total_grad_norm_constraint.",
-            step=first,
-            variables=tuple(culprits),
-        )
-
-    def _hold_numpy(self) -> None:
-        """Turn parameters that a backend holds as arrays of its own into NumPy's."""
-        for param in self.approx.params:
-            value = param.get_value(borrow=True)
-            if not isinstance(value, np.ndarray):
-                param.set_value(np.asarray(value))
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
         for callback in callbacks:

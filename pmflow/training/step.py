@@ -2,51 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
+import pymc as pm
+import pytensor
 import pytensor.tensor as pt
+from pymc.logprob.utils import (
+    local_check_parameter_to_ninf_switch,
+    local_remove_check_parameter,
+)
+from pymc.pytensorf import collect_default_updates, floatX, reseed_rngs
 from pymc.variational.opvi import ObjectiveFunction
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import clone_replace
+from pytensor.graph.rewriting.basic import out2in
+from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["Optimizer", "Step", "build_step"]
+from pmflow.training.params import ParamVector
+
+__all__ = ["MAX_FAILURES", "Optimizer", "Step", "build_step", "optimizer_key", "optimizer_rate"]
 
 type Optimizer = Callable[[list[TensorVariable], list[SharedVariable]], dict[Any, Any]]
+
+MAX_FAILURES = 100
+"""So many steps in a row without a finite loss and gradient end a fit."""
+
+_ELEMENTWISE = (
+    *(pm.adadelta, pm.adagrad, pm.adagrad_window, pm.adam, pm.adamax),
+    *(pm.momentum, pm.nesterov_momentum, pm.rmsprop, pm.sgd),
+)
+"""Optimisers that do the same to each number, so that one vector does for all parameters."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Graphs of one step.
+    """Graphs of one step, over the vector of parameters.
 
     Attributes
     ----------
+    params : ParamVector
     loss : TensorVariable, shape ()
         Negative ELBO at the parameters before the step, scaled to the minibatch if there is one.
-    is_finite : TensorVariable, shape ()
-        Whether loss and gradients are finite; where not, `updates` keep the old values.
     updates : dict of shared variable to Variable
-        New values of parameters and of the optimiser's state.
-    gradients : list of TensorVariable
-        In the order of the approximation's `params`, after any constraint on their norm: what the
-        optimiser got.
+        New values of parameters, of the optimiser's state, of random generators and of `failures`.
+        Where loss or gradients are not finite, parameters and optimiser keep their values.
+    failures : shared variable, int
+        Steps in a row, up to the last one, that were not finite.
+    gradient : TensorVariable, shape (size,)
+        After any constraint on its norm: what the optimiser got.
+    learning_rate : shared variable or None
+        Of PyMC's optimisers: another one needs no new compilation.
     """
 
+    params: ParamVector
     loss: TensorVariable
-    is_finite: TensorVariable
     updates: dict[SharedVariable, Variable]
-    gradients: list[TensorVariable]
+    failures: SharedVariable
+    gradient: TensorVariable
+    learning_rate: SharedVariable | None
+    _fresh: dict[SharedVariable, Any] = field(repr=False)
 
-    def watched(
-        self, params: Sequence[SharedVariable], names: Sequence[str]
-    ) -> dict[str, TensorVariable]:
-        """Parameters after the step and the gradients it used, by name."""
-        after = {name: self.updates[p] for name, p in zip(names, params, strict=True)}
-        grads = {f"grad_{name}": g for name, g in zip(names, self.gradients, strict=True)}
-        return after | grads
+    @property
+    def size(self) -> int:
+        """How many numbers are trained."""
+        return int(self.params.vector.type.shape[0])
+
+    @property
+    def new_params(self) -> TensorVariable:
+        """The parameters after the step, shape (size,)."""
+        return self.updates[self.params.vector]
+
+    @property
+    def constants(self) -> list[SharedVariable]:
+        """Shared variables that the step reads and does not change, such as data."""
+        graphs = [self.loss, self.gradient, *self.updates.values()]
+        return [
+            v
+            for v in graph_inputs(graphs)
+            if isinstance(v, SharedVariable) and v not in self.updates
+        ]
+
+    def restart(self, seed: int) -> None:
+        """Give the optimiser its first state and the random generators new ones."""
+        for shared, value in self._fresh.items():
+            shared.set_value(np.array(value))
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Seed the random generators."""
+        reseed_rngs([v for v in self.updates if isinstance(v.type, RandomType)], seed)
 
 
 def build_step(
@@ -68,23 +120,95 @@ def build_step(
     **kwargs
         Passed on to `ObjectiveFunction.updates`.
     """
-    used: list[TensorVariable] = []
-
-    def optimizer(gradients: list[TensorVariable], params: list[SharedVariable]) -> dict[Any, Any]:
-        used.extend(gradients)
-        return obj_optimizer(gradients, params)
-
-    updates = objective.updates(obj_optimizer=optimizer, **kwargs)
-    # a sum is finite only if all its terms are: one reduction a parameter, no mask
-    checked = [updates.loss, *(g.sum() for g in used)]
-    is_finite = pt.all(pt.stack([pt.isfinite(x) for x in checked]))
-    guarded = {
-        old: new if isinstance(old.type, RandomType) else pt.switch(is_finite, new, old)
-        for old, new in updates.items()
-    }
-    return Step(
-        loss=updates.loss,
-        is_finite=is_finite,
-        updates=guarded | dict(more_updates or {}),
-        gradients=used[: len(objective.obj_params)],
+    more_updates = dict(more_updates or {})
+    optimize = _Flattening(obj_optimizer)
+    updates = objective.updates(obj_optimizer=optimize, **kwargs)
+    loss, vector = updates.loss, optimize.params.vector
+    # a sum is finite only if all its terms are: one reduction, no mask
+    is_finite = pt.isfinite(loss) & pt.isfinite(optimize.gradient.sum())
+    failures = pytensor.shared(np.int32(0), "failures")
+    guarded = {old: pt.switch(is_finite, new, old) for old, new in updates.items()}
+    guarded[failures] = pt.switch(is_finite, 0, failures + 1).astype("int32")
+    by_hand = [more_updates.pop(p, None) for p in optimize.params.params]
+    if any(new is not None for new in by_hand):
+        parts = optimize.params.parts(guarded[vector])
+        guarded[vector] = optimize.params.join(
+            [part if new is None else new for part, new in zip(parts, by_hand, strict=True)]
+        )
+    guarded |= more_updates
+    generators = collect_default_updates([loss, optimize.gradient, *guarded.values()])
+    guarded |= {rng: new for rng, new in generators.items() if rng not in guarded}
+    graphs = _without_checks(
+        [loss, optimize.gradient, *guarded.values()], objective.approx.model.check_bounds
     )
+    replaced = clone_replace(graphs, optimize.params.replacements())
+    new_values = [
+        old.type.filter_variable(new, allow_convert=True)
+        for old, new in zip(guarded, replaced[2:], strict=True)
+    ]
+    fresh = {v: v.get_value() for v in [*updates, failures] if v is not vector}
+    return Step(
+        params=optimize.params,
+        loss=replaced[0],
+        updates=dict(zip(guarded, new_values, strict=True)),
+        failures=failures,
+        gradient=replaced[1],
+        learning_rate=optimize.learning_rate,
+        _fresh=fresh,
+    )
+
+
+class _Flattening:
+    """An optimiser of many parameters that works on one vector."""
+
+    params: ParamVector
+    gradient: TensorVariable
+
+    def __init__(self, optimizer: Any) -> None:
+        self.learning_rate: SharedVariable | None = None
+        self._is_elementwise = getattr(optimizer, "func", optimizer) in _ELEMENTWISE
+        rate = optimizer_rate(optimizer)
+        if rate is not None:
+            self.learning_rate = pytensor.shared(floatX(rate), "learning_rate")
+            optimizer = partial(optimizer, learning_rate=self.learning_rate)
+        self._optimizer = optimizer
+
+    def __call__(
+        self, gradients: list[TensorVariable], params: list[SharedVariable]
+    ) -> dict[SharedVariable, TensorVariable]:
+        self.params = ParamVector(params)
+        self.gradient = self.params.join(gradients)
+        vector = self.params.vector
+        if self._is_elementwise:
+            return dict(self._optimizer([self.gradient], [vector]))
+        updates = dict(self._optimizer(gradients, params))
+        new = self.params.join([updates.pop(p, p) for p in params])
+        return {vector: new, **updates}
+
+
+def _without_checks(graphs: list[Variable], check_bounds: bool) -> list[Variable]:  # noqa: FBT001
+    """Parameters out of range give a log-density of -inf instead of an error.
+
+    `pymc.compile` does so to the function it compiles, but not to what is inside of a scan.
+    """
+    rewriter = (
+        local_check_parameter_to_ninf_switch if check_bounds else local_remove_check_parameter
+    )
+    fgraph = FunctionGraph(outputs=graphs, clone=True, copy_inputs=False)
+    out2in(rewriter).rewrite(fgraph)
+    return list(fgraph.outputs)
+
+
+def optimizer_rate(optimizer: Any) -> float | None:
+    """The learning rate of one of PyMC's optimisers where it is a number."""
+    if getattr(optimizer, "func", None) not in _ELEMENTWISE:
+        return None
+    rate = optimizer.keywords.get("learning_rate")
+    return float(rate) if isinstance(rate, int | float | np.number) else None
+
+
+def optimizer_key(optimizer: Any) -> Any:
+    """Equal for optimisers that differ in nothing but the learning rate."""
+    if optimizer_rate(optimizer) is None:
+        return optimizer
+    return optimizer.func, {k: v for k, v in optimizer.keywords.items() if k != "learning_rate"}

@@ -1,0 +1,108 @@
+"""How many steps go into one call."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["DeferredInterrupt", "Pace", "is_due", "next_due"]
+
+_CHUNK_SECONDS = 0.2
+_FASTEST_GROWTH = 8
+
+
+def _period(callback: Callable[..., Any]) -> int:
+    """Steps from one call of a callback to the next; 0 for one that watches nothing itself."""
+    if getattr(callback, "is_recorded", False):
+        return 0
+    every = getattr(callback, "every", 1)
+    return every if isinstance(every, int) and every >= 1 else 1
+
+
+def next_due(step: int, first: int, callbacks: Sequence[Callable[..., Any]]) -> int | None:
+    """The next step after `step` at which a callback is due; None if none ever is.
+
+    Parameters
+    ----------
+    step : int
+        Steps done so far, over all fits.
+    first : int
+        The first step of this fit: a callback with `every` is called there too, because PyMC's
+        `CheckParametersConvergence` takes what it compares with from its first call.
+    callbacks : sequence of callable
+    """
+    periods = [period for callback in callbacks if (period := _period(callback))]
+    if not periods:
+        return None
+    return first if step < first else min((step // p + 1) * p for p in periods)
+
+
+def is_due(callback: Callable[..., Any], step: int, first: int) -> bool:
+    """Whether a callback is to be called after `step`."""
+    period = _period(callback)
+    return period > 0 and (step == first or step % period == 0)
+
+
+class Pace:
+    """Chunks of about a fifth of a second, so that progress moves and Ctrl-C is answered."""
+
+    def __init__(self) -> None:
+        self._steps = 1
+
+    @property
+    def steps(self) -> int:
+        """Steps that the next chunk may have."""
+        return self._steps
+
+    @contextmanager
+    def measure(self, steps: int) -> Iterator[None]:
+        """Time a chunk of so many steps."""
+        began = time.perf_counter()
+        yield
+        seconds = max(time.perf_counter() - began, 1e-6)
+        fitting = int(steps * _CHUNK_SECONDS / seconds)
+        # a short chunk says little about a long one: what each call costs hides what steps cost
+        self._steps = max(1, min(fitting, _FASTEST_GROWTH * max(steps, 1)))
+
+
+class DeferredInterrupt:
+    """Ctrl-C answered between chunks, so that none is half done; a second one at once.
+
+    Only in the main thread, where Python receives it, and only where it raises KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self._is_held = self._is_pending = False
+        self._before: Any = None
+
+    def __enter__(self) -> DeferredInterrupt:
+        is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if is_usual and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, *_: object) -> None:
+        if self._is_held and not self._is_pending:
+            self._is_pending = True
+            return
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A chunk and the record of it: Ctrl-C waits for their end."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._is_pending:
+            self._is_pending = False
+            raise KeyboardInterrupt

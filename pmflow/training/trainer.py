@@ -1,0 +1,210 @@
+"""Running a fit: chunks of steps, and between them callbacks, progress and Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymc.pytensorf import floatX, resolve_backend_compile_kwargs
+
+from pmflow.errors import NonFiniteError
+from pmflow.training.blame import find_culprits
+from pmflow.training.chunks import DeferredInterrupt, Pace, is_due, next_due
+from pmflow.training.engine import compile_loop
+from pmflow.training.loops import Loop, Trace
+from pmflow.training.progress import FitProgress, recent_loss
+from pmflow.training.step import MAX_FAILURES, build_step, optimizer_key, optimizer_rate
+
+__all__ = ["Trainer"]
+
+_log = logging.getLogger("pmflow")
+
+type Callback = Callable[[Any, NDArray[np.float64] | None, int], Any]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a fit was asked for."""
+
+    callbacks: tuple[Callback, ...]
+    score: bool
+    settings: dict[str, Any]
+    seed: int
+
+    @property
+    def trackers(self) -> list[Any]:
+        """Callbacks whose parameters and gradients the loop records."""
+        return [c for c in self.callbacks if getattr(c, "watched_names", ())]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Equal for plans that one compiled loop can carry out."""
+        optimizer = optimizer_key(self.settings["obj_optimizer"])
+        return {**self.settings, "obj_optimizer": optimizer, "record": bool(self.trackers)}
+
+
+class Trainer:
+    """Carries out the fits of one inference, whose `hist` and `skipped` it keeps up to date.
+
+    Compiled loops are kept: a second fit that differs in nothing but callbacks, seed and learning
+    rate begins at once.
+
+    Parameters
+    ----------
+    inference : Inference
+        With `approx`, `objective`, `hist` and `skipped`.
+    """
+
+    def __init__(self, inference: Any) -> None:
+        self._inference = inference
+        self._loops: list[tuple[dict[str, Any], Loop]] = []
+        self._plan: _Plan | None = None
+        self._loop: Loop | None = None
+        self._steps_done = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a fit to go on with."""
+        return self._plan is not None
+
+    def begin(
+        self, callbacks: tuple[Callback, ...], *, score: bool, settings: dict[str, Any], seed: int
+    ) -> None:
+        """Plan a fit with a fresh optimiser and fresh random numbers.
+
+        Parameters
+        ----------
+        callbacks : tuple of callable
+        score : bool
+            Whether to keep losses.
+        settings : dict
+            Arguments of `build_step`, and `backend` and `compile_kwargs`.
+        seed : int
+        """
+        self._plan, self._loop = _Plan(callbacks, score, settings, seed), None
+
+    def run(self, n: int, progress: FitProgress) -> None:
+        """Do `n` steps; whatever ends them, losses and parameters so far are kept."""
+        assert self._plan is not None
+        plan, begin, end = self._plan, self._steps_done, self._steps_done + n
+        self._losses = _Losses(self._inference.hist)
+        pace = Pace()
+        try:
+            with DeferredInterrupt() as interrupt:
+                if n and self._loop is None:
+                    self._loop, first = self._compile(plan)
+                    if first is not None:
+                        self._record(plan, self._loop, first)
+                        self._call_back(plan, begin)
+                progress.begin()
+                while self._steps_done < end:
+                    assert self._loop is not None
+                    due = next_due(self._steps_done, begin + 1, plan.callbacks) or end
+                    steps = min(due, end) - self._steps_done
+                    steps = min(steps, pace.steps, self._loop.most_steps)
+                    with interrupt.held():
+                        self._loop.step.params.pull()
+                        with pace.measure(steps):
+                            trace = self._loop.advance(steps)
+                        self._record(plan, self._loop, trace)
+                    self._call_back(plan, begin)
+                    progress.update(self._steps_done - begin, self._losses.so_far)
+        except KeyboardInterrupt:
+            _log.warning(
+                "Interrupted at step %d; everything fitted so far is kept.", self._steps_done
+            )
+        except StopIteration as stop:
+            _log.info("Stopped at step %d: %s", self._steps_done, stop)
+        finally:
+            hist = self._inference.hist = self._losses.so_far
+            self._inference.approx.hist = hist  # where pm.fit looks for it
+            progress.update(self._steps_done - begin, hist if plan.score else None, force=True)
+        if plan.score and len(hist):
+            _log.info("Average loss of the last steps: %.5g", recent_loss(hist))
+
+    def _compile(self, plan: _Plan) -> tuple[Loop, Trace | None]:
+        """A loop that does what is planned, and what the first step of a new one gave."""
+        for key, loop in self._loops:
+            if key == plan.key and not loop.is_stale:
+                loop.step.params.pull()
+                loop.restart(plan.seed)
+                if loop.step.learning_rate is not None:
+                    rate = optimizer_rate(plan.settings["obj_optimizer"])
+                    loop.step.learning_rate.set_value(floatX(rate))
+                return loop, None
+        settings = dict(plan.settings)
+        compile_kwargs = resolve_backend_compile_kwargs(
+            settings.pop("backend"), settings.pop("compile_kwargs")
+        )
+        step = build_step(self._inference.objective, **settings)
+        loop, first = compile_loop(
+            step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed
+        )
+        self._loops.append((plan.key, loop))
+        return loop, first
+
+    def _record(self, plan: _Plan, loop: Loop, trace: Trace) -> None:
+        """Keep what some steps gave: parameters, losses, what trackers watch."""
+        approx, params = self._inference.approx, loop.step.params
+        params.push()
+        if plan.score:
+            self._losses.extend(trace.losses)
+        if trace.params is not None and trace.gradients is not None:
+            names = approx.param_names
+            # the parameters of `more_obj_params` come after those of the approximation
+            values = dict(zip(names, params.split(trace.params), strict=False))
+            gradients = params.split(trace.gradients)
+            values |= {f"grad_{n}": g for n, g in zip(names, gradients, strict=False)}
+            for tracker in plan.trackers:
+                tracker.extend(self._steps_done + 1, values)
+        self._steps_done += len(trace.losses)
+        self._inference.skipped += int((trace.failures > 0).sum())
+        if trace.failures[-1] >= MAX_FAILURES:
+            loop.step.failures.set_value(np.int32(0))
+            raise _failure(approx, self._steps_done - MAX_FAILURES + 1)
+
+    def _call_back(self, plan: _Plan, begin: int) -> None:
+        so_far = self._losses.so_far if plan.score else None
+        for callback in plan.callbacks:
+            if is_due(callback, self._steps_done, begin + 1):
+                callback(self._inference.approx, so_far, self._steps_done)
+
+
+class _Losses:
+    """Losses so far, in one block of memory that doubles when it is full."""
+
+    def __init__(self, known: NDArray[np.float64]) -> None:
+        self._losses = known
+        self._size = len(known)
+
+    def extend(self, losses: NDArray[np.floating]) -> None:
+        size = self._size + len(losses)
+        if size > len(self._losses):
+            grown = np.empty(max(size, 2 * self._size))
+            grown[: self._size] = self.so_far
+            self._losses = grown
+        self._losses[self._size : size] = losses
+        self._size = size
+
+    @property
+    def so_far(self) -> NDArray[np.float64]:
+        return self._losses[: self._size]
+
+
+def _failure(approx: Any, first: int) -> NonFiniteError:
+    """What to say after so many failed steps, of which `first` was the first."""
+    culprits = find_culprits(approx, int(approx.rng.randint(2**30)))
+    found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
+    return NonFiniteError(
+        f"Loss or gradient was infinite or NaN at {MAX_FAILURES} steps in a row, from "
+        f"step {first} on. {found or 'At fresh draws every term of the model is finite'}. "
+        "The approximation keeps its last good parameters. Look at the model with "
+        "model.debug(), give `start` a point of positive probability, take a smaller step "
+        "(obj_optimizer=pm.adam(learning_rate=1e-3)), or set total_grad_norm_constraint.",
+        step=first,
+        variables=tuple(culprits),
+    )
