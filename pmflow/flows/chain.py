@@ -11,6 +11,7 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.errors import ParameterError
 from pmflow.flows.base import AbstractLayer, Params, Shape
 
 __all__ = ["Chain"]
@@ -78,9 +79,14 @@ class Chain:
         z : TensorVariable, shape (*batch, dim)
         log_det : TensorVariable, shape (*batch,)
             Sum of the layers' log-determinants.
+
+        Raises
+        ------
+        ParameterError
+            If there are not as many mappings as layers, as in `forward_steps` and `inverse`.
         """
         z, log_det = z0, pt.zeros_like(z0[..., 0])
-        for layer, layer_params in zip(self.layers, params, strict=True):
+        for layer, layer_params in self._with(params):
             z, layer_log_det = layer.forward(z, layer_params)
             log_det = log_det + layer_log_det
         return z, log_det
@@ -88,12 +94,21 @@ class Chain:
     def forward_steps(self, z0: TensorVariable, params: Sequence[Params]) -> list[TensorVariable]:
         """The base draw and the output of every layer: ``len(chain) + 1`` variables."""
         steps = [z0]
-        for layer, layer_params in zip(self.layers, params, strict=True):
+        for layer, layer_params in self._with(params):
             steps.append(layer.forward(steps[-1], layer_params)[0])
         return steps
 
     def inverse(self, z: TensorVariable, params: Sequence[Params]) -> TensorVariable:
         """Map points of the posterior back to the base, shape (*batch, dim)."""
-        for layer, layer_params in zip(reversed(self.layers), reversed(params), strict=True):
+        for layer, layer_params in reversed(self._with(params)):
             z = layer.inverse(z, layer_params)
         return z
+
+    def _with(self, params: Sequence[Params]) -> list[tuple[AbstractLayer, Params]]:
+        """Each layer and its parameters, in the order of the layers."""
+        if len(params) != len(self.layers):
+            raise ParameterError(
+                f"params must be {len(self.layers)} mappings, one a layer of {self.formula}, "
+                f"but are {len(params)}."
+            )
+        return list(zip(self.layers, params, strict=True))

@@ -18,6 +18,7 @@ from numeric import Array, Values, numeric, points
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.errors import ParameterError
 from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer, Chain, Loc, Scale
 from pmflow.flows.base import Params, Shape
@@ -190,11 +191,14 @@ def test_a_chain_is_affine_if_all_its_layers_are(formula: str) -> None:
     assert numeric_chain(formula).chain.is_affine == (formula == "scale-hh*4-loc")
 
 
-@pytest.mark.parametrize("method", ["forward", "forward_steps"])
-def test_parameters_for_another_number_of_layers_are_refused(method: str) -> None:
-    flow = numeric_chain("scale-loc")
-    with pytest.raises(ValueError, match="shorter"):
-        getattr(flow.chain, method)(flow.z, flow.params[:1])
+@pytest.mark.parametrize("given", [0, 1, 3], ids=["none", "too few", "too many"])
+@pytest.mark.parametrize("method", ["forward", "forward_steps", "inverse"])
+def test_parameters_for_another_number_of_layers_are_refused(method: str, given: int) -> None:
+    # layers of one kind: that the parameters are those of another layer would not be noticed
+    flow = numeric_chain("planar*2")
+    params = (2 * flow.params)[:given]
+    with pytest.raises(ParameterError, match=rf"2 mappings, one a layer .*, but are {given}\."):
+        getattr(flow.chain, method)(flow.z, params)
 
 
 # ------------------------------------------------------------------------- the object
