@@ -47,7 +47,9 @@ class Planar(AbstractLayer):
 
     The inverse has no closed form. With :math:`s = w^\top z` the equation
     :math:`s + m \tanh(s + b) = w^\top z'` is increasing in :math:`s` and its root lies within
-    :math:`|m|` of the right-hand side: one bracketed root per point gives :math:`z`.
+    :math:`|m|` of the right-hand side: one bracketed root per point gives :math:`z`. For
+    :math:`m > 1` the bend is then :math:`\tanh = (w^\top z' - s) / m`: what rounding takes from
+    the root is divided by :math:`m`, not multiplied by it.
 
     Parameters of the flow, all unconstrained: ``u`` and ``w``, shape ``(dim,)``, and ``b``, shape
     ``()``. They start at the identity, :math:`\hat u = 0`, with a random direction ``w`` and a
@@ -86,7 +88,10 @@ class Planar(AbstractLayer):
             upper=target + abs(m),
             args=(m, b),
         )
-        return z - u_hat * pt.tanh(s + b)[..., None]
+        is_steep = m > 1
+        # the rounding of s grows m-fold in u_hat * tanh(s + b), and m-fold again on the way forth
+        bend = pt.switch(is_steep, (target - s) / pt.switch(is_steep, m, 1), pt.tanh(s + b))
+        return z - u_hat * bend[..., None]
 
     @staticmethod
     def constrain(params: Params) -> tuple[TensorVariable, TensorVariable]:
