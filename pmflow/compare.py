@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,6 +17,12 @@ __all__ = ["compare"]
 
 _TAILS = (0.05, 0.95)
 _SAMPLE_DIMS = ("chain", "draw")
+_COLUMNS = (
+    "mean_error",
+    "sd_ratio",
+    "wasserstein",
+    *(f"q{round(100 * p):02d}_error" for p in _TAILS),
+)
 
 
 def compare(
@@ -31,9 +37,10 @@ def compare(
     idata, reference : DataTree or Dataset
         Draws with dimensions ``chain`` and ``draw``, in constrained space: a DataTree with a
         group ``posterior``, as `NormalizingFlow.sample` and `pymc.sample` return it, or that group
-        itself. The numbers of draws may differ.
+        itself. The numbers of draws may differ, and so may the order of dimensions and of
+        coordinates: components are matched by their labels, where both have labels.
     var_names : sequence of str, optional
-        Defaults to all variables that both have.
+        Defaults to all variables that both have draws of.
 
     Returns
     -------
@@ -49,12 +56,13 @@ def compare(
         ``q05_error``, ``q95_error``
             Difference of the 5 % and of the 95 % quantile, in units of the reference's sd.
 
-        Where the reference does not vary, the errors in its units are NaN.
+        Where the reference does not vary there is no such unit, and the row is NaN.
 
     Raises
     ------
     ParameterError
-        If draws are missing, of other shapes, or not finite, or a variable is unknown.
+        If draws are missing, of other shapes or coordinates, not numbers or not finite, or if a
+        variable is unknown.
 
     Examples
     --------
@@ -67,47 +75,40 @@ def compare(
     True
     """
     ours, theirs = _posterior(idata, "idata"), _posterior(reference, "reference")
-    names = _shared_names(ours, theirs, var_names)
-    rows = {}
-    for name in names:
-        if ours[name].sizes.keys() != theirs[name].sizes.keys() or any(
-            ours[name].sizes[d] != theirs[name].sizes[d]
-            for d in ours[name].dims
-            if d not in _SAMPLE_DIMS
-        ):
-            raise ParameterError(
-                f"{name!r} must have the same shape in both, but is {_core_shape(ours[name])} in "
-                f"idata and {_core_shape(theirs[name])} in reference."
-            )
-        pairs = zip(_components(ours[[name]]), _components(theirs[[name]]), strict=True)
-        for (label, draws), (_, reference_draws) in pairs:
-            rows[label] = _compare_draws(draws, reference_draws)
-    return pd.DataFrame.from_dict(rows, orient="index")
+    labels, rows = [], []
+    for name in _shared_names(ours, theirs, var_names):
+        for label, draws, reference_draws in _pairs(ours[name], theirs[name], name):
+            labels.append(label)
+            rows.append(_compare_draws(draws, reference_draws))
+    return pd.DataFrame(rows, index=labels, columns=list(_COLUMNS), dtype=float)
 
 
-def _compare_draws(draws: NDArray[Any], reference: NDArray[Any]) -> dict[str, float]:
+def _compare_draws(draws: NDArray[Any], reference: NDArray[Any]) -> tuple[float, ...]:
+    """One row, in the order of the columns, of draws of shapes (chain, draw)."""
     from scipy.stats import wasserstein_distance  # slow to import
 
-    reference_sd = reference.std(ddof=1)
-    unit = reference_sd if reference_sd > 0 else np.nan
-    row = {
-        "mean_error": (draws.mean() - reference.mean()) / unit,
-        "sd_ratio": draws.std(ddof=1) / unit,
-        "wasserstein": wasserstein_distance(draws, reference) / unit,
-    }
-    errors = (np.quantile(draws, _TAILS) - np.quantile(reference, _TAILS)) / unit
-    names = (f"q{round(100 * p):02d}_error" for p in _TAILS)
-    return row | dict(zip(names, errors, strict=True))
+    draws, reference = draws.ravel(), reference.ravel()
+    # the sd of equal numbers is often 1e-17 rather than 0
+    unit = reference.std(ddof=1) if np.ptp(reference) > 0 else np.nan
+    tails = np.quantile(draws, _TAILS) - np.quantile(reference, _TAILS)
+    return (
+        (draws.mean() - reference.mean()) / unit,
+        draws.std(ddof=1) / unit,
+        wasserstein_distance(draws, reference) / unit,
+        *(tails / unit),
+    )
 
 
 def _posterior(data: xr.DataTree | xr.Dataset, name: str) -> xr.Dataset:
     if isinstance(data, xr.DataTree):
-        if "posterior" not in data.children:
+        if "posterior" in data.children:
+            data = data.children["posterior"]
+        elif not data.data_vars:  # with variables it is itself such a group: tree["posterior"]
             groups = ", ".join(data.children) or "none"
             raise ParameterError(
                 f"{name} must have a group 'posterior', but its groups are: {groups}."
             )
-        data = data["posterior"].to_dataset()
+        data = data.to_dataset()
     if not isinstance(data, xr.Dataset):
         raise ParameterError(
             f"{name} must be a DataTree or a Dataset of draws, "
@@ -118,22 +119,34 @@ def _posterior(data: xr.DataTree | xr.Dataset, name: str) -> xr.Dataset:
         raise ParameterError(
             f"{name} must have the dimensions chain and draw, but lacks {' and '.join(missing)}."
         )
+    draws = data.sizes["chain"] * data.sizes["draw"]
+    if draws < 2:
+        raise ParameterError(f"{name} must have at least 2 draws to have an sd, but has {draws}.")
     return data
+
+
+def _drawn(dataset: xr.Dataset) -> list[str]:
+    return [str(n) for n, array in dataset.data_vars.items() if {*_SAMPLE_DIMS} <= {*array.dims}]
 
 
 def _shared_names(
     ours: xr.Dataset, theirs: xr.Dataset, var_names: Sequence[str] | None
 ) -> list[str]:
-    shared = [str(name) for name in ours.data_vars if name in theirs.data_vars]
+    there = _drawn(theirs)
+    shared = [name for name in _drawn(ours) if name in there]
+    if not shared:
+        raise ParameterError(
+            "idata and reference must have variables in common, but have "
+            f"{', '.join(_drawn(ours)) or 'none'} and {', '.join(there) or 'none'}."
+        )
     if var_names is None:
-        if not shared:
-            raise ParameterError(
-                "idata and reference must have variables in common, but have "
-                f"{', '.join(map(str, ours.data_vars))} and "
-                f"{', '.join(map(str, theirs.data_vars))}."
-            )
         return shared
-    names = [var_names] if isinstance(var_names, str) else list(var_names)
+    names = [var_names] if isinstance(var_names, str) else list(dict.fromkeys(var_names))
+    if not names:
+        raise ParameterError(
+            f"var_names must name at least one variable, but is empty. Both have: "
+            f"{', '.join(shared)}."
+        )
     for name in names:
         if name not in shared:
             close = get_close_matches(str(name), shared, n=1)
@@ -144,22 +157,66 @@ def _shared_names(
     return names
 
 
-def _components(dataset: xr.Dataset) -> list[tuple[str, NDArray[Any]]]:
+def _pairs(
+    ours: xr.DataArray, theirs: xr.DataArray, name: str
+) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Label, draws and reference draws of each component, draws of shape (chain, draw)."""
     from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
 
+    theirs = _in_order_of(ours, theirs, name)
     labeller = labels.BaseLabeller()
-    components = []
-    for name, selection, index in xarray_sel_iter(dataset, skip_dims=set(_SAMPLE_DIMS)):
+    for _, selection, index in xarray_sel_iter(
+        ours.to_dataset(name=name), skip_dims={*_SAMPLE_DIMS}
+    ):
         label = labeller.make_label_flat(name, selection, index)
-        draws = dataset[name].sel(selection).values.ravel().astype(float)
-        if not np.isfinite(draws).all():
+        # by position, along named dimensions: labels may be repeated, or only one may have them
+        yield label, _component(ours, index, label), _component(theirs, index, label)
+
+
+def _in_order_of(ours: xr.DataArray, theirs: xr.DataArray, name: str) -> xr.DataArray:
+    """The reference with its coordinates in the order of ours."""
+    dims, their_dims = (
+        tuple(d for d in array.dims if d not in _SAMPLE_DIMS) for array in (ours, theirs)
+    )
+    shape = tuple(ours.sizes[d] for d in dims)
+    if {*dims} != {*their_dims} and len(shape) == len(their_dims):
+        raise ParameterError(
+            f"{name!r} must have the same dimensions in both, but has {dims} in idata and "
+            f"{their_dims} in reference. Rename those of one: reference.rename(...)."
+        )
+    if {*dims} != {*their_dims} or shape != tuple(theirs.sizes[d] for d in dims):
+        raise ParameterError(
+            f"{name!r} must have the same shape in both, but is {shape} in idata and "
+            f"{tuple(theirs.sizes[d] for d in their_dims)} in reference."
+        )
+    for dim in dims:
+        here, there = ours.indexes.get(dim), theirs.indexes.get(dim)
+        if here is None or there is None or here.equals(there):
+            continue
+        order = there.get_indexer(here) if there.is_unique else np.full(len(here), -1)
+        if not here.is_unique or (order < 0).any():
             raise ParameterError(
-                f"The draws of {label} must be finite, "
-                f"but {(~np.isfinite(draws)).sum()} of {draws.size} are not."
+                f"{name!r} must have the same coordinates along {dim!r} in both, each once, but "
+                f"has {_listed(here)} in idata and {_listed(there)} in reference. "
+                "Select what both have: idata.sel(...)."
             )
-        components.append((label, draws))
-    return components
+        theirs = theirs.isel({dim: order})
+    return theirs
 
 
-def _core_shape(array: xr.DataArray) -> tuple[int, ...]:
-    return tuple(size for dim, size in array.sizes.items() if dim not in _SAMPLE_DIMS)
+def _component(array: xr.DataArray, index: Mapping[Any, int], label: str) -> NDArray[Any]:
+    draws = array.isel(index).transpose(*_SAMPLE_DIMS).values
+    if draws.dtype.kind not in "buif":
+        raise ParameterError(f"The draws of {label} must be numbers, but are {draws.dtype}.")
+    draws = draws.astype(float)
+    if not np.isfinite(draws).all():
+        raise ParameterError(
+            f"The draws of {label} must be finite, "
+            f"but {(~np.isfinite(draws)).sum()} of {draws.size} are not."
+        )
+    return draws
+
+
+def _listed(labels: Sequence[Any], most: int = 6) -> str:
+    shown = ", ".join(map(str, labels[:most]))
+    return f"{shown} ..." if len(labels) > most else shown

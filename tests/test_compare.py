@@ -82,9 +82,58 @@ def test_the_order_of_dimensions_does_not_matter() -> None:
     np.testing.assert_allclose(pmf.compare(turned, data)["mean_error"], 0, atol=1e-12)
 
 
-def test_a_constant_reference_has_no_unit() -> None:
-    row = pmf.compare(draws_of(GRID), draws_of(np.ones(5))).loc["x"]
+def table_of(places: list[Any], years: list[Any]) -> xr.Dataset:
+    """Draws whose mean tells them apart: 10 * place + year."""
+    means = 10.0 * np.arange(1, len(places) + 1)[:, None] + np.arange(1, len(years) + 1)
+    values = GRID[None, :, None, None] + means
+    return draws_of(values, place=places, year=years)
+
+
+def test_the_reference_may_have_its_dimensions_in_another_order() -> None:
+    data = table_of(list("ab"), [2001, 2002, 2003])
+    found = pmf.compare(data, data.transpose("year", "chain", "place", "draw"))
+    assert list(found.index[:2]) == ["x[a, 2001]", "x[a, 2002]"]
+    np.testing.assert_allclose(found["mean_error"], 0, atol=1e-12)
+
+
+def test_the_reference_may_have_its_coordinates_in_another_order() -> None:
+    data = table_of(list("ab"), [2001, 2002, 2003])
+    turned = data.sel(place=["b", "a"], year=[2002, 2003, 2001])
+    found = pmf.compare(data, turned)
+    assert list(found.index) == list(pmf.compare(data, data).index)
+    np.testing.assert_allclose(found["mean_error"], 0, atol=1e-12)
+
+
+def test_components_without_labels_are_matched_by_position() -> None:
+    data = table_of(list("ab"), [2001, 2002])
+    found = pmf.compare(data, data.drop_vars(["place", "year"]))
+    np.testing.assert_allclose(found["mean_error"], 0, atol=1e-12)
+
+
+def test_equal_labels_that_repeat_are_matched_by_position() -> None:
+    data = table_of(["a", "a"], [2001])
+    np.testing.assert_allclose(pmf.compare(data, data)["mean_error"], 0, atol=1e-12)
+
+
+def test_the_group_of_a_tree_is_taken() -> None:
+    tree = xr.DataTree.from_dict({"posterior": draws_of(GRID), "prior": draws_of(GRID)})
+    assert pmf.compare(tree["posterior"], tree).equals(pmf.compare(tree, tree))
+
+
+def test_variables_without_draws_are_left_out() -> None:
+    data = draws_of(GRID).assign(constant=1.0)
+    assert list(pmf.compare(data, data).index) == ["x"]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e9 / 3], ids=str)  # np.std of 0.1s is 1e-17
+def test_a_constant_reference_has_no_unit(value: float) -> None:
+    row = pmf.compare(draws_of(GRID), draws_of(np.full(7, value))).loc["x"]
     assert row.isna().all()
+
+
+def test_constant_draws_of_a_reference_that_varies_have_sd_0() -> None:
+    row = pmf.compare(draws_of(np.full(8, 0.5)), draws_of(GRID)).loc["x"]
+    np.testing.assert_allclose(row[["mean_error", "sd_ratio"]], [0.5 / GRID.std(ddof=1), 0])
 
 
 NAN = np.where(GRID > 0.5, np.nan, GRID)
@@ -112,6 +161,39 @@ BAD: dict[str, tuple[Any, Any, Any, str]] = {
         None,
         r"'x' must have the same shape in both, but is \(2,\) in idata and \(3,\) in reference",
     ),
+    "other dimensions": (
+        draws_of(np.zeros((1, 9, 2)), place=[1, 2]),
+        draws_of(np.zeros((1, 9, 2)), site=[1, 2]),
+        None,
+        r"same dimensions in both, but has \('place',\) in idata and \('site',\) in reference",
+    ),
+    "other coordinates": (
+        table_of(list("ab"), [2001]),
+        table_of(list("ac"), [2001]),
+        None,
+        "same coordinates along 'place' in both, .* has a, b in idata and a, c in reference",
+    ),
+    "coordinates that repeat": (
+        table_of(list("aab"), [2001]),
+        table_of(list("aba"), [2001]),
+        None,
+        "each once, but has a, a, b in idata and a, b, a in reference",
+    ),
+    "other coordinates, many": (
+        table_of(list("abcdefgh"), [2001]),
+        table_of(list("bcdefghi"), [2001]),
+        None,
+        r"a, b, c, d, e, f \.\.\. in idata",
+    ),
+    "strings": (
+        draws_of(np.array(["a", "b", "c"])),
+        draws_of(np.array(["a", "b", "c"])),
+        None,
+        "draws of x must be numbers, but are <U1",
+    ),
+    "one draw": (draws_of([1.0]), draws_of(GRID), None, "idata must have at least 2 .* has 1"),
+    "none drawn": (draws_of(GRID), draws_of([]), None, "reference must have at least 2 .* has 0"),
+    "no names": (draws_of(GRID), draws_of(GRID), [], "var_names .* is empty. Both have: x"),
     "not finite": (draws_of(NAN), draws_of(GRID), None, "draws of x must be finite, but 250 of"),
 }
 
