@@ -175,6 +175,61 @@ def test_the_evidence_of_the_mixture_is_that_of_a_grid() -> None:
     assert evidence == pytest.approx(target.log_evidence, abs=1e-10)
 
 
+SAMPLED = {name: t for name, t in targets.ALL.items() if t.sampler is not None}
+sampled_targets = pytest.mark.parametrize("target", SAMPLED.values(), ids=SAMPLED.keys())
+DRAWS = 40_000
+
+
+def sample(target: Target, draws: int = DRAWS, seed: int = 0) -> Array:
+    assert target.sampler is not None
+    return target.sampler(draws, np.random.default_rng(seed))
+
+
+def test_all_targets_but_the_ring_have_exact_draws() -> None:
+    assert set(targets.ALL) - set(SAMPLED) == {"potential_1"}
+
+
+@sampled_targets
+def test_the_same_seed_gives_the_same_exact_draws(target: Target) -> None:
+    np.testing.assert_array_equal(sample(target, 10), sample(target, 10))
+    assert sample(target, 10).shape == (10, 2)
+
+
+@pytest.mark.parametrize("boxes", [2, 12], ids=["coarse", "fine"])  # weights; places and sds
+@sampled_targets
+def test_exact_draws_fall_where_the_density_is(target: Target, boxes: int) -> None:
+    # shares of a square grid of boxes over the window, and of all that lies outside
+    (left, right), (low, high) = target.bounds
+    fine = 480 // boxes
+    x, y = (
+        a + (np.arange(boxes * fine) + 0.5) * (b - a) / (boxes * fine)
+        for a, b in ((left, right), (low, high))
+    )
+    grid = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
+    density = np.exp(target.log_density(grid) - target.log_evidence) * (x[1] - x[0]) * (y[1] - y[0])
+    expected = density.reshape(boxes, fine, boxes, fine).sum((1, 3)).ravel()
+    counts, *_ = np.histogram2d(*sample(target).T, bins=boxes, range=target.bounds)
+    found = counts.ravel() / DRAWS
+    expected, found = (np.append(p, 1 - p.sum()) for p in (expected, found))
+    # 4 standard errors of a share, and one draw; the midpoint rule errs by far less
+    allowed = 4 * np.sqrt(expected * (1 - expected) / DRAWS) + 1 / DRAWS
+    np.testing.assert_array_less(abs(found - expected), allowed)
+
+
+@sampled_targets
+def test_the_entropy_of_exact_draws_is_that_of_the_density(target: Target) -> None:
+    # an sd that is wrong by 3 % shifts it
+    values = target.log_density(sample(target)) - target.log_evidence
+    x, y = (np.linspace(-200, 200, 16_001), np.linspace(-10, 8, 181))
+    if target is targets.gaussian_mixture:
+        x = y = np.linspace(-10, 9, 400)
+    grid = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
+    log_q = target.log_density(grid) - target.log_evidence
+    expected = (np.exp(log_q) * log_q).sum() * (x[1] - x[0]) * (y[1] - y[0])
+    # 4 standard errors, and 1e-4 for the grid's kink
+    assert abs(values.mean() - expected) < 4 * values.std() / np.sqrt(DRAWS) + 1e-4
+
+
 @pytest.mark.filterwarnings("ignore:The effect of Potentials on other parameters is ignored")
 @pytest.mark.filterwarnings("ignore:Numba will use object mode")
 def test_prior_draws_are_refused_by_pymc() -> None:
