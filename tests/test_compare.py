@@ -117,7 +117,8 @@ def test_equal_labels_that_repeat_are_matched_by_position() -> None:
 
 def test_the_group_of_a_tree_is_taken() -> None:
     tree = xr.DataTree.from_dict({"posterior": draws_of(GRID), "prior": draws_of(GRID)})
-    assert pmf.compare(tree["posterior"], tree).equals(pmf.compare(tree, tree))
+    group: Any = tree["posterior"]
+    assert pmf.compare(group, tree).equals(pmf.compare(tree, tree))
 
 
 def test_variables_without_draws_are_left_out() -> None:

@@ -208,7 +208,8 @@ def test_exact_draws_fall_where_the_density_is(target: Target, boxes: int) -> No
     grid = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
     density = np.exp(target.log_density(grid) - target.log_evidence) * (x[1] - x[0]) * (y[1] - y[0])
     expected = density.reshape(boxes, fine, boxes, fine).sum((1, 3)).ravel()
-    counts, *_ = np.histogram2d(*sample(target).T, bins=boxes, range=target.bounds)
+    drawn = sample(target)
+    counts, *_ = np.histogram2d(drawn[:, 0], drawn[:, 1], bins=boxes, range=target.bounds)
     found = counts.ravel() / DRAWS
     expected, found = (np.append(p, 1 - p.sum()) for p in (expected, found))
     # 4 standard errors of a share, and one draw; the midpoint rule errs by far less
