@@ -23,7 +23,7 @@ from .densities import Density, build_densities
 from .rows import LEARNING_RATE, Row
 from .timing import time_call
 
-__all__ = ["HandJax"]
+__all__ = ["HandJax", "Trainer", "Variant", "parse_formula"]
 
 _BLOCK = 100
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
@@ -82,8 +82,8 @@ class HandJax:
     def loss(self) -> float:
         return float(self._trainer.losses[-1_000:].mean())
 
-    def _build(self, variant: Variant) -> _Trainer:
-        return _Trainer(self._row, self._densities[variant.density], variant)
+    def _build(self, variant: Variant) -> Trainer:
+        return Trainer(self._row, self._densities[variant.density], variant)
 
     def _search(self, seconds: float) -> Variant:
         best = Variant()
@@ -113,13 +113,23 @@ class HandJax:
         return rate
 
 
-class _Trainer:
-    """A compiled loop and its state."""
+class Trainer:
+    """A compiled loop and its state; it begins at a start of its own where none is given."""
 
-    def __init__(self, row: Row, density: Density, variant: Variant) -> None:
+    def __init__(
+        self,
+        row: Row,
+        density: Density,
+        variant: Variant,
+        *,
+        params: np.ndarray | None = None,
+        rate: float = LEARNING_RATE,
+    ) -> None:
+        self._rate = rate
         self._density, self._variant, self._draws = density, variant, row.draws
-        self._layers = _parse(row.formula)
-        start = jnp.asarray(_start_params(self._layers, density.dim))
+        self._layers = parse_formula(row.formula)
+        own = _start_params(self._layers, density.dim)
+        start = jnp.asarray(own if params is None else params)
         self._state = (start, jnp.zeros_like(start), jnp.zeros_like(start), jnp.zeros(()))
         self._key = jax.random.key(1, impl=variant.generator)
         self._table = tuple(map(jnp.asarray, density.table))
@@ -154,7 +164,7 @@ class _Trainer:
                 z0, index = drawn
                 batch = tuple(array[index] for array in table)
                 value, gradient = jax.value_and_grad(loss)(state[0], z0, batch)
-                return _adam(state, gradient), value
+                return _adam(state, gradient, self._rate), value
 
             def block(state: Any, key: Any) -> Any:
                 if variant.block == 1:
@@ -166,7 +176,7 @@ class _Trainer:
         return loop
 
 
-def _parse(formula: str) -> list[tuple[str, int]]:
+def parse_formula(formula: str) -> list[tuple[str, int]]:
     """Words and how often each is repeated: ``scale-hh*4-loc``."""
     found = [re.fullmatch(r"(\w+)(?:\*(\d+))?", part) for part in formula.split("-")]
     return [(match[1], int(match[2] or 1)) for match in found if match]
@@ -204,14 +214,14 @@ def _unpack(vector: Any, layers: list[tuple[str, int]], dim: int) -> list[tuple[
     return unpacked
 
 
-def _adam(state: Any, gradient: Any) -> Any:
+def _adam(state: Any, gradient: Any, rate: float) -> Any:
     """One step as PyMC's Adam does it."""
     params, m, v, t = state
     t = t + 1
     m = 0.9 * m + 0.1 * gradient
     v = 0.999 * v + 0.001 * gradient**2
-    rate = LEARNING_RATE * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-    return params - rate * m / (jnp.sqrt(v) + 1e-8), m, v, t
+    scale = rate * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+    return params - scale * m / (jnp.sqrt(v) + 1e-8), m, v, t
 
 
 def _softplus(x: Any) -> Any:

@@ -6,6 +6,7 @@ Jobs: A is planar*8 on potential 1, 25,000 steps of 100 draws; D is mean field o
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -99,9 +100,12 @@ def run_job(job: str, subject: str, *, steps: int) -> dict[str, Any]:
         "pm.ADVI": lambda: _pymc(row, steps, backend, advi=True),
         "": lambda: _numpyro(row, steps),
     }
+    packages = ("pymc", "pmflow") if name else ("jax", "numpyro.infer")
+    import_s, _ = time_call(lambda: [importlib.import_module(x) for x in packages])
     fit_s, (losses, sample) = time_call(fits[name])
     sample_s, _ = time_call(sample)
-    return {"fit_s": fit_s, "sample_s": sample_s, "loss": float(losses[-1_000:].mean())}
+    seconds = {"import_s": import_s, "fit_s": fit_s, "sample_s": sample_s}
+    return {**seconds, "loss": float(losses[-1_000:].mean())}
 
 
 def main() -> None:

@@ -103,25 +103,24 @@ def _growth(results: Results) -> list[str]:
 
 
 def _jobs(results: Results) -> list[str]:
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for key, result in results.items():
         if not key.startswith("job "):
             continue
         if "error" in result:
-            lines.append((key, "-", "-", "-", "-", result["error"]))
+            lines.append((key, "-", "-", "-", "-", "-", result["error"]))
             continue
-        rest = result["wall_s"] - result["fit_s"] - result["sample_s"]
+        inside = [result[name] for name in ("import_s", "fit_s", "sample_s")]
         lines.append(
             (
                 key,
                 f"{result['wall_s']:.1f}",
-                f"{rest:.1f}",
-                f"{result['fit_s']:.1f}",
-                f"{result['sample_s']:.1f}",
+                *(f"{x:.1f}" for x in inside),
+                f"{result['wall_s'] - sum(inside):.1f}",
                 f"mean of the last losses {result['loss']:.4g}",
             )
         )
-    head = ("job", "seconds in all", "start and imports", "model and fit", "draws", "note")
+    head = ("job", "seconds in all", "imports", "model and fit", "draws", "start and end", "note")
     return _table(head, lines)
 
 
