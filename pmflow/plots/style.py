@@ -1,9 +1,10 @@
-"""What the figures share: colours that everybody can tell apart, and empty figures."""
+"""What the figures share: colours that everybody can tell apart, panels, and densities."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +21,17 @@ __all__ = [
     "GREEN",
     "GREY",
     "ORANGE",
+    "Bounds",
+    "DensityLike",
+    "LogDensity",
     "as_points",
+    "density_in_window",
     "draw_density",
-    "new_figure",
+    "label_plane",
+    "new_panels",
+    "thin",
     "tidy",
+    "window_height",
 ]
 
 # Okabe & Ito (2008), a palette that stays distinct under colour blindness
@@ -34,20 +42,41 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, YELLOW, "#000000")
 
 _GRID = 200
 _LEVELS = 12
+_FLATTEST, _TALLEST = 0.35, 1.6  # height over width of a panel
 
 type Bounds = tuple[tuple[float, float], tuple[float, float]]
+type LogDensity = Callable[[NDArray[np.float64]], ArrayLike]
 
 
-def new_figure(
-    rows: int, columns: int, figsize: tuple[float, float] | None, **kwargs: Any
+class DensityLike(Protocol):
+    """A density with a window to plot it in, such as a `pmflow.targets.Target`."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The window."""
+
+    def log_density(self, z: NDArray[np.float64]) -> ArrayLike:
+        """Log densities, shape ``(n,)``, of points of shape ``(n, 2)``."""
+
+
+def new_panels(
+    panels: int, columns: int, figsize: tuple[float, float], axes: Any = None, **kwargs: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    """A figure with a grid of axes, shape (rows, columns)."""
+    """A figure with so many axes, shape (panels,), in rows of `columns`; or the axes given."""
+    if axes is not None:
+        given = np.asarray(axes, dtype=object).ravel()
+        if given.size != panels:
+            raise ParameterError(f"axes must be {panels}, one a panel, but are {given.size}.")
+        return given[0].figure, given
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(
+    rows = math.ceil(panels / columns)
+    figure, grid = plt.subplots(
         rows, columns, figsize=figsize, layout="constrained", squeeze=False, **kwargs
     )
-    return figure, axes
+    for ax in grid.flat[panels:]:
+        ax.remove()
+    return figure, grid.ravel()[:panels]
 
 
 def tidy(ax: Axes) -> None:
@@ -55,26 +84,75 @@ def tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def as_points(points: ArrayLike, name: str) -> NDArray[np.float64]:
+def as_points(points: ArrayLike, name: str, dim: int | None = None) -> NDArray[np.float64]:
     """Check that `points` are rows of numbers, shape (draws, dim)."""
     array = np.asarray(points, dtype=float)
-    if array.ndim != 2 or 0 in array.shape:
-        raise ParameterError(f"{name} must have shape (draws, dim), but has shape {array.shape}.")
+    if array.ndim != 2 or 0 in array.shape or dim not in (None, array.shape[1]):
+        expected = "dim" if dim is None else dim
+        raise ParameterError(
+            f"{name} must have shape (draws, {expected}), but has shape {array.shape}."
+        )
     return array
 
 
-def draw_density(
-    ax: Axes, log_density: Callable[[NDArray[np.float64]], ArrayLike], bounds: Bounds
-) -> None:
+def thin(points: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """At most so many points, from all along the draws: those of a chain lie together."""
+    return points[:: -(-len(points) // most)]
+
+
+def density_in_window(
+    density: LogDensity | DensityLike, bounds: Bounds | None
+) -> tuple[LogDensity, Bounds]:
+    """The log density as a callable, and the window: the one given or that of the density."""
+    log_density = density if callable(density) else getattr(density, "log_density", None)
+    if not callable(log_density):
+        raise ParameterError(
+            "log_density must be a callable or have a method log_density, "
+            f"but is of type {type(density).__name__}."
+        )
+    if bounds is None:
+        bounds = getattr(density, "bounds", None)
+    if bounds is None:
+        raise ParameterError(
+            "bounds must be ((low, high), (low, high)), but are missing. "
+            "Only a target brings its own."
+        )
+    window = np.asarray(bounds, dtype=float)
+    if window.shape != (2, 2) or not np.isfinite(window).all() or (np.diff(window) <= 0).any():
+        raise ParameterError(
+            f"bounds must be ((low, high), (low, high)) with low < high, but are {bounds}."
+        )
+    return log_density, bounds
+
+
+def window_height(width: float, bounds: Bounds) -> float:
+    """Height of a panel of this width in which both coordinates have the same scale."""
+    (left, right), (low, high) = bounds
+    return width * min(max((high - low) / (right - left), _FLATTEST), _TALLEST)
+
+
+def draw_density(ax: Axes, log_density: LogDensity, bounds: Bounds) -> None:
     """Filled contours of a density on the plane, from its mode down to what can be seen."""
     xs, ys = (np.linspace(low, high, _GRID) for low, high in bounds)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1)  # (ys, xs, 2)
-    values = np.asarray(log_density(grid.reshape(-1, 2))).reshape(_GRID, _GRID)
+    values = np.asarray(log_density(grid.reshape(-1, 2)), dtype=float)
+    if values.shape != (_GRID**2,):
+        raise ParameterError(
+            f"log_density must turn points of shape {(_GRID**2, 2)} into log densities of shape "
+            f"{(_GRID**2,)}, but gives shape {values.shape}."
+        )
+    values = np.where(np.isfinite(values), values, -np.inf).reshape(_GRID, _GRID)
+    if not np.isfinite(values.max()):
+        raise ParameterError(f"log_density must be finite somewhere in {bounds}, but is not.")
     density = np.exp(values - values.max())
-    levels = np.linspace(0, 1, _LEVELS + 1)
-    ax.contourf(xs, ys, density, levels=levels, cmap="cividis")
+    ax.contourf(xs, ys, density, levels=np.linspace(0, 1, _LEVELS + 1), cmap="cividis")
+    label_plane(ax)
     ax.set_xlim(*bounds[0])
     ax.set_ylim(*bounds[1])
     ax.set_aspect("equal")
-    ax.set_xlabel("$z_0$")
-    ax.set_ylabel("$z_1$")
+
+
+def label_plane(ax: Axes, first: int = 0, second: int = 1) -> None:
+    """Name the coordinates on the axes."""
+    ax.set_xlabel(f"$z_{{{first}}}$")
+    ax.set_ylabel(f"$z_{{{second}}}$")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
-from pmflow.plots.style import COLOURS, new_figure, tidy
+from pmflow.plots.style import COLOURS, new_panels, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,15 +20,20 @@ __all__ = ["plot_tracker"]
 
 _MOST_ROWS = 12
 _MOST_LINES = 8
+_TRIM = (0.5, 99.5)  # percentiles of the gradients that their axis covers at least
+_MARGIN = 0.5  # of that range, on either side
 
 
 def plot_tracker(
     dataset: xr.Dataset,
     var_names: Sequence[str] | None = None,
     *,
+    axes: Any = None,
     figsize: tuple[float, float] | None = None,
 ) -> Figure:
     """Parameters on the left, their gradients on the right, one row a parameter.
+
+    A gradient's axis covers its central 99 % and half as much on either side: a spike leaves it.
 
     Parameters
     ----------
@@ -34,57 +41,117 @@ def plot_tracker(
         ``tracker.to_dataset()``: variables ``u_0``, ``grad_u_0`` ... with the dimension ``step``.
     var_names : sequence of str, optional
         Parameters to show (``"u_0"``), without their gradients. Defaults to the first 12.
+    axes : array of Axes, optional
+        Where to draw, in place of a new figure: two a parameter.
     figsize : tuple of float, optional
         Width and height in inches.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Of each parameter the first 8 coordinates are shown.
+        Of each parameter the first 8 coordinates are shown; what is left out is said on top.
 
     Raises
     ------
     ParameterError
         If nothing was tracked, or a name is unknown.
     """
-    names = [str(n) for n in dataset.data_vars if not str(n).startswith("grad_")]
-    if var_names is not None:
-        unknown = [n for n in var_names if n not in names]
-        if unknown:
-            raise ParameterError(
-                f"{', '.join(unknown)} is not tracked; tracked are: {', '.join(names)}."
-            )
-        names = list(var_names)
+    names = _chosen(dataset, var_names)
+    shown = names[:_MOST_ROWS] if var_names is None else names
+    traces = {name: _trace(dataset, name) for name in shown}
+    most = max(values.shape[1] for values in traces.values())
+    size = figsize or (9, 1.5 * len(shown) + (1.2 if most > 1 else 0.6))
+    figure, panels = new_panels(2 * len(shown), 2, size, axes, sharex=True)
+    rows = panels.reshape(-1, 2)
+    for (left, right), (name, values) in zip(rows, traces.items(), strict=True):
+        _draw(left, dataset["step"].values, values)
+        left.set_ylabel(_label(name))
+        if f"grad_{name}" in dataset:
+            gradients = _trace(dataset, f"grad_{name}")
+            _draw(right, dataset["step"].values, gradients, alpha=0.7)  # they cover each other
+            _leave_spikes_out(right, gradients)
+        else:
+            right.set_visible(False)
+    rows[0, 0].set_title("parameter")
+    rows[0, 1].set_title("gradient")
+    for ax in rows[-1]:
+        ax.set_xlabel("step")
+    if most > 1:
+        widest = next(
+            ax for ax, v in zip(rows[:, 0], traces.values(), strict=True) if v.shape[1] == most
+        )
+        _say_coordinates(figure if axes is None else None, widest)
+    notes = []
+    if len(shown) < len(names):
+        notes.append(f"the first {len(shown)} of {len(names)} parameters")
+    if most > _MOST_LINES:
+        notes.append(f"the first {_MOST_LINES} of up to {most} coordinates")
+    if axes is None and notes:
+        figure.suptitle(", ".join(notes), fontsize="small")
+    return figure
+
+
+def _chosen(dataset: xr.Dataset, var_names: Sequence[str] | None) -> list[str]:
+    tracked = [str(n) for n in dataset.data_vars]
+    # a statistic of the user's may be called grad_norm, and is not the gradient of anything
+    names = [n for n in tracked if not (n.startswith("grad_") and n[len("grad_") :] in tracked)]
     if not names or dataset.sizes.get("step", 0) == 0:
         raise ParameterError(
             "There is nothing to plot: give a tracker to fit(callbacks=[tracker]) first."
         )
-    left_out = len(names) - _MOST_ROWS
-    names = names[:_MOST_ROWS] if var_names is None else names
-    figure, axes = new_figure(len(names), 2, figsize or (9, 0.6 + 1.5 * len(names)), sharex=True)
-    for (left, right), name in zip(axes, names, strict=True):
-        _draw(left, dataset, name)
-        left.set_ylabel(_label(name))
-        if f"grad_{name}" in dataset:
-            _draw(right, dataset, f"grad_{name}")
-        else:
-            right.set_visible(False)
-    axes[0, 0].set_title("parameter")
-    axes[0, 1].set_title("gradient")
-    for ax in axes[-1]:
-        ax.set_xlabel("step")
-    if var_names is None and left_out > 0:
-        figure.suptitle(
-            f"the first {_MOST_ROWS} of {_MOST_ROWS + left_out} parameters", fontsize="small"
-        )
-    return figure
+    if var_names is None:
+        return names
+    chosen = [var_names] if isinstance(var_names, str) else list(dict.fromkeys(var_names))
+    unknown = [n for n in chosen if n not in names]
+    if unknown or not chosen:
+        given = f"{', '.join(unknown)} is not tracked" if unknown else "var_names is empty"
+        raise ParameterError(f"{given}; tracked are: {', '.join(names)}.")
+    return chosen
 
 
-def _draw(ax: Axes, dataset: xr.Dataset, name: str) -> None:
-    values = dataset[name].values.reshape(dataset.sizes["step"], -1)
-    for line, colour in zip(values.T[:_MOST_LINES], COLOURS, strict=False):
-        ax.plot(dataset["step"], line, color=colour, linewidth=0.9)
+def _trace(dataset: xr.Dataset, name: str) -> NDArray[np.float64]:
+    """Values of shape (steps, coordinates)."""
+    values = dataset[name].transpose("step", ...).values.astype(float)
+    flat: NDArray[np.float64] = values.reshape(len(values), -1)
+    return flat
+
+
+def _draw(
+    ax: Axes, steps: NDArray[Any], values: NDArray[np.float64], *, alpha: float = 1.0
+) -> None:
+    lines = zip(values.T[:_MOST_LINES], COLOURS, strict=False)
+    for coordinate, (line, colour) in enumerate(lines):
+        ax.plot(steps, line, color=colour, linewidth=0.9, alpha=alpha, label=str(coordinate))
     tidy(ax)
+
+
+def _leave_spikes_out(ax: Axes, values: NDArray[np.float64]) -> None:
+    drawn = values[:, :_MOST_LINES]
+    drawn = drawn[np.isfinite(drawn)]
+    if drawn.size == 0:
+        return
+    low, high = np.percentile(drawn, _TRIM)
+    if low < high:
+        margin = _MARGIN * (high - low)
+        # no wider than all values need
+        ax.set_ylim(
+            max(low - margin, drawn.min() - 0.05 * (high - low)),
+            min(high + margin, drawn.max() + 0.05 * (high - low)),
+        )
+
+
+def _say_coordinates(figure: Figure | None, ax: Axes) -> None:
+    """Which colour is which coordinate: below all panels, or in the one given."""
+    if figure is None:
+        ax.legend(title="coordinate", fontsize="small")
+        return
+    figure.legend(
+        handles=ax.lines,
+        title="coordinate",
+        loc="outside lower center",
+        ncols=_MOST_LINES,
+        frameon=False,
+    )
 
 
 def _label(name: str) -> str:
