@@ -9,7 +9,7 @@ variables, so that a layer is a pure function of its input and its parameters.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -82,6 +82,31 @@ class AbstractLayer(ABC):
         log_det : TensorVariable, shape (*batch,)
             Log of the absolute determinant of the Jacobian of `z_new` with respect to `z`.
         """
+
+    def forward_run(
+        self, z: TensorVariable, params: Sequence[Params]
+    ) -> tuple[TensorVariable, TensorVariable]:
+        """Map points through as many layers like this one as there are `params`.
+
+        One after the other; a family may override it with something faster.
+
+        Parameters
+        ----------
+        z : TensorVariable, shape (*batch, dim)
+        params : sequence of mapping of str to TensorVariable
+            One mapping a layer, the first layer first.
+
+        Returns
+        -------
+        z_new : TensorVariable, shape (*batch, dim)
+        log_det : TensorVariable, shape (*batch,)
+            The sum over the layers.
+        """
+        z, log_det = self.forward(z, params[0])
+        for layer_params in params[1:]:
+            z, layer_log_det = self.forward(z, layer_params)
+            log_det = log_det + layer_log_det
+        return z, log_det
 
     @abstractmethod
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pytensor.tensor as pt
@@ -86,9 +87,9 @@ class Chain:
             If there are not as many mappings as layers, as in `forward_steps` and `inverse`.
         """
         z, log_det = z0, pt.zeros_like(z0[..., 0])
-        for layer, layer_params in self._with(params):
-            z, layer_log_det = layer.forward(z, layer_params)
-            log_det = log_det + layer_log_det
+        for layer, run in groupby(self._with(params), key=itemgetter(0)):
+            z, run_log_det = layer.forward_run(z, [layer_params for _, layer_params in run])
+            log_det = log_det + run_log_det
         return z, log_det
 
     def forward_steps(self, z0: TensorVariable, params: Sequence[Params]) -> list[TensorVariable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import AbstractLayer, Params, Shape
 from pmflow.flows.constraints import SOFTPLUS_ONE
+from pmflow.flows.planar_run import planar_run
 from pmflow.flows.roots import solve_increasing
 
 __all__ = ["Planar"]
@@ -76,6 +78,13 @@ class Planar(AbstractLayer):
         log_det = pt.log(bend**2 + margin * (1 - bend**2))
         return z + u_hat * bend[..., None], log_det
 
+    def forward_run(  # noqa: D102
+        self, z: TensorVariable, params: Sequence[Params]
+    ) -> tuple[TensorVariable, TensorVariable]:
+        b, u, w = (pt.stack([layer[name] for layer in params]) for name in ("b", "u", "w"))
+        u_hat, margin = self.constrain({"u": u, "w": w})
+        return planar_run(z, u_hat, w, b, margin)
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         u_hat, margin = self.constrain(params)
         b, m = params["b"], margin - 1
@@ -95,14 +104,15 @@ class Planar(AbstractLayer):
 
     @staticmethod
     def constrain(params: Params) -> tuple[TensorVariable, TensorVariable]:
-        r"""The bent :math:`\hat u`, shape ``(dim,)``, and :math:`1 + w^\top \hat u > 0`.
+        r"""The bent :math:`\hat u`, shape ``(*layers, dim)``, and :math:`1 + w^\top \hat u > 0`.
 
-        At ``w = 0``, where no bend is needed, they are `u` and 1.
+        Of one layer, or of several with a leading axis. At ``w = 0``, where no bend is needed,
+        they are `u` and 1.
         """
         u, w = params["u"], params["w"]
-        wu = (w * u).sum()
-        length2 = (w**2).sum()
+        wu = (w * u).sum(-1, keepdims=True)
+        length2 = (w**2).sum(-1, keepdims=True)
         is_zero = pt.eq(length2, 0)
         margin = pt.switch(is_zero, 1, pt.softplus(wu))
         u_hat = u + (margin - 1 - wu) / pt.switch(is_zero, 1, length2) * w
-        return u_hat, margin
+        return u_hat, margin[..., 0]

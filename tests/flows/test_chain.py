@@ -151,7 +151,7 @@ def test_the_last_step_is_forward() -> None:
     last = flow.chain.forward_steps(flow.z, flow.params)[-1]
     z_new, _ = flow.chain.forward(flow.z, flow.params)
     found, expected = flow.call([last, z_new], points(10, DIM), flow.start(1.0))
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_log_det_is_that_of_the_jacobian_of_the_whole() -> None:
