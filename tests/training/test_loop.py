@@ -73,6 +73,20 @@ class TestChunks:
         for mine, yours in zip(ours.approx.params, theirs.approx.params, strict=True):
             np.testing.assert_allclose(mine.get_value(), yours.get_value(), rtol=1e-9)
 
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_every_step_has_draws_of_its_own(self, backend: str) -> None:
+        vi = inference()
+        vi.fit(350, obj_optimizer=pm.sgd(learning_rate=0.0), **settings(backend))
+        vi.refine(650, progressbar=False)
+        # of a scale-loc flow at rest the loss is a parabola in one standard normal draw
+        assert len(np.unique(vi.hist)) == 1_000
+        exact = inference().approx
+        stats = exact.sample(20_000, random_seed=2)["sample_stats"]
+        terms = (stats["log_q"] - stats["log_p"]).values
+        error = 5 * terms.std() / np.sqrt(1_000)
+        assert vi.hist.mean() == pytest.approx(terms.mean(), abs=error)
+        assert vi.hist.std() == pytest.approx(terms.std(), rel=0.3)
+
     def test_minibatches_too(self) -> None:
         ours, theirs = inference(batch=10), inference(batch=10)
         ours.fit(40, **settings("numba"))
