@@ -8,11 +8,13 @@ PYTHON ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
+INSTALLED_BENCH := $(VENV)/.installed-bench
 WORKERS ?= auto
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format docs notebooks wheel clean
+.PHONY: help demo test bench lint types format docs notebooks wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -22,6 +24,10 @@ demo: $(INSTALLED) ## fit a flow to two targets, compare with NUTS, write figure
 
 test: $(INSTALLED) ## run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+bench: $(INSTALLED_BENCH) ## measure speed beside others (an hour or more), write tables and a figure
+	@$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
+	@$(BIN)/python -m tests.benchmarks.speed.figure
 
 lint: $(INSTALLED) ## check style
 	@$(BIN)/python -m ruff check .
@@ -56,4 +62,8 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 
 $(INSTALLED_DOCS): pyproject.toml $(INSTALLED)
 	@./.make/install $(VENV) docs
+	@touch $@
+
+$(INSTALLED_BENCH): pyproject.toml $(INSTALLED)
+	@./.make/install $(VENV) bench
 	@touch $@

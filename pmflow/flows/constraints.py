@@ -8,20 +8,10 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["SOFTPLUS_ONE", "log_softplus", "norm"]
+__all__ = ["SOFTPLUS_ONE", "norm"]
 
 SOFTPLUS_ONE = math.log(math.expm1(1.0))
 """The number whose softplus is 1: where a softplus-constrained scale starts at the identity."""
-
-_LOG_SOFTPLUS_LINEAR = -20.0
-"""Below this, log(softplus(x)) is x - exp(x) / 2 to the last digit of float64."""
-
-
-def log_softplus(x: TensorVariable) -> TensorVariable:
-    """Log of ``log(1 + exp(x))``, finite and with a finite gradient for every `x`."""
-    # both branches are evaluated: the clip keeps the unused one, and its gradient, finite
-    curved = pt.log(pt.softplus(pt.maximum(x, _LOG_SOFTPLUS_LINEAR)))
-    return pt.switch(x < _LOG_SOFTPLUS_LINEAR, x, curved)
 
 
 def norm(x: TensorVariable) -> TensorVariable:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pytensor.link.numba.dispatch import basic
 
+from pmflow.flows.numba_math import tanh
 from pmflow.flows.planar_run import PlanarRun, PlanarRunGrad
 
 __all__ = ["register"]
@@ -15,9 +16,6 @@ __all__ = ["register"]
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 """Sums in any order; NaN and infinity keep their meaning."""
 
-_LOG2_E = 1 / math.log(2)
-_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-_TAYLOR = tuple(1 / math.factorial(i) for i in range(13, -1, -1))
 _LARGEST_EXPONENT = 900.0
 
 
@@ -25,35 +23,6 @@ def register() -> None:
     """Tell PyTensor."""
     basic.register_funcify_default_op_cache_key(PlanarRun)(_funcify_run)
     basic.register_funcify_default_op_cache_key(PlanarRunGrad)(_funcify_run_grad)
-
-
-@basic.numba_njit(inline="always", fastmath={"contract", "nsz"})
-def _tanh(x: Any) -> Any:
-    """Exact to 2.3e-16, and unlike the one of the C library it runs on eight draws at a time.
-
-    ``(1 - e) / (1 + e)`` with ``e = exp(-2 |x|) = 2**k exp(r)``, ``|r| <= log(2) / 2``.
-    """
-    size = abs(x)
-    y = -2.0 * min(size, 350.0) if size == size else size
-    k = np.floor(y * _LOG2_E + 0.5)
-    r = (y - k * _LN2_HIGH) - k * _LN2_LOW
-    p = _TAYLOR[0]
-    p = p * r + _TAYLOR[1]
-    p = p * r + _TAYLOR[2]
-    p = p * r + _TAYLOR[3]
-    p = p * r + _TAYLOR[4]
-    p = p * r + _TAYLOR[5]
-    p = p * r + _TAYLOR[6]
-    p = p * r + _TAYLOR[7]
-    p = p * r + _TAYLOR[8]
-    p = p * r + _TAYLOR[9]
-    p = p * r + _TAYLOR[10]
-    p = p * r + _TAYLOR[11]
-    p = p * r + _TAYLOR[12]
-    p = p * r + _TAYLOR[13]
-    # a float64 with the exponent k and the mantissa 1
-    e = p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)
-    return math.copysign((1 - e) / (1 + e), x)
 
 
 def _funcify_run(op: PlanarRun, node: Any, **kwargs: Any) -> Any:
@@ -77,7 +46,7 @@ def _funcify_run(op: PlanarRun, node: Any, **kwargs: Any) -> Any:
                 for i in range(n):
                     bend[i] += direction * before[i]
             for i in range(n):
-                bend[i] = _tanh(bend[i])
+                bend[i] = tanh(bend[i])
             for j in range(dim):
                 before, after, shift = points[k, j], points[k + 1, j], u[k, j]
                 for i in range(n):

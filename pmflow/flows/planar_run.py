@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pytensor.compile import optdb
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.rewriting.basic import GraphRewriter
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["PlanarRun", "PlanarRunGrad", "planar_run", "register_kernels"]
+from pmflow.flows.kernels import with_kernels
+
+__all__ = ["PlanarRun", "PlanarRunGrad", "planar_run"]
 
 
+@with_kernels("planar")
 class PlanarRun(Op):
     r"""K planar layers in sequence.
 
@@ -67,6 +68,7 @@ class PlanarRun(Op):
         return PlanarRunGrad()(*outputs[2:], u, w, margin, grad_z, grad_log_det)
 
 
+@with_kernels("planar")
 class PlanarRunGrad(Op):
     """Gradients of `PlanarRun` with respect to its inputs, in their order."""
 
@@ -147,30 +149,3 @@ def _backward(
         grad_b[k], grad_margin[k] = grad_s.sum(), (share * slope).sum()
         grad = grad + w[k][:, None] * grad_s
     return grad.T, grad_u, grad_w, grad_b, grad_margin
-
-
-def register_kernels(*, numba: bool = False, jax: bool = False) -> None:
-    """Give the Ops their kernels, where a backend is about to need them: importing it is slow."""
-    if numba:
-        from pmflow.flows import planar_numba
-
-        planar_numba.register()
-    if jax:
-        from pmflow.flows import planar_jax
-
-        planar_jax.register()
-
-
-class _Register(GraphRewriter):
-    """Changes no graph: PyTensor calls it when it compiles one for a backend."""
-
-    def __init__(self, **backends: bool) -> None:
-        self._backends = backends
-
-    def apply(self, fgraph: Any) -> None:
-        if any(isinstance(node.op, PlanarRun | PlanarRunGrad) for node in fgraph.apply_nodes):
-            register_kernels(**self._backends)
-
-
-optdb.register("pmflow_numba_kernels", _Register(numba=True), "numba", position=0)
-optdb.register("pmflow_jax_kernels", _Register(jax=True), "jax", position=0)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import AbstractLayer, Params, Shape
-from pmflow.flows.constraints import SOFTPLUS_ONE, log_softplus
+from pmflow.flows.constraints import SOFTPLUS_ONE
+from pmflow.flows.softplus import softplus_and_log
 
 __all__ = ["Scale"]
 
@@ -39,8 +40,8 @@ class Scale(AbstractLayer):
         return {"rho": SOFTPLUS_ONE + jitter * rng.standard_normal(dim)}
 
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
-        log_det = log_softplus(params["rho"]).sum()
-        return z * pt.softplus(params["rho"]), pt.zeros_like(z[..., 0]) + log_det
+        sigma, log_sigma = softplus_and_log(params["rho"])
+        return z * sigma, pt.zeros_like(z[..., 0]) + log_sigma.sum()
 
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
-        return z * pt.exp(-log_softplus(params["rho"]))
+        return z * pt.exp(-softplus_and_log(params["rho"])[1])

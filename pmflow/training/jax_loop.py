@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
+from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import get_mode
 from pytensor.graph.basic import Constant
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import clone_replace
+from pytensor.graph.rewriting.basic import node_rewriter, out2in
+from pytensor.scan.op import Scan
+from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.basic import NormalRV
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
@@ -112,7 +118,40 @@ def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
     graph = FunctionGraph(inputs, outputs, clone=True)
     with pytensor.config.change_flags(cxx=""):
         get_mode("JAX").optimizer.rewrite(graph)
+        out2in(_bind_constants_of_batched_scans).rewrite(graph)
     return graph
+
+
+@node_rewriter([Blockwise])
+def _bind_constants_of_batched_scans(graph: FunctionGraph, node: Any) -> list[Any] | None:
+    """A batched scan without those of its inputs that are constants.
+
+    Its length is one of them. `jax.vmap` traces all inputs, and `jax.lax.scan` needs its length to
+    be a number.
+    """
+    if not isinstance(node.op.core_op, Scan):
+        return None
+    core = node.op._create_dummy_core_node(node.inputs)
+    bound = [
+        isinstance(x, Constant) and all(n == 1 for n in x.data.shape[: x.ndim - c.ndim])
+        for x, c in zip(node.inputs, core.inputs, strict=True)
+    ]
+    if not any(bound):
+        return None
+    constants = {
+        c: c.type.filter_variable(pt.constant(x.data.reshape(x.data.shape[x.ndim - c.ndim :])))
+        for x, c, is_bound in zip(node.inputs, core.inputs, bound, strict=True)
+        if is_bound
+    }
+    free = [c for c, is_bound in zip(core.inputs, bound, strict=True) if not is_bound]
+    batched = [x for x, is_bound in zip(node.inputs, bound, strict=True) if not is_bound]
+    inner = OpFromGraph(free, clone_replace(core.outputs, constants, rebuild_strict=False))
+    signature = [s for s, is_bound in zip(node.op.inputs_sig, bound, strict=True) if not is_bound]
+    as_text = [
+        ",".join(f"({','.join(dims)})" for dims in part)
+        for part in (signature, node.op.outputs_sig)
+    ]
+    return Blockwise(inner, signature="->".join(as_text)).make_node(*batched).outputs
 
 
 def _base_draws(graph: FunctionGraph) -> list[tuple[int, Any]]:

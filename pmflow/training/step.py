@@ -24,7 +24,7 @@ from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import out2in
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomType
-from pytensor.tensor.variable import TensorVariable
+from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from pmflow.training.params import ParamVector
 
@@ -34,6 +34,9 @@ type Optimizer = Callable[[list[TensorVariable], list[SharedVariable]], dict[Any
 
 MAX_FAILURES = 100
 """So many steps in a row without a finite loss and gradient end a fit."""
+
+_LARGE = 2**16
+"""Numbers in a constant, from which on it is passed to the compiled code instead of embedded."""
 
 _ELEMENTWISE = (
     *(pm.adadelta, pm.adagrad, pm.adagrad_window, pm.adam, pm.adamax),
@@ -141,7 +144,8 @@ def build_step(
     graphs = _without_checks(
         [loss, optimize.gradient, *guarded.values()], objective.approx.model.check_bounds
     )
-    replaced = clone_replace(graphs, optimize.params.replacements())
+    replacements = optimize.params.replacements() | _large_constants(graphs)
+    replaced = clone_replace(graphs, replacements)
     new_values = [
         old.type.filter_variable(new, allow_convert=True)
         for old, new in zip(guarded, replaced[2:], strict=True)
@@ -184,6 +188,18 @@ class _Flattening:
         updates = dict(self._optimizer(gradients, params))
         new = self.params.join([updates.pop(p, p) for p in params])
         return {vector: new, **updates}
+
+
+def _large_constants(graphs: list[Variable]) -> dict[Variable, SharedVariable]:
+    """Data that are part of the graph, as shared variables, without copying them.
+
+    Compilers would hash and embed them, and numba can't keep such code for the next session.
+    """
+    return {
+        x: pytensor.shared(x.data, borrow=True, shape=x.data.shape)
+        for x in graph_inputs(graphs)
+        if isinstance(x, TensorConstant) and x.data.size >= _LARGE
+    }
 
 
 def _without_checks(graphs: list[Variable], check_bounds: bool) -> list[Variable]:  # noqa: FBT001
