@@ -14,15 +14,16 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational import opvi
 from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
-from pymc.variational.opvi import VIState
+from pymc.variational.opvi import VIState, node_property
 from pytensor.tensor.variable import TensorVariable
 from xarray import DataTree
 
 from pmflow import export
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
-from pmflow.flow_group import NormalizingFlowGroup, standard_normal_logp
+from pmflow.flow_group import NormalizingFlowGroup
 from pmflow.flows import Chain
+from pmflow.flows.bases import AbstractBase, mean_with_choices, standard_normal_logp
 from pmflow.formula import Formula
 
 __all__ = ["Approximation", "Group", "NormalizingFlow"]
@@ -53,14 +54,14 @@ def Group(
         A formula (``'planar*2'``), or one of PyMC's families: ``'mean_field'`` (``'mf'``),
         ``'full_rank'`` (``'fr'``), ``'empirical'``.
     params : dict, optional
-        Instead of `vfam`: unconstrained parameters, ``{0: {...}, 1: {...}}`` for a flow (by the
-        place of the layer) or a flat dict for PyMC's families. Shared variables among them are
-        trained, other values are fixed. They say where the flow is: it is not moved to the model's
-        initial point, unless `start` is given too (``start={}`` for just that).
+        Instead of `vfam`, or beside a formula: unconstrained parameters, ``{0: {...}, 1: {...}}``
+        for a flow (by the place of the layer) or a flat dict for PyMC's families. Shared variables
+        among them are trained, other values are fixed. They say where the flow is: it is not moved
+        to the model's initial point, unless `start` is given too (``start={}`` for just that).
     random_seed, model
         As for `NormalizingFlow`.
     **kwargs
-        Options of the family: `start` and `jitter` for a flow; those of PyMC for its families.
+        Options of the family: `start`, `jitter` and `base` for a flow; those of PyMC for its own.
 
     Returns
     -------
@@ -69,7 +70,8 @@ def Group(
     Raises
     ------
     ParameterError
-        If both or none of `vfam` and `params` are given, or the group is empty.
+        If neither `vfam` nor `params` is given, both for one of PyMC's families, or the group is
+        empty.
     FormulaError
         If `vfam` is neither a family nor a formula.
 
@@ -82,13 +84,17 @@ def Group(
     >>> print(approx)
     Approximation{NormalizingFlowGroup[planar*2, dim=1] & MeanFieldGroup[1]}
     """
-    if (vfam is None) == (params is None):
-        given = "none" if vfam is None else "both"
-        raise ParameterError(f"Group needs either `vfam` or `params`, but got {given} of them.")
+    if vfam is None and params is None:
+        raise ParameterError("Group needs `vfam` or `params`, but got none of them.")
     if group is not None:
         group = _checked_variables(group, pm.modelcontext(model))
     if vfam is not None:
         is_flow = not (isinstance(vfam, str) and vfam.lower() in _PYMC_FAMILIES)
+        if not is_flow and params is not None:
+            raise ParameterError(
+                f"Group takes one of PyMC's families or its parameters, but got both {vfam!r} and "
+                "`params`. Leave `vfam` out: the names of the parameters tell the family."
+            )
     else:
         # PyMC's families have their parameters by name, in one flat dict
         is_flow = not (
@@ -143,22 +149,36 @@ class Approximation(opvi.Approximation):
     def param_names(self) -> list[str]:
         """A name for every entry of `params`: ``u_0`` is the `u` of the flow's first layer.
 
-        With more than one group the name starts with the group's: ``group1_u_0``.
+        ``df_base`` is a parameter of the base. With more than one group the name starts with the
+        group's: ``group1_u_0``.
         """
         names = []
         for index, group in enumerate(self.groups):
             prefix = f"group{index}_" if len(self.groups) > 1 else ""
             if isinstance(group, NormalizingFlowGroup):
-                trained = {id(p) for p in group.params}
-                names += [
-                    f"{prefix}{name}_{place}"
-                    for place, layer in enumerate(group.layer_params)
-                    for name, value in layer.items()
-                    if id(value) in trained
-                ]
+                names += [f"{prefix}{name}" for name in group.named_params]
             else:
                 names += [f"{prefix}{p.name}" for p in group.params]
         return names
+
+    def _mean_over_draws(self, values: TensorVariable) -> TensorVariable:
+        choices = [g.log_choice for g in self.groups if isinstance(g, NormalizingFlowGroup)]
+        return mean_with_choices(values, [choice for choice in choices if choice is not None])
+
+    @node_property
+    def logq(self) -> TensorVariable:
+        """Mean of log q over the draws of a step."""
+        return pt.add(*map(self._mean_over_draws, self.collect("symbolic_logq")))
+
+    @node_property
+    def varlogp(self) -> TensorVariable:
+        """Mean log prior of a step's draws."""
+        return self._mean_over_draws(self.sized_symbolic_varlogp)
+
+    @node_property
+    def datalogp(self) -> TensorVariable:
+        """Mean log likelihood of a step's draws."""
+        return self._mean_over_draws(self.sized_symbolic_datalogp)
 
     def symbolic_sample_over_posterior(
         self, node: Any, more_replacements: dict[Any, Any] | None = None
@@ -326,6 +346,10 @@ class NormalizingFlow(Approximation):
         space; the model's initial point for those left out.
     jitter : float, optional
         Spread of the parameters around the identity at the start. Default 0.1.
+    base : str
+        The distribution that the first layer sees: ``normal`` (the default), ``student_t`` or
+        ``mixture``, with options in brackets, such as ``student_t[df=3,trained=false]`` or
+        ``mixture[k=8]``. See :doc:`/formula`.
 
     Attributes
     ----------
@@ -367,9 +391,10 @@ class NormalizingFlow(Approximation):
         random_seed: RandomState = None,
         start: Mapping[str, Any] | None = None,
         jitter: float | None = None,
+        base: str | AbstractBase = "normal",
     ) -> None:
         group = NormalizingFlowGroup(
-            None, flow, None, random_seed, model, start=start, jitter=jitter
+            None, flow, None, random_seed, model, start=start, jitter=jitter, base=base
         )
         super().__init__([group], model=model)
 
@@ -417,11 +442,11 @@ class NormalizingFlow(Approximation):
         """
         draws = _checked_draws(draws)
         if "layers" not in self._compiled:
-            z0 = pt.matrix("z0", dtype=self._group.symbolic_initial.dtype)
-            self._compiled["layers"] = compile_once([z0], self._group.steps_at(z0))
+            noise = pt.matrix("noise", dtype=self._group.symbolic_initial.dtype)
+            self._compiled["layers"] = compile_once([noise], self._group.steps_at(noise))
         rng = np.random.default_rng(self._seed(random_seed))
-        base = rng.standard_normal((draws, self.ddim))
-        return list(self._compiled["layers"](base.astype(self._group.symbolic_initial.dtype)))
+        noise = rng.standard_normal((draws, self._group.noise_length))
+        return list(self._compiled["layers"](noise.astype(self._group.symbolic_initial.dtype)))
 
 
 def _checked_variables(group: Any, model: pm.Model) -> list[TensorVariable]:

@@ -46,7 +46,8 @@ def eight_schools() -> pm.Model:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the demo from the command line."""
-    choices = [*pmf.targets.ALL, "eight_schools"]
+    # figures show a plane
+    choices = [*(t.name for t in pmf.targets.ALL.values() if t.dim == 2), "eight_schools"]
     parser = argparse.ArgumentParser(prog="python -m pmflow.demo", description=__doc__)
     parser.add_argument("target", nargs="*", help=f"any of {', '.join(choices)}")
     parser.add_argument("--out", type=Path, default=Path("pmflow-demo"), help="folder of figures")

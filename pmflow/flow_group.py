@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -24,10 +23,11 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
 from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer, Chain
+from pmflow.flows.bases import AbstractBase, Normal
 from pmflow.flows.catalogue import layer_class, words
-from pmflow.formula import Formula
+from pmflow.formula import Formula, parse_base
 
-__all__ = ["DEFAULT_JITTER", "NormalizingFlowGroup", "standard_normal_logp"]
+__all__ = ["DEFAULT_JITTER", "NormalizingFlowGroup"]
 
 DEFAULT_JITTER = 0.1
 """Spread of the parameters around the identity at the start of a fit."""
@@ -35,12 +35,10 @@ DEFAULT_JITTER = 0.1
 _MOMENT_DRAWS = 10_000
 """Base draws, half of them mirrored, behind `mean`, `std` and `cov` where these are not exact."""
 
+_MANY = 3
+"""A number of dimensions in which every layer has all of its parameters."""
+
 type UserParams = Mapping[int, Mapping[str, Any]]
-
-
-def standard_normal_logp(z: TensorVariable) -> TensorVariable:
-    """Log density of N(0, I) at points of shape ``(*batch, dim)``: shape ``(*batch,)``."""
-    return -0.5 * (z**2 + math.log(2 * math.pi)).sum(-1)
 
 
 class NormalizingFlowGroup(opvi.Group):
@@ -57,7 +55,8 @@ class NormalizingFlowGroup(opvi.Group):
         The formula; None for ``'scale-loc'`` or for what `params` say.
     params : dict of int to dict of str to array_like, optional
         Unconstrained parameters of every layer, by its place in the flow, the first one at 0.
-        Shared variables are trained, anything else is fixed. Not together with `vfam`.
+        Shared variables are trained, anything else is fixed. Without `vfam` the names of the
+        parameters tell the layers, where only one layer has them.
     random_seed : int, Generator or RandomState, optional
         Seeds the start of the parameters, training and drawing.
     model : pymc.Model, optional
@@ -67,6 +66,9 @@ class NormalizingFlowGroup(opvi.Group):
         space. Defaults to the model's initial point.
     jitter : float, optional
         Spread of the parameters around the identity at the start. Default 0.1.
+    base : str
+        The distribution that the first layer sees: ``normal``, ``student_t`` or ``mixture``, with
+        options in brackets.
     """
 
     short_name = "normalizing_flow"
@@ -83,19 +85,16 @@ class NormalizingFlowGroup(opvi.Group):
         *,
         start: Mapping[str, Any] | None = None,
         jitter: float | None = None,
+        base: str | AbstractBase = "normal",
     ) -> None:
-        if vfam is not None and params is not None:
-            raise ParameterError(
-                f"A group takes a formula or parameters, but got both: {str(vfam)!r} and `params`. "
-                "Leave the formula out: the names of the parameters tell the layers."
-            )
         self._jitter = _checked_jitter(jitter)
-        if params is None:
-            self.formula = Formula(self.default_formula if vfam is None else vfam)
-            self.flow = Chain(self.formula.layers)
-        else:
+        self.base = parse_base(base)
+        if vfam is None and params is not None:
             self.flow = Chain(_layers_for(params))
             self.formula = Formula(self.flow.formula)
+        else:
+            self.formula = Formula(self.default_formula if vfam is None else vfam)
+            self.flow = Chain(self.formula.layers)
         (seed,) = _get_seeds_per_chain(random_seed, 1)
         super().__init__(
             group, None, params, random_seed=seed, model=model, options=options, start=start
@@ -118,6 +117,10 @@ class NormalizingFlowGroup(opvi.Group):
             self.offset = np.zeros(self.ddim) if start is None else self._prepare_start(start)
         else:
             self.layer_params, self.offset = self._start_params(start)
+        base_params = self.base.init_params(
+            self.ddim, self._jitter, np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
+        )
+        self.base_params = _shared(base_params)
         self.shared_params = dict(enumerate(self.layer_params))
         self._moment_seed = self.rng.randint(2**30, dtype=np.int64)
         self._finalize_init()
@@ -149,20 +152,20 @@ class NormalizingFlowGroup(opvi.Group):
         absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset)
         if absorbed is not None:
             values[-1], offset = absorbed, np.zeros_like(offset)
-        shared = [
-            {
-                name: pytensor.shared(floatX(value), name, shape=np.shape(value))
-                for name, value in sorted(layer.items())
-            }
-            for layer in values
-        ]
-        return shared, offset
+        return [_shared(layer) for layer in values], offset
 
     def _adopt(self, params: UserParams) -> list[dict[str, TensorVariable]]:
         """Check the user's parameters against the shapes of the layers."""
         adopted = []
+        _check_places(params, len(self.flow))
         for index, shapes in enumerate(self.flow.param_shapes(self.ddim)):
             layer = {}
+            if not isinstance(params[index], Mapping) or set(params[index]) != set(shapes):
+                raise ParameterError(
+                    f"params[{index}] must have the parameters of the layer "
+                    f"{self.flow.layers[index].word!r}, {', '.join(sorted(shapes)) or 'none'}, "
+                    f"but is {_named(params[index])}."
+                )
             for name, shape in sorted(shapes.items()):
                 value = params[index][name]
                 if not isinstance(value, TensorVariable):
@@ -186,18 +189,69 @@ class NormalizingFlowGroup(opvi.Group):
         return adopted
 
     @property
-    def params(self) -> list[SharedVariable]:
-        """The trained parameters, layer by layer in the order of the flow, unconstrained."""
-        return [
-            value
-            for layer in self.layer_params
-            for value in layer.values()
+    def named_params(self) -> dict[str, SharedVariable]:
+        """The trained parameters by name, unconstrained.
+
+        Those of the base come first, ``df_base``; then layer by layer in the order of the flow,
+        ``u_0`` for the `u` of the first layer.
+        """
+        places = [("base", self.base_params), *enumerate(self.layer_params)]
+        return {
+            f"{name}_{place}": value
+            for place, params in places
+            for name, value in params.items()
             if isinstance(value, SharedVariable)
+        }
+
+    @property
+    def params(self) -> list[SharedVariable]:
+        """The trained parameters in the order of `named_params`, unconstrained."""
+        return list(self.named_params.values())
+
+    @property
+    def _sized_params(self) -> list[dict[str, TensorVariable]]:
+        """The layers' parameters with shapes that a graph can rely on, whatever the user gave."""
+        shapes = self.flow.param_shapes(self.ddim)
+        return [
+            {
+                name: value if None not in value.type.shape else pt.specify_shape(value, of[name])
+                for name, value in layer.items()
+            }
+            for layer, of in zip(self.layer_params, shapes, strict=True)
         ]
+
+    def _initial_type(self, name: str) -> TensorVariable:
+        """Type of the normal numbers behind draws: a base may need more than one a dimension."""
+        return pt.matrix(name, shape=(None, self.noise_length))
+
+    def _new_initial_shape(
+        self, size: TensorVariable, dim: TensorVariable, more_replacements: Any = None
+    ) -> TensorVariable:
+        """Shape of the normal numbers behind so many draws."""
+        return pt.stack([size, pt.constant(self.noise_length)])
+
+    def base_draw(self, noise: TensorVariable) -> TensorVariable:
+        """Draws from the base, shape (*batch, dim), from normal numbers."""
+        noise = pt.specify_shape(noise, (*[None] * (noise.ndim - 1), self.noise_length))
+        return self.base.draw(noise, self.base_params, self.ddim)
+
+    @property
+    def noise_length(self) -> int:
+        """How many standard normal numbers are behind a draw."""
+        return self.base.noise_length(self.ddim)
+
+    @node_property
+    def log_choice(self) -> TensorVariable | None:
+        """Log probability of the base's choices behind each draw, shape (draws,), if any."""
+        return self.base.log_choice(self.symbolic_initial, self.base_params)
+
+    @node_property
+    def _initial(self) -> TensorVariable:
+        return self.base_draw(self.symbolic_initial)
 
     @node_property
     def _random_and_log_det(self) -> tuple[TensorVariable, TensorVariable]:
-        return self.flow.forward(self.symbolic_initial, self.layer_params)
+        return self.flow.forward(self._initial, self._sized_params)
 
     @node_property
     def symbolic_random(self) -> TensorVariable:
@@ -207,7 +261,7 @@ class NormalizingFlowGroup(opvi.Group):
     @node_property
     def symbolic_logq_not_scaled(self) -> TensorVariable:
         """Log density of the draws of `symbolic_random`, shape (draws,)."""
-        return standard_normal_logp(self.symbolic_initial) - self._random_and_log_det[1]
+        return self.base.log_prob(self._initial, self.base_params) - self._random_and_log_det[1]
 
     def logq_at(self, z: TensorVariable) -> TensorVariable:
         """Log density of the flow at any points, through the inverse.
@@ -221,27 +275,31 @@ class NormalizingFlowGroup(opvi.Group):
         -------
         TensorVariable, shape (*batch,)
         """
-        z0 = self.flow.inverse(z - floatX(self.offset), self.layer_params)
-        _, log_det = self.flow.forward(z0, self.layer_params)
-        return standard_normal_logp(z0) - log_det
+        z = pt.specify_shape(z, (*[None] * (z.ndim - 1), self.ddim))
+        z0 = self.flow.inverse(z - floatX(self.offset), self._sized_params)
+        _, log_det = self.flow.forward(z0, self._sized_params)
+        return self.base.log_prob(z0, self.base_params) - log_det
 
-    def steps_at(self, z0: TensorVariable) -> list[TensorVariable]:
-        """The base draw and the output of each layer, in posterior coordinates, (*batch, dim)."""
-        steps = self.flow.forward_steps(z0, self.layer_params)
+    def steps_at(self, noise: TensorVariable) -> list[TensorVariable]:
+        """The base draw and the output of each layer, in posterior coordinates, (*batch, dim).
+
+        From normal numbers of shape ``(*batch, noise_length)``.
+        """
+        steps = self.flow.forward_steps(self.base_draw(noise), self._sized_params)
         return [step + floatX(self.offset) for step in steps]
 
     @node_property
     def _moment_points(self) -> TensorVariable:
         """Points whose sample moments are those of the flow, shape (points, dim)."""
-        if self.flow.is_affine:
+        if self.flow.is_affine and self.base == Normal():
             # mean -/+ sqrt(dim) times each image of a unit vector: the moments are exact
             points = np.sqrt(self.ddim) * np.eye(self.ddim)
         else:
             rng = np.random.default_rng(self._moment_seed)
-            points = rng.standard_normal((_MOMENT_DRAWS // 2, self.ddim))
+            points = rng.standard_normal((_MOMENT_DRAWS // 2, self.noise_length))
         # numbers, no random variable of the graph: that would be seeded anew at each compilation
-        z0 = pytensor.shared(floatX(np.concatenate([points, -points])))
-        return self.flow.forward(z0, self.layer_params)[0] + floatX(self.offset)
+        noise = pytensor.shared(floatX(np.concatenate([points, -points])))
+        return self.flow.forward(self.base_draw(noise), self._sized_params)[0] + floatX(self.offset)
 
     @node_property
     def mean(self) -> TensorVariable:
@@ -337,18 +395,31 @@ def _checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, 
     return checked
 
 
-def _layers_for(params: UserParams) -> tuple[AbstractLayer, ...]:
-    """The layers whose parameter names the user gave."""
+def _shared(values: Mapping[str, NDArray[np.float64]]) -> dict[str, SharedVariable]:
+    return {
+        name: pytensor.shared(floatX(value), name, shape=np.shape(value))
+        for name, value in sorted(values.items())
+    }
+
+
+def _check_places(params: UserParams, n_layers: int | None = None) -> None:
+    """Check that the keys of `params` are the places of layers, of as many as there are."""
     if not isinstance(params, Mapping) or not params:
         raise ParameterError(
             "params must be a dict {0: {...}, 1: {...}} with the parameters of each layer, "
             f"but is {params!r}."
         )
-    if sorted(params, key=str) != sorted(range(len(params)), key=str):
+    n_layers = len(params) if n_layers is None else n_layers
+    if sorted(params, key=str) != sorted(range(n_layers), key=str):
         raise ParameterError(
-            f"The keys of params must be 0 to {len(params) - 1}, the places of the layers in the "
+            f"The keys of params must be 0 to {n_layers - 1}, the places of the layers in the "
             f"flow, but are {list(params)}."
         )
+
+
+def _layers_for(params: UserParams) -> tuple[AbstractLayer, ...]:
+    """The layers whose parameter names the user gave."""
+    _check_places(params)
     return tuple(_layer_for(params[index], index) for index in range(len(params)))
 
 
@@ -357,13 +428,23 @@ def _layer_for(params: Mapping[str, Any], index: int) -> AbstractLayer:
         raise ParameterError(
             f"params[{index}] must be a dict of parameter names to values, but is {params!r}."
         )
-    known = {}
-    for word in words():
-        layer = layer_class(word)()
-        known[layer.word] = layer
-        if set(layer.param_shapes(1)) == set(params):
-            return layer
-    names = "; ".join(f"{word}: {', '.join(k.param_shapes(1))}" for word, k in known.items())
+    layers = {layer.word: layer for layer in (layer_class(word)() for word in words())}
+    names = {word: set(layer.param_shapes(_MANY)) for word, layer in layers.items()}
+    found = [word for word in layers if names[word] == set(params)]
+    if len(found) == 1:
+        return layers[found[0]]
+    if found:
+        raise ParameterError(
+            f"params[{index}] could be of the layers {', '.join(found)}, whose parameters are "
+            "named alike. Give the formula too."
+        )
+    known = "; ".join(f"{word}: {', '.join(sorted(names[word]))}" for word in layers)
     raise ParameterError(
-        f"No layer has the parameters {sorted(params)} of params[{index}]. The layers have {names}."
+        f"No layer has the parameters {sorted(params)} of params[{index}]. "
+        f"The layers have {known}. For layers with options give the formula too."
     )
+
+
+def _named(params: Any) -> str:
+    """What was given in place of parameters, for an error."""
+    return ", ".join(sorted(map(str, params))) if isinstance(params, Mapping) else repr(params)

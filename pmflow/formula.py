@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pmflow.errors import FormulaError
 from pmflow.flows.base import AbstractLayer
+from pmflow.flows.bases import BASES, AbstractBase
 from pmflow.flows.catalogue import LayerOption, layer_class, options_of
 from pmflow.grammar import Chain, Node, Option, Repeat, Span, Value, Word, parse_formula, quote
 
-__all__ = ["Formula"]
+__all__ = ["Formula", "parse_base"]
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
@@ -79,6 +81,42 @@ class Formula:
         return type(self), (self._text,)
 
 
+def parse_base(text: str | AbstractBase) -> AbstractBase:
+    """Build the base distribution that a text such as ``student_t[df=3]`` names.
+
+    Raises
+    ------
+    FormulaError
+        If the text is not one word with its options, or names no base or no option of it.
+    """
+    if isinstance(text, AbstractBase):
+        return text
+    tree = parse_formula(text)
+    source = str.__str__(text)
+    if not isinstance(tree, Word):
+        raise FormulaError(
+            "A base is one word, with options in brackets if need be.",
+            source,
+            (0, len(source)),
+            f"The bases are: {', '.join(BASES)}.",
+        )
+    return _instance(tree, source, _base_class)[0]
+
+
+def _base_class(word: str) -> type[AbstractBase]:
+    try:
+        return BASES[word.lower()]
+    except KeyError:
+        near = difflib.get_close_matches(word.lower(), BASES, n=1)
+        hint = f"Did you mean {quote(near[0])}? " if near else ""
+        raise FormulaError(
+            f"There is no base {quote(word)}.",
+            word,
+            (0, len(word)),
+            f"{hint}The bases are: {', '.join(BASES)}.",
+        ) from None
+
+
 class _Part(NamedTuple):
     """What a node of the tree stands for."""
 
@@ -105,33 +143,37 @@ def _build(node: Node, source: str) -> _Part:
 
 
 def _build_word(node: Word, source: str) -> _Part:
+    layer, text = _instance(node, source, layer_class)
+    return _Part((layer,), text, is_atom=True)
+
+
+def _instance(node: Word, source: str, class_of: Callable[[str], Any]) -> tuple[Any, str]:
+    """Build what a word with options stands for, and its normal form."""
     try:
-        cls = layer_class(source[slice(*node.word_span)])
+        cls = class_of(source[slice(*node.word_span)])
     except FormulaError as error:
         raise FormulaError(error.reason, source, node.word_span, error.hint) from None
     accepted = options_of(cls)
     given = {option.name: _value(option, cls, accepted, source) for option in node.options}
     try:
-        layer = cls(**given)
+        built = cls(**given)
     except ValueError as error:
         span = node.word_span
         if node.options:
             span = (node.options[0].name_span[0], node.options[-1].value_span[1])
         raise FormulaError(
-            f"Layer {quote(cls.word)} does not accept this: {error}", source, span, _list(accepted)
+            f"{quote(cls.word)} does not accept this: {error}", source, span, _list(accepted)
         ) from error
-    # what was written, not what the layer made of it: this is sure to parse again
+    # what was written, not what the class made of it: this is sure to parse again
     written = ",".join(
         f"{name}={_print(given[name])}"
         for name, option in accepted.items()
         if name in given and given[name] != option.default
     )
-    return _Part((layer,), f"{cls.word}[{written}]" if written else cls.word, is_atom=True)
+    return built, f"{cls.word}[{written}]" if written else cls.word
 
 
-def _value(
-    option: Option, cls: type[AbstractLayer], accepted: dict[str, LayerOption], source: str
-) -> Value:
+def _value(option: Option, cls: type[Any], accepted: dict[str, LayerOption], source: str) -> Value:
     """Return the value of an option in the type of its field."""
     if option.name not in accepted:
         raise _unknown_option(option, cls, accepted, source)
@@ -151,9 +193,9 @@ def _value(
 
 
 def _unknown_option(
-    option: Option, cls: type[AbstractLayer], accepted: dict[str, LayerOption], source: str
+    option: Option, cls: type[Any], accepted: dict[str, LayerOption], source: str
 ) -> FormulaError:
-    reason = f"Layer {quote(cls.word)} has no option {quote(option.name)}."
+    reason = f"{quote(cls.word)} has no option {quote(option.name)}."
     hint = _list(accepted) if accepted else f"It has no options at all: write {quote(cls.word)}."
     near = difflib.get_close_matches(option.name, accepted, n=1)
     if near:

@@ -16,6 +16,7 @@ from pymc.variational.inference import Inference, KLqp
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
 from pmflow.errors import BackendError, ParameterError
+from pmflow.flows.bases import AbstractBase
 from pmflow.formula import Formula
 from pmflow.training.progress import FitProgress
 from pmflow.training.trainer import Trainer
@@ -46,6 +47,8 @@ class NFVI(KLqp):
         Spread of the parameters around the identity at the start. Default 0.1.
     beta : float
         Weight of the divergence from the prior in the objective; 1 is the ELBO.
+    base : str, optional
+        The distribution that the first layer sees, see `NormalizingFlow`. Default ``'normal'``.
 
     Attributes
     ----------
@@ -82,14 +85,21 @@ class NFVI(KLqp):
         start: Mapping[str, Any] | None = None,
         jitter: float | None = None,
         beta: float = 1.0,
+        base: str | AbstractBase | None = None,
     ) -> None:
         if isinstance(flow, Approximation):
             given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
+            given["base"] = base
             _refuse_with("an approximation, which exists already", given)
             approx = flow
         else:
             approx = NormalizingFlow(
-                flow, model=model, random_seed=random_seed, start=start, jitter=jitter
+                flow,
+                model=model,
+                random_seed=random_seed,
+                start=start,
+                jitter=jitter,
+                base="normal" if base is None else base,
             )
         if isinstance(beta, bool) or not isinstance(beta, int | float) or not beta >= 0:
             raise ParameterError(f"beta must be a number >= 0, but is {beta!r}.")

@@ -1,6 +1,8 @@
 r"""Targets with known log evidence: what a fit should find is known exactly.
 
-The four potentials are those of Rezende & Mohamed (2015), table 1, as PyMC3's notebook on
+Two kinds: densities on the plane, to look at, and in more dimensions, where flows are known to
+fail: a funnel, a banana, an ill-conditioned Gaussian. The four potentials are those of Rezende &
+Mohamed (2015), table 1, as PyMC3's notebook on
 normalizing flows has them: the last three times a Laplace density of scale 10 in the first
 coordinate, which makes them integrable.
 
@@ -16,6 +18,14 @@ References
 ----------
 Rezende & Mohamed (2015), Variational inference with normalizing flows,
 https://arxiv.org/abs/1505.05770
+
+Neal (2003), Slice sampling, https://doi.org/10.1214/aos/1056562461 (the funnel)
+
+Haario, Saksman & Tamminen (1999), Adaptive proposal distribution for random walk Metropolis
+algorithm, https://doi.org/10.1007/s001800050022 (the banana)
+
+Midgley et al. (2023), Flow annealed importance sampling bootstrap,
+https://arxiv.org/abs/2208.01893 (the mixture with 40 modes)
 """
 
 from __future__ import annotations
@@ -23,6 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,17 +41,25 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
 
+from pmflow.errors import ParameterError
+
 __all__ = [
     "ALL",
     "Target",
+    "banana",
+    "funnel",
     "gaussian_mixture",
+    "ill_conditioned",
+    "many_modes",
     "potential_1",
     "potential_2",
     "potential_3",
     "potential_4",
+    "student_t",
 ]
 
 type Bounds = tuple[tuple[float, float], tuple[float, float]]
+type Sampler = Callable[[int, np.random.Generator], NDArray[np.float64]]
 
 _TINY = 1e-30
 """Lost in every sum above 1e-14, in float64 and float32; it gives a norm the gradient 0 at the
@@ -51,7 +70,7 @@ _ROOT_2_PI = math.sqrt(2 * math.pi)
 
 @dataclass(frozen=True)
 class Target:
-    """A density on the plane, known up to the constant that is stated.
+    """A density known up to the constant that is stated.
 
     Attributes
     ----------
@@ -59,30 +78,44 @@ class Target:
     log_evidence : float
         Log of the integral of ``exp(log_density)``: the ELBO of a perfect fit.
     bounds : pair of pairs of float
-        A window to plot it in.
+        A window of the first two coordinates to plot it in.
     formula : callable
-        ``(z0, z1, xp) -> log density``, written over the functions that NumPy and PyTensor share.
+        ``(z, xp) -> log density`` of points of shape ``(*batch, dim)``, written over the functions
+        that NumPy and PyTensor share.
     sampler : callable or None
-        ``(draws, rng) -> independent draws of shape (draws, 2)``, exact; None where none is known.
+        ``(draws, rng) -> independent draws of shape (draws, dim)``, exact; None where none is
+        known.
+    dim : int
+        Number of coordinates.
+    mean, sd : tuple of float or None
+        Exact moments of each coordinate, None where they are not known in closed form. An infinite
+        standard deviation is `inf`.
     """
 
     name: str
     log_evidence: float
     bounds: Bounds
-    formula: Callable[[Any, Any, Any], Any]
-    sampler: Callable[[int, np.random.Generator], NDArray[np.float64]] | None = None
+    formula: Callable[[Any, Any], Any]
+    sampler: Sampler | None = None
+    dim: int = 2
+    mean: tuple[float, ...] | None = None
+    sd: tuple[float, ...] | None = None
 
     def log_density(self, z: ArrayLike) -> NDArray[np.float64]:
-        """Log density, not normalised, at points of shape ``(*batch, 2)``: shape ``(*batch,)``."""
-        points = np.asarray(z, dtype=float)
-        return np.asarray(self.formula(points[..., 0], points[..., 1], np))
+        """Log density, not normalised, at points of shape (*batch, dim): shape (*batch,)."""
+        return np.asarray(self.formula(np.asarray(z, dtype=float), np))
 
     def model(self) -> pm.Model:
-        """A new model with the free variable ``z``, shape ``(2,)``, that has this posterior."""
+        """A new model with the free variable ``z``, shape ``(dim,)``, that has this posterior."""
         with pm.Model() as model:
-            z = pm.Flat("z", shape=2)
-            pm.Potential(self.name, self.formula(z[0], z[1], pt))
+            z = pm.Flat("z", shape=self.dim)
+            pm.Potential(self.name, self.formula(z, pt))
         return model
+
+
+def _plane(formula: Callable[[Any, Any, Any], Any], z: Any, xp: Any) -> Any:
+    """A formula of two coordinates, at points."""
+    return formula(z[..., 0], z[..., 1], xp)
 
 
 def _wave(z0: Any, xp: Any) -> Any:
@@ -162,11 +195,17 @@ def _sample_two_gaussians(draws: int, rng: np.random.Generator) -> NDArray[np.fl
 
 _WAVE_BOUNDS: Bounds = ((-12.0, 12.0), (-6.0, 4.0))
 
-potential_1 = Target("potential_1", 1.8775016261097, ((-4.0, 4.0), (-4.0, 4.0)), _ring)
+potential_1 = Target(
+    "potential_1", 1.8775016261097, ((-4.0, 4.0), (-4.0, 4.0)), partial(_plane, _ring)
+)
 """Two facing crescents on a ring of radius 2; the evidence by quadrature."""
 
 potential_2 = Target(
-    "potential_2", math.log(0.4 * _ROOT_2_PI * 20), _WAVE_BOUNDS, _sine, _sample_sine
+    "potential_2",
+    math.log(0.4 * _ROOT_2_PI * 20),
+    _WAVE_BOUNDS,
+    partial(_plane, _sine),
+    _sample_sine,
 )
 """A sine wave with Laplace tails."""
 
@@ -174,7 +213,7 @@ potential_3 = Target(
     "potential_3",
     math.log(2 * 0.35 * _ROOT_2_PI * 20),
     _WAVE_BOUNDS,
-    _split_sine,
+    partial(_plane, _split_sine),
     _sample_split_sine,
 )
 """A sine wave that splits in two around 1."""
@@ -183,15 +222,149 @@ potential_4 = Target(
     "potential_4",
     math.log((0.4 + 0.35) * _ROOT_2_PI * 20),
     _WAVE_BOUNDS,
-    _forked_sine,
+    partial(_plane, _forked_sine),
     _sample_forked_sine,
 )
 """A sine wave that forks at 1."""
 
 gaussian_mixture = Target(
-    "gaussian_mixture", 0.0, ((-5.5, 4.5), (-5.5, 4.5)), _two_gaussians, _sample_two_gaussians
+    "gaussian_mixture",
+    0.0,
+    ((-5.5, 4.5), (-5.5, 4.5)),
+    partial(_plane, _two_gaussians),
+    _sample_two_gaussians,
 )
 """``0.5 N((1, 1), I) + 0.5 N((-2, -2), I)``."""
 
-ALL = {t.name: t for t in (potential_1, potential_2, potential_3, potential_4, gaussian_mixture)}
-"""Every target by name."""
+
+def _checked_dim(dim: int, least: int = 2) -> int:
+    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < least:
+        raise ParameterError(f"dim must be an integer >= {least}, but is {dim!r}.")
+    return int(dim)
+
+
+def funnel(dim: int = 10) -> Target:
+    r"""Neal's funnel: :math:`v \sim N(0, 3^2)`, then `dim` - 1 times :math:`x_i \sim N(0, e^v)`.
+
+    `v` is the first coordinate. The scale of the others runs over five orders of magnitude.
+    """
+    dim = _checked_dim(dim)
+
+    def formula(z: Any, xp: Any) -> Any:
+        v, x = z[..., 0], z[..., 1:]
+        squares = (x**2).sum(-1) * xp.exp(-v)
+        constant = dim * math.log(_ROOT_2_PI) + math.log(3)
+        return -0.5 * ((v / 3) ** 2 + (dim - 1) * v + squares) - constant
+
+    def sampler(draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        v = 3 * rng.standard_normal((draws, 1))
+        return np.concatenate([v, np.exp(v / 2) * rng.standard_normal((draws, dim - 1))], axis=-1)
+
+    sd = (3.0, *[math.exp(9 / 4)] * (dim - 1))  # E[exp(v)] = exp(9 / 2)
+    window = ((-9.0, 9.0), (-20.0, 20.0))
+    return Target("funnel", 0.0, window, formula, sampler, dim, (0.0,) * dim, sd)
+
+
+def banana(dim: int = 2, bend: float = 0.03) -> Target:
+    r"""A twisted Gaussian: the second coordinate is bent along the square of the first.
+
+    .. math:: z_0 \sim N(0, 10^2), \qquad z_1 \sim N\bigl(b\,(100 - z_0^2),\ 1\bigr)
+
+    and any others :math:`N(0, 1)`. `bend` is :math:`b`.
+    """
+    dim = _checked_dim(dim)
+
+    def formula(z: Any, xp: Any) -> Any:
+        first, second = z[..., 0], z[..., 1]
+        squares = (first / 10) ** 2 + (second - bend * (100 - first**2)) ** 2
+        squares = squares + (z[..., 2:] ** 2).sum(-1)
+        return -0.5 * squares - dim * math.log(_ROOT_2_PI) - math.log(10)
+
+    def sampler(draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        z = rng.standard_normal((draws, dim))
+        z[:, 0] *= 10
+        z[:, 1] += bend * (100 - z[:, 0] ** 2)
+        return z
+
+    sd = (10.0, math.sqrt(1 + 2 * (100 * bend) ** 2), *[1.0] * (dim - 2))
+    window = ((-30.0, 30.0), (-25.0, 8.0))
+    return Target("banana", 0.0, window, formula, sampler, dim, (0.0,) * dim, sd)
+
+
+def ill_conditioned(dim: int = 50, condition: float = 1e6, seed: int = 0) -> Target:
+    """A Gaussian with variances from ``condition**-0.5`` to ``condition**0.5``, turned at random.
+
+    The mean is 0; `seed` draws the directions.
+    """
+    dim = _checked_dim(dim)
+    if not condition >= 1:
+        raise ParameterError(f"condition must be a number >= 1, but is {condition!r}.")
+    turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))
+    half = math.log(condition) / 2
+    scales = np.exp(np.linspace(-half, half, dim) / 2)
+    whiten, colour = turn / scales, (turn * scales).T
+
+    def formula(z: Any, xp: Any) -> Any:
+        # scales are symmetric about 1: their logs sum to 0
+        return -0.5 * (xp.dot(z, whiten) ** 2).sum(-1) - dim * math.log(_ROOT_2_PI)
+
+    def sampler(draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return rng.standard_normal((draws, dim)) @ colour
+
+    sd = tuple(np.sqrt((colour**2).sum(0)).tolist())
+    window = ((-3.5 * sd[0], 3.5 * sd[0]), (-3.5 * sd[1], 3.5 * sd[1]))
+    return Target("ill_conditioned", 0.0, window, formula, sampler, dim, (0.0,) * dim, sd)
+
+
+def student_t(dim: int = 2, df: float = 3.0) -> Target:
+    """Independent Student t coordinates with `df` degrees of freedom; 1 is Cauchy."""
+    dim = _checked_dim(dim, least=1)
+    if not 0 < df < math.inf:
+        raise ParameterError(f"df must be positive and finite, but is {df!r}.")
+    log_norm = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
+
+    def formula(z: Any, xp: Any) -> Any:
+        return (log_norm - (df + 1) / 2 * xp.log1p(z**2 / df)).sum(-1)
+
+    def sampler(draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return rng.standard_t(df, size=(draws, dim))
+
+    sd = math.sqrt(df / (df - 2)) if df > 2 else math.inf
+    mean = (0.0,) * dim if df > 1 else None
+    window = ((-8.0, 8.0), (-8.0, 8.0))
+    return Target("student_t", 0.0, window, formula, sampler, dim, mean, (sd,) * dim)
+
+
+def many_modes(modes: int = 40, seed: int = 0) -> Target:
+    """A mixture of normal distributions on the plane: equal weights, means uniform in a square.
+
+    The square has the side 80, each scale is ``log(1 + e)``; `seed` draws the means.
+    """
+    if isinstance(modes, bool) or not isinstance(modes, int | np.integer) or modes < 1:
+        raise ParameterError(f"modes must be an integer >= 1, but is {modes!r}.")
+    means = np.random.default_rng(seed).uniform(-40, 40, size=(modes, 2))
+    scale = math.log1p(math.e)
+
+    def formula(z: Any, xp: Any) -> Any:
+        exponents = -0.5 * (((z[..., None, :] - means) / scale) ** 2).sum(-1)
+        largest = xp.max(exponents, axis=-1, keepdims=True)
+        total = xp.log(xp.exp(exponents - largest).sum(-1)) + largest[..., 0]
+        return total - math.log(modes) - 2 * math.log(_ROOT_2_PI * scale)
+
+    def sampler(draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return means[rng.integers(modes, size=draws)] + scale * rng.standard_normal((draws, 2))
+
+    mean = tuple(means.mean(0).tolist())
+    sd = tuple(np.sqrt(means.var(0) + scale**2).tolist())
+    window = ((-48.0, 48.0), (-48.0, 48.0))
+    return Target("many_modes", 0.0, window, formula, sampler, 2, mean, sd)
+
+
+ALL = {
+    t.name: t
+    for t in (
+        *(potential_1, potential_2, potential_3, potential_4, gaussian_mixture),
+        *(funnel(), banana(), ill_conditioned(), student_t(), many_modes()),
+    )
+}
+"""Every target by name, with the default number of dimensions."""

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "grammar": {"errors"},
     "evaluate": set(),
     "export": set(),
-    "targets": set(),
+    "targets": {"errors"},
     # layers: testable without a model
     "flows": {"errors", "grammar", "flows"},
     "formula": {"errors", "grammar", "flows"},
@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     # training
     "training": {"errors", "evaluate", "training"},
     "callbacks": {"errors"},
-    "inference": {"approximation", "callbacks", "errors", "formula", "training"},
+    "inference": {"approximation", "callbacks", "errors", "flows", "formula", "training"},
     # results: they need only data
     "compare": {"errors"},
     "plots": {"errors", "plots"},

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["AbstractLayer", "Params", "Shape"]
+from pmflow.errors import LayerError
+
+__all__ = ["AbstractLayer", "Params", "Shape", "static_length"]
 
 type Params = Mapping[str, TensorVariable]
 type Shape = tuple[int, ...]
@@ -133,3 +135,21 @@ class AbstractLayer(ABC):
         parameters where it has a place for it.
         """
         return None
+
+
+def static_length(variable: TensorVariable) -> int:
+    """Length of the last axis, which must be known while the graph is built.
+
+    Raises
+    ------
+    LayerError
+        If it is not.
+    """
+    length = variable.type.shape[-1]
+    if length is None:
+        raise LayerError(
+            f"The layer must know the length of the last axis of {variable} while the graph is "
+            "built, but its static shape leaves it open. Give the variable a shape, or wrap it in "
+            "pytensor.tensor.specify_shape."
+        )
+    return int(length)

@@ -11,17 +11,45 @@ from dataclasses import dataclass
 from typing import Any
 
 from pmflow.errors import FormulaError, LayerError
+from pmflow.flows.autoregressive import IAF, MAF, NAF, Polynomial
 from pmflow.flows.base import AbstractLayer
+from pmflow.flows.bnaf import BNAF
+from pmflow.flows.coupling import Coupling, Spline
 from pmflow.flows.householder import Householder
 from pmflow.flows.loc import Loc
+from pmflow.flows.low_rank import LowRank
+from pmflow.flows.permutation import Permutation, Reverse
 from pmflow.flows.planar import Planar
 from pmflow.flows.radial import Radial
 from pmflow.flows.scale import Scale
+from pmflow.flows.sinh_arcsinh import SinhArcsinh
+from pmflow.flows.sylvester import Sylvester
+from pmflow.flows.triangular import LU, Tril
 from pmflow.grammar import is_word, quote
 
 __all__ = ["BUILT_IN", "LayerOption", "layer_class", "options_of", "register", "words"]
 
-BUILT_IN = (Loc, Scale, Planar, Radial, Householder)
+BUILT_IN = (
+    Loc,
+    Scale,
+    LowRank,
+    Tril,
+    LU,
+    Householder,
+    Permutation,
+    Reverse,
+    SinhArcsinh,
+    Planar,
+    Radial,
+    Sylvester,
+    IAF,
+    MAF,
+    NAF,
+    BNAF,
+    Polynomial,
+    Coupling,
+    Spline,
+)
 """The layers of pmflow. A new one is added here, and nowhere else."""
 
 OPTION_TYPES = (int, float, bool, str)
@@ -99,8 +127,8 @@ def words() -> tuple[str, ...]:
 
     Examples
     --------
-    >>> words()
-    ('hh', 'householder', 'loc', 'planar', 'radial', 'scale')
+    >>> words()[:6]
+    ('bnaf', 'coupling', 'hh', 'householder', 'iaf', 'loc')
     """
     return tuple(sorted(_classes))
 

@@ -45,13 +45,14 @@ class Householder(AbstractLayer):
         return {"v": rng.standard_normal(dim) / np.sqrt(dim)}
 
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
-        return self._reflect(z, params["v"]), pt.zeros_like(z[..., 0])
+        return self.reflect(z, params["v"]), pt.zeros_like(z[..., 0])
 
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
-        return self._reflect(z, params["v"])
+        return self.reflect(z, params["v"])
 
     @staticmethod
-    def _reflect(z: TensorVariable, v: TensorVariable) -> TensorVariable:
+    def reflect(z: TensorVariable, v: TensorVariable) -> TensorVariable:
+        """Reflect points of shape (*batch, dim) in the hyperplane orthogonal to `v`."""
         length2 = (v**2).sum()
         length2 = pt.switch(pt.eq(length2, 0), 1, length2)
         projection = (z * v).sum(-1, keepdims=True)  # (*batch, 1)

@@ -16,15 +16,16 @@ from pmflow.flows.constraints import SOFTPLUS_ONE
 from pmflow.flows.planar_run import planar_run
 from pmflow.flows.roots import solve_increasing
 
-__all__ = ["Planar"]
+__all__ = ["Planar", "along", "along_prime"]
 
 
-def _along(xp: Any, s: Any, m: Any, b: Any) -> Any:
+def along(xp: Any, s: Any, m: Any, b: Any) -> Any:
     """Where the layer takes a point, along ``w``: increasing in ``s = w.z``."""
     return s + m * xp.tanh(s + b)
 
 
-def _along_prime(xp: Any, s: Any, m: Any, b: Any) -> Any:
+def along_prime(xp: Any, s: Any, m: Any, b: Any) -> Any:
+    """Derivative of `along` by ``s``."""
     return 1 + m * (1 - xp.tanh(s + b) ** 2)
 
 
@@ -90,8 +91,8 @@ class Planar(AbstractLayer):
         b, m = params["b"], margin - 1
         target = (z * params["w"]).sum(-1)  # (*batch,)
         s = solve_increasing(
-            _along,
-            _along_prime,
+            along,
+            along_prime,
             target,
             lower=target - abs(m),
             upper=target + abs(m),

@@ -6,6 +6,9 @@ the new point and the log of the absolute determinant.
 - [RM] Rezende & Mohamed (2015), Variational inference with normalizing flows, 1505.05770.
 - [TW] Tomczak & Welling (2016), Improving variational auto-encoders using Householder flow,
   1611.09630.
+- [KD] Kingma & Dhariwal (2018), Glow, 1807.03039.
+- [JP] Jones & Pewsey (2009), Sinh-arcsinh distributions, doi 10.1093/biomet/asp053.
+- [VB] van den Berg et al. (2018), Sylvester normalizing flows, 1803.05649.
 - [PM3] PyMC3's `variational/flows.py`, which adds 1e-10 to the squared lengths it divides by.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from network_oracles import ORACLES as NETWORK_ORACLES
 from numpy.typing import NDArray
 
 type Vector = NDArray[np.float64]
@@ -61,6 +65,70 @@ def hh(z: Vector, v: Vector) -> Mapped:
     return h @ z, 0.0
 
 
+def tril(z: Vector, rho: Vector, lower: Vector) -> Mapped:
+    factor, root = np.eye(len(z)), np.sqrt(len(z))
+    factor[np.tril_indices(len(z), -1)] = lower / root
+    factor = factor @ np.diag(softplus(rho))
+    return factor @ z, float(np.linalg.slogdet(factor)[1])
+
+
+def lu(z: Vector, rho: Vector, lower: Vector, upper: Vector) -> Mapped:
+    dim = len(z)
+    p = np.eye(dim)[np.random.default_rng(0).permutation(dim)]
+    left, right = np.eye(dim), np.eye(dim).T
+    left[np.tril_indices(dim, -1)] = lower / np.sqrt(dim)
+    right.T[np.tril_indices(dim, -1)] = upper / np.sqrt(dim)
+    # [KD] eq. 10, with the permutation undone
+    matrix = p.T @ left @ np.diag(softplus(rho)) @ right @ p
+    return matrix @ z, float(np.linalg.slogdet(matrix)[1])
+
+
+def lowrank(z: Vector, rho: Vector, u: Vector, w: Vector) -> Mapped:
+    matrix = np.eye(len(z))
+    for u_k, w_k in zip(u, w, strict=True):
+        m = -1 + softplus(w_k @ u_k)  # [RM] appendix A.1
+        u_hat = u_k + (m - w_k @ u_k) * w_k / (w_k @ w_k)
+        matrix = (np.eye(len(z)) + np.outer(u_hat, w_k)) @ matrix
+    matrix = np.diag(softplus(rho)) @ matrix
+    return matrix @ z, float(np.linalg.slogdet(matrix)[1])
+
+
+def perm(z: Vector) -> Mapped:
+    return z[np.random.default_rng(0).permutation(len(z))], 0.0
+
+
+def reverse(z: Vector) -> Mapped:
+    return np.flip(z), 0.0
+
+
+def sinh(z: Vector, rho: Vector, skew: Vector) -> Mapped:
+    tail = 0.1 + 0.9 * softplus(rho)
+    f = np.sinh(tail * (np.arcsinh(z) + skew))  # [JP] section 2, solved for x; tail is 1 / delta
+    slope = np.cosh(tail * (np.arcsinh(z) + skew)) * tail / np.sqrt(1 + z**2)
+    return f, float(np.log(slope).sum())
+
+
+def sylvester(
+    z: Vector,
+    v: Vector,
+    rho: Vector,
+    rho_tilde: Vector,
+    upper: Vector,
+    upper_tilde: Vector,
+    b: Vector,
+) -> Mapped:
+    m = len(b)
+    reflections = [np.eye(len(z)) - 2 * np.outer(x, x) / (x @ x) for x in v]
+    # [VB] section 4.2: columns of a product of reflections
+    q = np.linalg.multi_dot([*reflections, np.eye(len(z))[:, :m]])
+    r_tilde, r = np.diag(softplus(rho_tilde)), np.diag((softplus(rho) - 1) / softplus(rho_tilde))
+    r_tilde[np.triu_indices(m, 1)], r[np.triu_indices(m, 1)] = upper_tilde, upper
+    y = np.tanh(r_tilde @ q.T @ z + b)
+    f = z + q @ r @ y  # [VB] eq. 13
+    jacobian = np.eye(m) + np.diag(1 - y**2) @ r_tilde @ r  # [VB] eq. 14
+    return f, float(np.log(np.abs(np.linalg.det(jacobian))))
+
+
 def pymc3_planar(z: Vector, b: Vector, u: Vector, w: Vector) -> Mapped:
     m = -1 + softplus(w @ u)
     u_hat = u + (m - w @ u) * w / (w @ w + PYMC3_EPSILON)
@@ -80,8 +148,16 @@ ORACLES: dict[str, Callable[..., Mapped]] = {
     "planar": planar,
     "radial": radial,
     "hh": hh,
+    "tril": tril,
+    "lu": lu,
+    "lowrank": lowrank,
+    "perm": perm,
+    "reverse": reverse,
+    "sinh": sinh,
+    "sylvester": sylvester,
+    **NETWORK_ORACLES,
 }
-"""By the word of the layer."""
+"""By the word of the layer, with its default options."""
 
 PYMC3: dict[str, Callable[..., Mapped]] = {
     "loc": loc,
