@@ -12,7 +12,7 @@ from typing import Any
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pytensor.compile.mode import FAST_COMPILE
+from pytensor.compile.mode import FAST_COMPILE, Mode
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import node_rewriter, out2in
@@ -22,7 +22,7 @@ from pytensor.scalar.basic import mul as scalar_mul
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["NotVectorizedError", "compile_once", "vectorize_over_draws"]
+__all__ = ["NotVectorizedError", "compile_once", "for_numpy", "vectorize_over_draws"]
 
 _MOST_OPERANDS = 16
 """Of one sum or product: NumPy's ufuncs take 32 at most, outputs included."""
@@ -43,12 +43,14 @@ def _split_long_sums(fgraph: Any, node: Apply) -> list[Variable] | None:
     return [node.op(*parts)]
 
 
-_PYTHON = FAST_COMPILE.register((out2in(_split_long_sums, name="split_long_sums"), 1000))
-"""The Python linker; the rewrite comes last, so that no other undoes it."""
-
-
 class NotVectorizedError(Exception):
     """Part of a graph can't be batched; the message names the Op."""
+
+
+def for_numpy(mode: Mode) -> Mode:
+    """A mode that runs in Python, with sums and products short enough for NumPy."""
+    # last, so that no other rewrite undoes it
+    return mode.register((out2in(_split_long_sums, name="split_long_sums"), 1000))
 
 
 def compile_once(
@@ -65,7 +67,7 @@ def compile_once(
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
     with pytensor.config.change_flags(cxx=""):
-        return pm.compile(list(inputs), list(outputs), mode=_PYTHON, **kwargs)
+        return pm.compile(list(inputs), list(outputs), mode=for_numpy(FAST_COMPILE), **kwargs)
 
 
 def vectorize_over_draws(

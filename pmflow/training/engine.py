@@ -13,6 +13,7 @@ from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.link.vm import VMLinker
 
+from pmflow.evaluate import for_numpy
 from pmflow.training.jax_loop import JaxLoop
 from pmflow.training.loops import Loop, ScanLoop, StepLoop, Trace
 from pmflow.training.step import Step
@@ -92,10 +93,10 @@ def _is_compiled(linker: Linker) -> bool:
     return isinstance(linker, VMLinker) and bool(linker.c_thunks) and bool(pytensor.config.cxx)
 
 
-def _python_mode(compile_kwargs: dict[str, Any], linker: Linker) -> Mode | str:
+def _python_mode(compile_kwargs: dict[str, Any], linker: Linker) -> Mode:
     if isinstance(linker, JAXLinker | NumbaLinker) or _is_compiled(linker):
-        return "FAST_COMPILE"
-    return compile_kwargs.get("mode") or get_mode(None)
+        return for_numpy(get_mode("FAST_COMPILE"))
+    return for_numpy(get_mode(compile_kwargs.get("mode")))
 
 
 def _describe(kind: type[Loop], compile_kwargs: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ type Params = dict[str, Vector]
 
 HIDDEN = 32
 UNITS = 8
-DEGREE, TERMS, LEAST_SLOPE = 2, 2, 1e-3
+DEGREE, TERMS, LEAST_SLOPE = 1, 2, 1e-3
 BINS, BOUND, LEAST_SHARE = 8, 4.0, 1e-3
 CLAMP = 3.0
 

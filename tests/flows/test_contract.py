@@ -20,7 +20,7 @@ from pmflow.formula import Formula
 CASES = [
     *("loc", "scale", "planar", "radial", "hh", "tril", "lu", "lowrank", "perm", "reverse"),
     *("sinh", "sylvester", "sylvester[m=1]", "iaf", "iaf[hidden=16,depth=2,activation=gelu]"),
-    *("maf", "naf", "bnaf", "bnaf[hidden=4,depth=2]", "poly"),
+    *("maf", "naf", "bnaf", "bnaf[hidden=4,depth=2]", "poly", "poly[degree=2]"),
     *(
         "coupling",
         "coupling[depth=2,activation=elu]",

@@ -44,6 +44,9 @@ _ROWS = (
     Row("D20", "radon", "scale-loc", 20),
     Row("E", "radon", "scale-hh*10-loc", 1),
     Row("F", "regression", "scale-loc", 1),
+    Row("H", "normal-10", "(iaf[activation=elu]-reverse)*3", 100),
+    Row("I", "normal-10", "coupling[activation=relu]*4", 100),
+    Row("J", "normal-10", "coupling*8", 100),
 )
 
 ROWS = {row.name: row for row in _ROWS}

@@ -36,7 +36,7 @@ class Entry:
 
     name: str
     where: str
-    rows: tuple[str, ...] = tuple(ROWS)
+    rows: tuple[str, ...] = ("A", "B", "C", "D1", "D20", "E", "F")
     needs: str = "pymc"
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,7 +55,9 @@ def _numpyro(
 
 
 _ALL = (
-    *_by_backend("pmflow", "subjects_pmflow:Pmflow", backends=("numba", "jax", "c")),
+    *_by_backend(
+        "pmflow", "subjects_pmflow:Pmflow", backends=("numba", "jax", "c"), rows=tuple(ROWS)
+    ),
     *_by_backend("PyMC loop", "subjects_pymc:PymcLoop", backends=("numba", "c")),
     *_by_backend(
         "PyMC loop and scan",
@@ -71,7 +73,7 @@ _ALL = (
         rows=_MEAN_FIELD,
         needs="pymc_extras",
     ),
-    *_numpyro("AutoIAFNormal", _PLANAR),
+    *_numpyro("AutoIAFNormal", (*_PLANAR, "H")),
     *_numpyro("AutoBNAFNormal", _PLANAR),
     *_numpyro("AutoNormal", _MEAN_FIELD),
     *_numpyro("AutoLowRankMultivariateNormal", ("E",)),
@@ -81,6 +83,13 @@ _ALL = (
         "flowjax planar, scanned by us",
         "subjects_flowjax:FlowjaxScanned",
         rows=_PLANAR,
+        needs="flowjax",
+    ),
+    Entry("flowjax coupling", "subjects_flowjax:FlowjaxLoop", rows=("I",), needs="flowjax"),
+    Entry(
+        "flowjax coupling, scanned by us",
+        "subjects_flowjax:FlowjaxScanned",
+        rows=("I",),
         needs="flowjax",
     ),
     Entry(LIMIT, "hand_jax:HandJax", needs="jax"),

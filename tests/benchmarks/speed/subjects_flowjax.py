@@ -1,6 +1,7 @@
 """flowjax: its own loop, one call a step from Python, and its loss in a scan of ours.
 
-Its planar flow permutes the coordinates between layers and bounds ``w.u`` a little differently.
+Its planar flow permutes the coordinates between layers and bounds ``w.u`` a little differently. Its
+coupling has an affine transformer, a bounded scale and a permutation.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ __all__ = ["FlowjaxLoop", "FlowjaxScanned"]
 class FlowjaxLoop:
     """`flowjax.train.fit_to_key_based_loss` with `ElboLoss` on its planar flow."""
 
-    note = "its planar flow, its own loop, no progress bar"
+    note = "its own loop, no progress bar"
     _flow: Any
     _elbo: Any
     _optimizer: Any
 
     def __init__(self, row: Row) -> None:
-        self._draws, self._layers = row.draws, int(row.formula.removeprefix("planar*"))
+        word, _, layers = row.formula.partition("*")
+        self._draws, self._layers, self._is_planar = row.draws, int(layers), word == "planar"
         self._density = build_densities(row.target)[0]
         self._flows: Any = importlib.import_module("flowjax.flows")
         self._distributions: Any = importlib.import_module("flowjax.distributions")
@@ -59,9 +61,14 @@ class FlowjaxLoop:
     def _make(self) -> None:
         self._key, key = jax.random.split(self._key)
         base = self._distributions.StandardNormal((self._density.dim,))
-        self._flow = self._flows.planar_flow(
-            key, base_dist=base, flow_layers=self._layers, invert=False
-        )
+        if self._is_planar:
+            self._flow = self._flows.planar_flow(
+                key, base_dist=base, flow_layers=self._layers, invert=False
+            )
+        else:  # pmflow's layer is a pair of couplings with opposite masks
+            self._flow = self._flows.coupling_flow(
+                key, base_dist=base, flow_layers=2 * self._layers, nn_width=32, invert=False
+            )
         self._elbo = self._losses_module.ElboLoss(
             lambda z: self._density.log_density(z, None), num_samples=self._draws
         )
@@ -71,7 +78,7 @@ class FlowjaxLoop:
 class FlowjaxScanned(FlowjaxLoop):
     """The same flow and loss, the loop over steps compiled by us."""
 
-    note = "its planar flow and loss, the loop by lax.scan is ours"
+    note = "its flow and loss, the loop by lax.scan is ours"
 
     def start(self) -> None:
         self._make()

@@ -34,7 +34,9 @@ def build_svi(row: Row, *, guide: str) -> tuple[Any, tuple[Any, ...]]:
     guides: Any = importlib.import_module("numpyro.infer.autoguide")
     optim: Any = importlib.import_module("numpyro.optim")
     model, arguments = _build_model(row)
-    options = {"rank": 10} if guide == "AutoLowRankMultivariateNormal" else {}
+    options: dict[str, Any] = {"rank": 10} if guide == "AutoLowRankMultivariateNormal" else {}
+    if row.formula.startswith("(iaf"):
+        options = {"num_flows": 3, "hidden_dims": [32]}
     return infer.SVI(
         model,
         getattr(guides, guide)(model, **options),
@@ -48,7 +50,8 @@ class NumpyroRun:
 
     def __init__(self, row: Row, *, guide: str) -> None:
         self._row, self._guide = row, guide
-        self.note = f"{_NOTES[guide]}; SVI.run under jit"
+        note = "the same sizes" if row.formula.startswith("(iaf") else _NOTES[guide]
+        self.note = f"{note}; SVI.run under jit"
         self._loops: dict[int, Any] = {}
 
     def start(self) -> None:
@@ -103,11 +106,11 @@ def _build_model(row: Row) -> tuple[Callable[..., None], tuple[Any, ...]]:
         return _regression, tuple(map(jnp.asarray, table))
     numpyro: Any = importlib.import_module("numpyro")
     dist: Any = importlib.import_module("numpyro.distributions")
-    log_density = build_densities(row.target)[0].log_density
+    density = build_densities(row.target)[0]
 
     def potential() -> None:
-        flat = dist.ImproperUniform(dist.constraints.real_vector, (), (2,))
-        numpyro.factor("potential", log_density(numpyro.sample("z", flat), None))
+        flat = dist.ImproperUniform(dist.constraints.real_vector, (), (density.dim,))
+        numpyro.factor("potential", density.log_density(numpyro.sample("z", flat), None))
 
     return potential, ()
 
