@@ -84,9 +84,8 @@ def _one_by_one(
 ) -> TensorVariable:
     """Transform each coordinate of `z`, conditioned on the coordinates that came out before it."""
     dim = network.n_inputs
-    names = list(network.masked(params))
-    # what the loop needs is made once, outside of it
-    arrays = list(network.masked(params).values())
+    masked = network.masked(params)  # made once, outside of the loop
+    names, arrays = list(masked), list(masked.values())
 
     def step(
         i: TensorVariable, done: TensorVariable, z: TensorVariable, *arrays: TensorVariable
@@ -96,12 +95,13 @@ def _one_by_one(
         new = transform(z[..., i][..., None], numbers[..., None])
         return done[..., i].set(new[..., 0])
 
-    start = pt.zeros_like(z)
     if dim <= _MOST_UNROLLED:
-        done = start
+        found: list[TensorVariable] = []
         for i in range(dim):
-            done = step(pt.constant(i), done, z, *arrays)
-        return done
+            numbers = network.outputs_after(found, masked)
+            found.append(transform(z[..., i][..., None], numbers[..., None])[..., 0])
+        return pt.stack(found, axis=-1)
+    start = pt.zeros_like(z)
     steps = pytensor.scan(
         step,
         sequences=[pt.arange(dim)],

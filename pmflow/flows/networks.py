@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -168,12 +168,34 @@ class Network:
         flat = self._units(x, own) @ own["w_out"]
         return pt.split_dims(flat, self._shape, axis=-1) + own["bias"]
 
+    def outputs_after(self, xs: Sequence[TensorVariable], masked: Params) -> TensorVariable:
+        """Numbers of the coordinate after those of `xs`, as `outputs_at`.
+
+        Parameters
+        ----------
+        xs : sequence of TensorVariable, each of shape (*batch,)
+            The first coordinates, few of them: they are added up one by one.
+        masked : mapping of str to TensorVariable
+        """
+        i = len(xs)
+        if self.is_constant:
+            return masked["bias"][:, i]
+        before = masked["b1"]
+        for j, x in enumerate(xs):
+            before = before + x[..., None] * masked["w1"][j]
+        return self._numbers_at(self._later_units(before, masked), masked, i)
+
     def outputs_at(self, x: TensorVariable, masked: Params, i: TensorVariable) -> TensorVariable:
         """Numbers of one coordinate, shape (*batch, per_coordinate), with `masked` parameters."""
         if self.is_constant:
             return masked["bias"][:, i]
+        return self._numbers_at(self._units(x, masked), masked, i)
+
+    def _numbers_at(
+        self, units: TensorVariable, masked: Params, i: TensorVariable | int
+    ) -> TensorVariable:
         w = pt.split_dims(masked["w_out"], self._shape, axis=-1)[:, :, i]
-        return self._units(x, masked) @ w + masked["bias"][:, i]
+        return units @ w + masked["bias"][:, i]
 
     @property
     def _shape(self) -> Shape:
@@ -181,8 +203,12 @@ class Network:
 
     def _units(self, x: TensorVariable, masked: Params) -> TensorVariable:
         """The last hidden layer, shape (*batch, hidden)."""
+        return self._later_units(x @ masked["w1"] + masked["b1"], masked)
+
+    def _later_units(self, before: TensorVariable, masked: Params) -> TensorVariable:
+        """The last hidden layer from what goes into the first one's activation."""
         activate = ACTIVATIONS[self.activation]
-        h = activate(x @ masked["w1"] + masked["b1"])
+        h = activate(before)
         for level in range(2, self.depth + 1):
             h = h + activate(h @ masked[f"w{level}"] + masked[f"b{level}"])
         return h

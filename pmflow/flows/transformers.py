@@ -77,8 +77,10 @@ class Affine(Transformer):
         self, z: TensorVariable, numbers: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable]:
         log_scale = soft_clamp(numbers[..., 0, :], self.bound)
-        # numbers that are the same for all points have no batch
-        return z * pt.exp(log_scale) + numbers[..., 1, :], log_scale + pt.zeros_like(z)
+        z_new = z * pt.exp(log_scale) + numbers[..., 1, :]
+        if log_scale.ndim < z.ndim:  # the same numbers for all points
+            log_scale = log_scale + pt.zeros_like(z)
+        return z_new, log_scale
 
     def inverse(self, z: TensorVariable, numbers: TensorVariable) -> TensorVariable:  # noqa: D102
         log_scale = soft_clamp(numbers[..., 0, :], self.bound)

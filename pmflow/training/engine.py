@@ -55,7 +55,9 @@ def compile_loop(
     failed: list[tuple[str, Exception]] = []
     for kind, kwargs in _attempts(compile_kwargs):
         try:
-            loop = kind(step, record=record, compile_kwargs=kwargs)
+            # notes on where each node was made double with every layer of a deep graph
+            with pytensor.config.change_flags(traceback__limit=0):
+                loop = kind(step, record=record, compile_kwargs=kwargs)
             loop.restart(seed)
             first = loop.advance(1)
         except Exception as error:  # a compiler may raise anything

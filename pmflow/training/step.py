@@ -211,6 +211,9 @@ def _without_checks(graphs: list[Variable], check_bounds: bool) -> list[Variable
         local_check_parameter_to_ninf_switch if check_bounds else local_remove_check_parameter
     )
     fgraph = FunctionGraph(outputs=graphs, clone=True, copy_inputs=False)
+    # where a node was made: rewrites add these lists up, longer and longer in a deep graph
+    for variable in fgraph.variables:
+        variable.tag.trace = []
     out2in(rewriter).rewrite(fgraph)
     return list(fgraph.outputs)
 

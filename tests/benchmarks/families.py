@@ -47,10 +47,14 @@ ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "spline*2-scale-loc",
         )
     },
-    "potential 1": ("potential_1", "sylvester*24-scale-loc", {}),
+    "potential 1": ("potential_1", "sylvester*24-scale-loc", {"heat": 4.0}),
     "potential 2": ("potential_2", "sinh-scale-iaf[hidden=64,activation=sin]-loc", {}),
     "potential 3": ("potential_3", _WAVES, {}),
-    "potential 4": ("potential_4", _WAVES, {"heat": 10.0}),
+    "potential 4": (
+        "potential_4",
+        "sinh-scale-iaf[hidden=64,activation=sin]-naf-iaf[hidden=64,activation=sin]-loc",
+        {"heat": 10.0},
+    ),
     "funnel": ("funnel", "scale-iaf*3", {}),
     "banana, 2": ("banana", "scale-iaf*2-loc", {}),
     "banana, 10": ("banana, 10", "scale-iaf*2-loc", {}),

@@ -54,9 +54,9 @@ ROWS = {row.name: row for row in _ROWS}
 DRAWS_AXIS = "draws"
 
 GROWTH = {
-    DRAWS_AXIS: (1, 10, 100, 1_000, 10_000),
-    "layers": (1, 2, 4, 8, 16, 32, 64),
-    "dimensions": (2, 10, 30, 100, 300, 1_000, 2_000),
+    DRAWS_AXIS: (1, 100, 1_000, 10_000),
+    "layers": (1, 4, 16, 64),
+    "dimensions": (2, 30, 300, 2_000),
 }
 """Row G: what grows, and through which values."""
 
