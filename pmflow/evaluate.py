@@ -12,13 +12,15 @@ from typing import Any
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import FAST_COMPILE, Mode
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.replace import vectorize_graph
-from pytensor.graph.rewriting.basic import node_rewriter, out2in
+from pytensor.graph.rewriting.basic import in2out, node_rewriter, out2in
 from pytensor.graph.traversal import io_toposort, truncated_graph_inputs
 from pytensor.scalar.basic import add as scalar_add
 from pytensor.scalar.basic import mul as scalar_mul
+from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.variable import TensorVariable
 
@@ -47,10 +49,27 @@ class NotVectorizedError(Exception):
     """Part of a graph can't be batched; the message names the Op."""
 
 
+@node_rewriter([Blockwise])
+def _open_batched_graphs(fgraph: Any, node: Apply) -> list[Variable] | None:
+    """A batch of a graph as a graph of batches: NumPy's loops in place of one over draws.
+
+    Ops such as PyTensor's LogAddExp are graphs of their own, and batched they would be called once
+    a draw.
+    """
+    core = node.op.core_op
+    if not isinstance(core, OpFromGraph):
+        return None
+    inputs = dict(zip(core.inner_inputs, node.inputs, strict=True))
+    return list(vectorize_graph(core.inner_outputs, inputs))
+
+
 def for_numpy(mode: Mode) -> Mode:
-    """A mode that runs in Python, with sums and products short enough for NumPy."""
-    # last, so that no other rewrite undoes it
-    return mode.register((out2in(_split_long_sums, name="split_long_sums"), 1000))
+    """A mode that runs in Python, made of NumPy's loops, with sums short enough for them."""
+    return mode.register(
+        (in2out(_open_batched_graphs, name="open_batched_graphs"), 0),
+        # last, so that no other rewrite undoes it
+        (out2in(_split_long_sums, name="split_long_sums"), 1000),
+    )
 
 
 def compile_once(

@@ -284,6 +284,19 @@ class TestCompileOnce:
         found = pmf.NormalizingFlow(model=model, random_seed=1).sample(2)
         assert np.isfinite(found["sample_stats"]["log_p"]).all()
 
+    def test_a_batch_of_an_op_that_is_a_graph_is_not_looped_over(self) -> None:
+        with pm.Model() as model:
+            x = pm.Normal("x", shape=2)
+            pm.Potential("either", pt.logaddexp(x[0], x[1]))
+        approx = pmf.NormalizingFlow(model=model, random_seed=1)
+        draws = approx.sample(50)
+        function = approx._compiled["draw"][0]
+        assert not any(isinstance(n.op, Blockwise) for n in function.maker.fgraph.apply_nodes)
+        x_0, x_1 = np.asarray(draws["posterior"]["x"])[0].T
+        exact = np.logaddexp(x_0, x_1) - 0.5 * (x_0**2 + x_1**2) - np.log(2 * np.pi)
+        log_p = np.asarray(draws["sample_stats"]["log_p"])[0]
+        np.testing.assert_allclose(log_p, exact, rtol=1e-12)
+
     def test_a_flow_of_many_layers_has_a_density(self) -> None:
         approx = pmf.NormalizingFlow("scale*40", model=gaussian([0.0], [[1.0]]), jitter=0.0)
         # 40 scales of 1: N(0, 1) at 0

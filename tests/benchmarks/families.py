@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "spline*2-scale-loc",
         )
     },
-    "potential 1": ("potential_1", "sylvester*24-scale-loc", {"heat": 4.0}),
+    "potential 1": ("potential_1", "sylvester*24-scale-loc", {}),
     "potential 2": ("potential_2", "sinh-scale-iaf[hidden=64,activation=sin]-loc", {}),
     "potential 3": ("potential_3", _WAVES, {}),
     "potential 4": (
