@@ -240,3 +240,34 @@ def test_every_activation_has_its_own_shape(activation: str) -> None:
         "sin": np.sin([-2, 0, 2]),
     }[activation]
     np.testing.assert_allclose(value, expected, atol=1e-4)
+
+
+def test_tril_and_loc_are_the_family_of_full_rank_advi() -> None:
+    dim, rng = 3, np.random.default_rng(4)
+    rho, lower, loc = (rng.standard_normal(n) for n in (dim, dim * (dim - 1) // 2, dim))
+    factor = np.eye(dim)
+    factor[np.tril_indices(dim, -1)] = lower / np.sqrt(dim)
+    factor = factor * np.logaddexp(0, rho)
+    np.fill_diagonal(factor, rho)  # PyMC takes the softplus of the diagonal itself
+    with pm.Model() as model:
+        pm.Normal("x", shape=dim)
+        flow = pmf.Group(
+            None, "tril-loc", params={0: {"rho": rho, "lower": lower}, 1: {"loc": loc}}
+        )
+        advi = pmf.Group(None, params={"L_tril": factor[np.tril_indices(dim)], "mu": loc})
+        approximations = [pmf.Approximation([group], model=model) for group in (flow, advi)]
+    one, other = (approx.log_prob(points(20, dim)) for approx in approximations)
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_the_families_run_as_jax_compiles_them() -> None:
+    pytest.importorskip("jax")
+    inference = pmf.NFVI(
+        "sinh-lowrank-tril-coupling-naf-bnaf-spline[hidden=0]-perm-loc",
+        model=normal_model(),
+        random_seed=1,
+        base="student_t",
+    )
+    by_jax = inference.fit(5, obj_n_mc=3, backend="jax", progressbar=False)
+    assert np.isfinite(inference.hist).all()
+    assert np.isfinite(by_jax.sample(10)["sample_stats"]["log_q"]).all()
