@@ -117,10 +117,10 @@ class NormalizingFlowGroup(opvi.Group):
             self.offset = np.zeros(self.ddim) if start is None else self._prepare_start(start)
         else:
             self.layer_params, self.offset = self._start_params(start)
-        base_params = self.base.init_params(
-            self.ddim, self._jitter, np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
-        )
-        self.base_params = _shared(base_params)
+        self.base_params: dict[str, SharedVariable] = {}
+        if self.base.param_shapes(self.ddim):  # others draw nothing from the seed
+            rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
+            self.base_params = _shared(self.base.init_params(self.ddim, self._jitter, rng))
         self.shared_params = dict(enumerate(self.layer_params))
         self._moment_seed = self.rng.randint(2**30, dtype=np.int64)
         self._finalize_init()
