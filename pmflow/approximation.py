@@ -25,6 +25,7 @@ from pmflow.flow_group import NormalizingFlowGroup
 from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase, mean_with_choices, standard_normal_logp
 from pmflow.formula import Formula
+from pmflow.frames import Frame
 
 __all__ = ["Approximation", "Group", "NormalizingFlow"]
 
@@ -350,6 +351,11 @@ class NormalizingFlow(Approximation):
         The distribution that the first layer sees: ``normal`` (the default), ``student_t`` or
         ``mixture``, with options in brackets, such as ``student_t[df=3,trained=false]`` or
         ``mixture[k=8]``. See :doc:`/formula`.
+    frame : {"gaussian", "laplace", "pathfinder"} or Frame, optional
+        An affine map behind the last layer, found before any training, so that the flow works in
+        units of the posterior: the Gaussian of largest ELBO, mode and curvature, or the best
+        Gaussian on the way to a mode. Where there is no finite mode the next one is taken, and
+        ``frame.note`` says why. See :doc:`/frames`.
 
     Attributes
     ----------
@@ -392,9 +398,10 @@ class NormalizingFlow(Approximation):
         start: Mapping[str, Any] | None = None,
         jitter: float | None = None,
         base: str | AbstractBase = "normal",
+        frame: str | Frame | None = None,
     ) -> None:
         group = NormalizingFlowGroup(
-            None, flow, None, random_seed, model, start=start, jitter=jitter, base=base
+            None, flow, None, random_seed, model, start=start, jitter=jitter, base=base, frame=frame
         )
         super().__init__([group], model=model)
 

@@ -15,14 +15,18 @@ import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import FAST_COMPILE, Mode
 from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import in2out, node_rewriter, out2in
-from pytensor.graph.traversal import io_toposort, truncated_graph_inputs
+from pytensor.graph.traversal import applys_between, io_toposort, truncated_graph_inputs
 from pytensor.scalar.basic import add as scalar_add
 from pytensor.scalar.basic import mul as scalar_mul
+from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.variable import TensorVariable
+
+from pmflow.batched_scan import open_batched_scans
 
 __all__ = ["NotVectorizedError", "compile_once", "for_numpy", "vectorize_over_draws"]
 
@@ -59,8 +63,9 @@ def _open_batched_graphs(fgraph: Any, node: Apply) -> list[Variable] | None:
     core = node.op.core_op
     if not isinstance(core, OpFromGraph):
         return None
-    inputs = dict(zip(core.inner_inputs, node.inputs, strict=True))
-    return list(vectorize_graph(core.inner_outputs, inputs))
+    inner = core.fgraph.unfreeze()  # its own nodes can't be part of another graph
+    inputs = dict(zip(inner.inputs, node.inputs, strict=True))
+    return list(vectorize_graph(inner.outputs, inputs))
 
 
 def for_numpy(mode: Mode) -> Mode:
@@ -116,6 +121,11 @@ def vectorize_over_draws(
     except Exception as error:
         # PyTensor raises whatever an Op's make_node raises: there is no narrower class to catch
         raise NotVectorizedError(_culprit(nodes, draws)) from error
+    if any(isinstance(getattr(a.op, "core_op", None), Scan) for a in applys_between([], batched)):
+        # gradients taken from here on are those of scans over batches
+        graph = FunctionGraph(outputs=batched, clone=True, copy_inputs=False)
+        in2out(open_batched_scans, name="open_batched_scans").rewrite(graph)
+        batched = list(graph.outputs)
     size = next(iter(draws.values())).shape[0]
     return [
         new if new.ndim > old.ndim else pt.broadcast_to(new, (size, *old.shape))

@@ -20,12 +20,14 @@ from pymc.vartypes import discrete_types
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.density import LogDensity
 from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
 from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer, Chain
 from pmflow.flows.bases import AbstractBase, Normal
 from pmflow.flows.catalogue import layer_class, words
 from pmflow.formula import Formula, parse_base
+from pmflow.frames import Frame, Placement, build_frame, checked_frame
 
 __all__ = ["DEFAULT_JITTER", "NormalizingFlowGroup"]
 
@@ -69,6 +71,8 @@ class NormalizingFlowGroup(opvi.Group):
     base : str
         The distribution that the first layer sees: ``normal``, ``student_t`` or ``mixture``, with
         options in brackets.
+    frame : str or Frame, optional
+        See `pmflow.NormalizingFlow`; only for a group of all variables.
     """
 
     short_name = "normalizing_flow"
@@ -86,8 +90,10 @@ class NormalizingFlowGroup(opvi.Group):
         start: Mapping[str, Any] | None = None,
         jitter: float | None = None,
         base: str | AbstractBase = "normal",
+        frame: str | Frame | None = None,
     ) -> None:
         self._jitter = _checked_jitter(jitter)
+        self._frame = checked_frame(frame)
         self.base = parse_base(base)
         if vfam is None and params is not None:
             self.flow = Chain(_layers_for(params))
@@ -111,6 +117,7 @@ class NormalizingFlowGroup(opvi.Group):
             )
         start = self._kwargs.get("start")
         super().__init_group__(group)
+        self.frame = self._find_frame(start)
         if self.user_params is not None:
             self.layer_params = self._adopt(self.user_params)
             # parameters of the user's own say where the flow is, unless a start is given too
@@ -148,11 +155,31 @@ class NormalizingFlowGroup(opvi.Group):
     ) -> tuple[list[dict[str, SharedVariable]], NDArray[np.float64]]:
         rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
         values = self.flow.init_params(self.ddim, self._jitter, rng)
+        if self.frame is not None:
+            return [_shared(layer) for layer in values], np.zeros(self.ddim)
         offset = self._prepare_start(start)
         absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset)
         if absorbed is not None:
             values[-1], offset = absorbed, np.zeros_like(offset)
         return [_shared(layer) for layer in values], offset
+
+    def _find_frame(self, start: Mapping[str, Any] | None) -> Frame | None:
+        """The affine map behind the layers, None without one."""
+        if self._frame is None:
+            return None
+        if {*self.group} != {*self.model.free_RVs}:
+            raise ParameterError(
+                "A frame needs all free variables of the model in one group. "
+                "Leave out frame=, or use pmflow.NormalizingFlow."
+            )
+        density = LogDensity(self.model, self.ordering)
+        seed = int(self.rng.randint(2**30, dtype=np.int64))
+        return build_frame(self._frame, density, self._prepare_start(start), seed)
+
+    @node_property
+    def _placement(self) -> Placement:
+        """From the output of the layers to the latent vector."""
+        return Placement(self.offset, self.frame)
 
     def _adopt(self, params: UserParams) -> list[dict[str, TensorVariable]]:
         """Check the user's parameters against the shapes of the layers."""
@@ -256,12 +283,13 @@ class NormalizingFlowGroup(opvi.Group):
     @node_property
     def symbolic_random(self) -> TensorVariable:
         """Draws of the latent vector, shape (draws, dim), unconstrained."""
-        return self._random_and_log_det[0] + floatX(self.offset)
+        return self._placement.forward(self._random_and_log_det[0])
 
     @node_property
     def symbolic_logq_not_scaled(self) -> TensorVariable:
         """Log density of the draws of `symbolic_random`, shape (draws,)."""
-        return self.base.log_prob(self._initial, self.base_params) - self._random_and_log_det[1]
+        log_det = self._random_and_log_det[1] + self._placement.log_det
+        return self.base.log_prob(self._initial, self.base_params) - log_det
 
     def logq_at(self, z: TensorVariable) -> TensorVariable:
         """Log density of the flow at any points, through the inverse.
@@ -276,9 +304,9 @@ class NormalizingFlowGroup(opvi.Group):
         TensorVariable, shape (*batch,)
         """
         z = pt.specify_shape(z, (*[None] * (z.ndim - 1), self.ddim))
-        z0 = self.flow.inverse(z - floatX(self.offset), self._sized_params)
+        z0 = self.flow.inverse(self._placement.inverse(z), self._sized_params)
         _, log_det = self.flow.forward(z0, self._sized_params)
-        return self.base.log_prob(z0, self.base_params) - log_det
+        return self.base.log_prob(z0, self.base_params) - log_det - self._placement.log_det
 
     def steps_at(self, noise: TensorVariable) -> list[TensorVariable]:
         """The base draw and the output of each layer, in posterior coordinates, (*batch, dim).
@@ -286,7 +314,7 @@ class NormalizingFlowGroup(opvi.Group):
         From normal numbers of shape ``(*batch, noise_length)``.
         """
         steps = self.flow.forward_steps(self.base_draw(noise), self._sized_params)
-        return [step + floatX(self.offset) for step in steps]
+        return [self._placement.forward(step) for step in steps]
 
     @node_property
     def _moment_points(self) -> TensorVariable:
@@ -299,7 +327,8 @@ class NormalizingFlowGroup(opvi.Group):
             points = rng.standard_normal((_MOMENT_DRAWS // 2, self.noise_length))
         # numbers, no random variable of the graph: that would be seeded anew at each compilation
         noise = pytensor.shared(floatX(np.concatenate([points, -points])))
-        return self.flow.forward(self.base_draw(noise), self._sized_params)[0] + floatX(self.offset)
+        points = self.flow.forward(self.base_draw(noise), self._sized_params)[0]
+        return self._placement.forward(points)
 
     @node_property
     def mean(self) -> TensorVariable:

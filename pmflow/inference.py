@@ -18,6 +18,7 @@ from pmflow.callbacks import Tracker
 from pmflow.errors import BackendError, ParameterError
 from pmflow.flows.bases import AbstractBase
 from pmflow.formula import Formula
+from pmflow.frames import Frame
 from pmflow.training.progress import FitProgress
 from pmflow.training.trainer import Trainer
 
@@ -49,6 +50,8 @@ class NFVI(KLqp):
         Weight of the divergence from the prior in the objective; 1 is the ELBO.
     base : str, optional
         The distribution that the first layer sees, see `NormalizingFlow`. Default ``'normal'``.
+    frame : {"gaussian", "laplace", "pathfinder"} or Frame, optional
+        Where the posterior is and how wide, found before any training: see `NormalizingFlow`.
 
     Attributes
     ----------
@@ -86,10 +89,11 @@ class NFVI(KLqp):
         jitter: float | None = None,
         beta: float = 1.0,
         base: str | AbstractBase | None = None,
+        frame: str | Frame | None = None,
     ) -> None:
         if isinstance(flow, Approximation):
             given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
-            given["base"] = base
+            given |= {"base": base, "frame": frame}
             _refuse_with("an approximation, which exists already", given)
             approx = flow
         else:
@@ -100,6 +104,7 @@ class NFVI(KLqp):
                 start=start,
                 jitter=jitter,
                 base="normal" if base is None else base,
+                frame=frame,
             )
         if isinstance(beta, bool) or not isinstance(beta, int | float) or not beta >= 0:
             raise ParameterError(f"beta must be a number >= 0, but is {beta!r}.")

@@ -23,19 +23,24 @@ ALLOWED: dict[str, set[str]] = {
     # the leaves
     "errors": set(),
     "grammar": {"errors"},
-    "evaluate": set(),
+    "batched_scan": set(),
+    "evaluate": {"batched_scan"},
+    "density": {"evaluate"},
     "export": set(),
     "targets": {"errors"},
     # layers: testable without a model
     "flows": {"errors", "grammar", "flows"},
     "formula": {"errors", "grammar", "flows"},
     # a model's posterior, without how it is trained
-    "flow_group": {"errors", "evaluate", "flows", "formula"},
-    "approximation": {"errors", "evaluate", "export", "flow_group", "flows", "formula"},
+    "frames": {"density", "errors", "frames"},
+    "flow_group": {"density", "errors", "evaluate", "flows", "formula", "frames"},
+    "approximation": {"errors", "evaluate", "export", "flow_group", "flows", "formula", "frames"},
     # training
     "training": {"errors", "evaluate", "training"},
     "callbacks": {"errors"},
-    "inference": {"approximation", "callbacks", "errors", "flows", "formula", "training"},
+    "inference": {
+        *("approximation", "callbacks", "errors", "flows", "formula", "frames", "training"),
+    },
     # results: they need only data
     "compare": {"errors"},
     "plots": {"errors", "plots"},

@@ -1,0 +1,89 @@
+"""The posterior of a model as a function of its latent vector, for NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant
+from pytensor.graph.replace import clone_replace
+from pytensor.graph.traversal import ancestors
+
+from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+
+__all__ = ["LogDensity"]
+
+_NUMBERS_AT_ONCE = 2**24
+"""Draws times the longest data array of one call, so that memory stays bounded."""
+
+type Floats = NDArray[np.float64]
+
+
+class LogDensity:
+    """Unnormalised log posterior density over the unconstrained space, with its derivatives.
+
+    Functions are compiled for NumPy when first needed: no machine code is made.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    ordering : mapping of str to tuple
+        Name of each value variable to (name, slice, shape, dtype): its place in the latent vector.
+
+    Attributes
+    ----------
+    dim : int
+        Length of the latent vector.
+    """
+
+    def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
+        self.model = model
+        self.dim = max(place.stop for _, place, *_ in ordering.values())
+        self._z = pt.vector("z", shape=(self.dim,), dtype=pm.floatX(np.zeros(1)).dtype)
+        values = {
+            value: self._z[place].reshape(shape).astype(dtype)
+            for value in model.value_vars
+            for _, place, shape, dtype in [ordering[value.name]]
+        }
+        (self._logp,) = clone_replace([model.logp()], values, rebuild_strict=False)
+        longest = max((_size(v) for v in ancestors([self._logp])), default=1)
+        self._rows = max(1, _NUMBERS_AT_ONCE // max(longest, self.dim))
+
+    def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
+        """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
+
+        Where the density is not finite the value is -inf and the gradient 0.
+        """
+        logp, gradient = self._in_parts(self._value_and_gradient, z)
+        good = np.isfinite(logp) & np.isfinite(gradient).all(-1)
+        return np.where(good, logp, -np.inf), np.where(good[:, None], gradient, 0.0)
+
+    def _in_parts(self, fn: Callable[..., Any], z: Floats) -> tuple[Floats, ...]:
+        z = np.asarray(z, dtype=self._z.dtype)
+        with np.errstate(all="ignore"):
+            parts = [fn(z[i : i + self._rows]) for i in range(0, len(z), self._rows)]
+        return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
+
+    @cached_property
+    def _value_and_gradient(self) -> Callable[[Floats], list[Floats]]:
+        points = pt.matrix("points", shape=(None, self.dim), dtype=self._z.dtype)
+        try:
+            (logp,) = vectorize_over_draws([self._logp], {self._z: points})
+        except NotVectorizedError:
+            gradient = pt.grad(self._logp, self._z, disconnected_inputs="ignore")
+            fn = compile_once([self._z], [self._logp, gradient], random_seed=False)
+            return lambda z: [np.stack(part) for part in zip(*map(fn, z), strict=True)]
+        gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
+        return compile_once([points], [logp, gradient], random_seed=False)
+
+
+def _size(variable: Any) -> int:
+    if isinstance(variable, SharedVariable):
+        return int(np.size(variable.get_value(borrow=True)))
+    return int(np.size(variable.data)) if isinstance(variable, Constant) else 1

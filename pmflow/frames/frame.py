@@ -1,0 +1,90 @@
+"""The affine map from a flow's own units to the posterior's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.errors import ParameterError
+
+__all__ = ["Frame"]
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    r"""A fixed affine map :math:`z = \mu + L y` behind the last layer of a flow.
+
+    With the mean and covariance of the posterior in it, the flow works near the identity.
+
+    Parameters
+    ----------
+    loc : ndarray, shape (dim,)
+        :math:`\mu`, unconstrained.
+    factor : ndarray, shape (dim, dim) or (dim,)
+        :math:`L`, lower triangular with a positive diagonal; or its diagonal, where the rest is 0.
+    kind : str
+        How it was found.
+    note : str
+        Why it is not what was asked for, empty if it is.
+
+    Raises
+    ------
+    ParameterError
+        If shapes do not fit, values are not finite, or the diagonal is not positive.
+    """
+
+    loc: Floats
+    factor: Floats
+    kind: str = "given"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        loc, factor = (np.asarray(x, dtype=float) for x in (self.loc, self.factor))
+        if loc.ndim != 1 or factor.shape not in (loc.shape, 2 * loc.shape):
+            raise ParameterError(
+                "A frame needs loc of shape (dim,) and factor of shape (dim, dim) or (dim,), "
+                f"but they have shapes {loc.shape} and {factor.shape}."
+            )
+        diagonal = factor if factor.ndim == 1 else np.diag(factor)
+        if not (np.isfinite(loc).all() and np.isfinite(factor).all() and (diagonal > 0).all()):
+            raise ParameterError(
+                "A frame needs finite numbers and a positive diagonal of its factor."
+            )
+        if factor.ndim == 2 and np.triu(factor, 1).any():
+            raise ParameterError("The factor of a frame must be lower triangular.")
+        object.__setattr__(self, "loc", loc)
+        object.__setattr__(self, "factor", factor)
+
+    @property
+    def dim(self) -> int:
+        """Length of the latent vector."""
+        return len(self.loc)
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether only the diagonal is kept."""
+        return self.factor.ndim == 1
+
+    @property
+    def log_det(self) -> float:
+        """Log of the determinant of the factor."""
+        diagonal = self.factor if self.is_diagonal else np.diag(self.factor)
+        return float(np.log(diagonal).sum())
+
+    def forward(self, y: Floats) -> Floats:
+        """Points of shape (n, dim) from the flow's units to unconstrained space."""
+        return self.loc + (y * self.factor if self.is_diagonal else y @ self.factor.T)
+
+    def pull_gradient(self, gradient: Floats) -> Floats:
+        """Gradients with respect to z, shape (n, dim), as gradients with respect to y."""
+        return gradient * self.factor if self.is_diagonal else gradient @ self.factor
+
+    def moved(self, shift: Floats, inner: Floats) -> Frame:
+        """The frame of ``y = shift + inner y'``: `inner` lower triangular, or a diagonal."""
+        loc = self.forward(shift[None])[0]
+        factor = self.factor * inner if self.is_diagonal else self.factor @ inner
+        return Frame(loc, factor, self.kind, self.note)

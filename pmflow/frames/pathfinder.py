@@ -1,0 +1,132 @@
+"""The best Gaussian on the way to a mode."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.density import LogDensity
+from pmflow.frames.frame import Frame
+from pmflow.frames.laplace import NoModeError, most_dense
+
+__all__ = ["pathfinder_frame"]
+
+_PATHS = 4
+_SPREAD = 2.0
+"""Of the starts of all paths but the first, as in Stan: uniform within so much of the start."""
+_HISTORY = 6
+_LONGEST = 300
+_DRAWS, _FINAL_DRAWS = 10, 400
+
+type Floats = NDArray[np.float64]
+
+
+def pathfinder_frame(density: LogDensity, start: Floats, seed: int) -> Frame:
+    """The Gaussian of largest ELBO among those that L-BFGS passes on its way (Zhang et al., 2022).
+
+    At each point of a path, the inverse Hessian that L-BFGS has learned so far gives a Gaussian.
+    No mode needs to exist: the path is left where the ELBO is largest.
+
+    Parameters
+    ----------
+    density : LogDensity
+    start : ndarray, shape (dim,)
+        Of the first path; three more begin around it.
+    seed : int
+
+    Returns
+    -------
+    Frame
+
+    Raises
+    ------
+    NoModeError
+        If no point of any path has a finite ELBO.
+
+    References
+    ----------
+    Zhang, Carpenter, Gelman & Vehtari (2022), Pathfinder: parallel quasi-Newton variational
+    inference, https://jmlr.org/papers/v23/21-0889.html
+    """
+    rng = np.random.default_rng(seed)
+    starts = [start, *(start + rng.uniform(-_SPREAD, _SPREAD, (_PATHS - 1, density.dim)))]
+    best = [_best_on_path(density, at, rng) for at in starts]
+    frames = [frame for frame in best if frame is not None]
+    if not frames:
+        raise NoModeError("no point on the way of L-BFGS has a finite ELBO")
+    elbos = [_elbos(density, [frame], _FINAL_DRAWS, rng)[0] for frame in frames]
+    return frames[int(np.argmax(elbos))]
+
+
+def _best_on_path(density: LogDensity, start: Floats, rng: np.random.Generator) -> Frame | None:
+    points = _path(density, start)
+    _, gradients = density.value_and_gradient(points)
+    frames = [
+        frame
+        for i in range(1, len(points))
+        if (frame := _gaussian_at(points[: i + 1], gradients[: i + 1])) is not None
+    ]
+    if not frames:
+        return None
+    elbos = _elbos(density, frames, _DRAWS, rng)
+    return frames[int(np.argmax(elbos))] if np.isfinite(elbos).any() else None
+
+
+def _path(density: LogDensity, start: Floats) -> Floats:
+    from scipy.optimize import minimize  # slow to import
+
+    points = [start]
+
+    def loss(z: Floats) -> tuple[float, Floats]:
+        value, gradient = density.value_and_gradient(z[None])
+        return (-float(value[0]) if np.isfinite(value[0]) else 1e300), -gradient[0]
+
+    minimize(
+        loss,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        callback=lambda z: points.append(np.array(z)),
+        options={"maxiter": _LONGEST, "maxcor": _HISTORY},
+    )
+    return np.stack(points)
+
+
+def _gaussian_at(points: Floats, gradients: Floats) -> Frame | None:
+    """The Gaussian that the last steps of L-BFGS say, None where they say nothing."""
+    pairs = list(zip(np.diff(points, axis=0), -np.diff(gradients, axis=0), strict=True))
+    pairs = [(s, y) for s, y in pairs if s @ y > 1e-12 * (y @ y)]  # curved upwards
+    if not pairs:
+        return None
+    diagonal = np.ones(points.shape[1])
+    for s, y in pairs:  # algorithm 3 of the paper
+        a, b, c = y @ (diagonal * y), y @ s, (s / diagonal) @ s
+        diagonal = 1 / (a / (b * diagonal) + y**2 / b - a * s**2 / (b * c * diagonal**2))
+    if not (np.isfinite(diagonal).all() and (diagonal > 0).all()):
+        return None
+    if len(diagonal) > most_dense:
+        return Frame(points[-1], np.sqrt(diagonal), kind="pathfinder")
+    inverse = np.diag(diagonal)
+    for s, y in pairs[-_HISTORY:]:  # BFGS
+        rho = 1 / (s @ y)
+        left = np.eye(len(s)) - rho * np.outer(s, y)
+        inverse = left @ inverse @ left.T + rho * np.outer(s, s)
+    try:
+        factor = np.linalg.cholesky((inverse + inverse.T) / 2)
+        return Frame(points[-1] + inverse @ gradients[-1], factor, kind="pathfinder")
+    except (np.linalg.LinAlgError, ValueError):
+        return None
+
+
+def _elbos(
+    density: LogDensity, frames: list[Frame], draws: int, rng: np.random.Generator
+) -> Floats:
+    """ELBO of each frame's Gaussian, -inf where a draw has no density."""
+    y = rng.standard_normal((draws, density.dim))
+    logp, _ = density.value_and_gradient(np.concatenate([frame.forward(y) for frame in frames]))
+    entropies = [
+        frame.log_det + density.dim / 2 * math.log(2 * math.pi * math.e) for frame in frames
+    ]
+    return logp.reshape(len(frames), draws).mean(1) + np.array(entropies)
