@@ -109,7 +109,8 @@ def _curvature(density: LogDensity, frame: Frame) -> Floats:
     dim = density.dim
     directions: Floats
     if frame.is_diagonal:
-        directions = np.random.default_rng(0).choice([-1.0, 1.0], size=(_PROBES, dim))
+        signs = np.random.default_rng(0).integers(2, size=(_PROBES, dim))
+        directions = 2.0 * signs - 1.0
     else:
         directions = np.eye(dim)
     at = frame.forward(np.concatenate([_STEP * directions, -_STEP * directions]))
