@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,13 +11,13 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import ancestors
 
 from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
 
-__all__ = ["LogDensity"]
+__all__ = ["LogDensity", "rows_at_once"]
 
 _NUMBERS_AT_ONCE = 2**24
 """Draws times the longest data array of one call, so that memory stays bounded."""
@@ -52,8 +52,7 @@ class LogDensity:
             for _, place, shape, dtype in [ordering[value.name]]
         }
         (self._logp,) = clone_replace([model.logp()], values, rebuild_strict=False)
-        longest = max((_size(v) for v in ancestors([self._logp])), default=1)
-        self._rows = max(1, _NUMBERS_AT_ONCE // max(longest, self.dim))
+        self._rows = rows_at_once([self._logp], self.dim)
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
@@ -81,6 +80,12 @@ class LogDensity:
             return lambda z: [np.stack(part) for part in zip(*map(fn, z), strict=True)]
         gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
         return compile_once([points], [logp, gradient], random_seed=False)
+
+
+def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
+    """How many points a graph may be evaluated at in one call, by the longest data in it."""
+    longest = max((_size(v) for v in ancestors(list(graphs))), default=1)
+    return max(1, _NUMBERS_AT_ONCE // max(longest, dim))
 
 
 def _size(variable: Any) -> int:
