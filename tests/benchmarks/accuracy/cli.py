@@ -18,8 +18,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.speed.cli import describe_machine
-
+from ..speed.cli import describe_machine  # noqa: TID252 - `tests` or `benchmarks` is the root
 from .methods import METHODS, Fit, run
 from .posteriors import ALL, TARGETS, Posterior
 from .scores import moments

@@ -61,6 +61,8 @@ def draw_accuracy(runs: Iterable[Run]) -> Figure:
         ylabel="largest error of a mean (posterior sd)",
     )
     tidy(ax)
+    if any(row["warm"] is None for row in rows):
+        handles += ax.plot([], [], "o", color=GREY, markerfacecolor="white", label="(first fit)")
     if handles:
         figure.legend(handles=handles, loc="outside right upper", frameon=False)
     return figure

@@ -82,13 +82,13 @@ def columns(posterior: Any, names: Sequence[str]) -> Array:
     for name in names:
         variable, _, inside = name.partition("[")
         values = np.asarray(posterior[variable])
-        index = tuple(int(i) - 1 for i in re.findall(r"\d+", inside))
+        index: tuple[Any, ...] = tuple(int(i) - 1 for i in re.findall(r"\d+", inside))
         if values.ndim - 2 != len(index):
             raise ValueError(
                 f"{name} has {len(index)} indices, but the draws of {variable} have shape "
                 f"{values.shape}, where the first two are chains and draws."
             )
-        found.append(values[(slice(None), slice(None), *index)].ravel())
+        found.append(values[(..., *index)].ravel())
     return np.stack(found, axis=-1)
 
 
