@@ -324,7 +324,7 @@ def test_densities_of_pymc_families_are_exact(method: str) -> None:
 
 
 def test_pmflow_is_judged_by_what_it_says_of_its_draws() -> None:
-    options: dict[str, Any] = {"n": 300, "obj_n_mc": 20, "compile_kwargs": {"mode": "FAST_COMPILE"}}
+    options: dict[str, Any] = {"n": 20, "obj_n_mc": 20, "compile_kwargs": {"mode": "FAST_COMPILE"}}
     fit = methods.run(partial(methods._pmflow, method="nfvi=scale-loc", **options), _known(), 1)
     assert not fit.error
     assert fit.draws is not None
@@ -336,7 +336,8 @@ def test_pmflow_is_judged_by_what_it_says_of_its_draws() -> None:
     ratio = sd / known.reference_sd
     shift = (mean - known.reference_mean) / known.reference_sd
     kl = (0.5 * (ratio**2 + shift**2 - 1) - np.log(ratio)).sum()
-    assert fit.elbo == pytest.approx(-kl, abs=0.05)
+    assert kl > 0.5  # 20 steps: not there yet
+    assert fit.elbo == pytest.approx(-kl, abs=0.1)
 
 
 def test_a_failure_is_a_result() -> None:
@@ -359,7 +360,7 @@ def invented(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         called.append(seed)
         draws = posterior.reference_mean + posterior.reference_sd * [[-1.0], [1.0]]
         draws = draws + 0.1 * seed * posterior.reference_sd
-        return methods.Fit(draws, 2.0 if seed else 8.0, -1000.0, 0.1, np.inf)
+        return methods.Fit(draws, 2.0 * seed or 8.0, -1000.0, 0.1, np.inf)
 
     def bad(posterior: Posterior, seed: int) -> methods.Fit:
         raise ValueError("no | such fit")
@@ -406,11 +407,11 @@ def test_the_table_sums_up_over_seeds(tmp_path: Path, invented: list[int]) -> No
     assert [nuts["method"], own["method"], failed["method"]] == ["nutpie", "advi", "pathfinder"]
     assert own["mean_error"] == pytest.approx(0.1)
     assert own["mean_error_worst"] == pytest.approx(0.2)
-    assert (own["cold"], own["warm"], own["over_nutpie"]) == (8.0, 2.0, 2.0)
+    assert (own["cold"], own["warm"], own["over_nutpie"]) == (8.0, 3.0, 3.0)
     assert nuts["over_nutpie"] == 1.0
     assert (failed["failed"], failed["mean_error"]) == (3, None)
     text = (tmp_path / "accuracy.md").read_text()
-    row = "| nes2000-nes | `advi` | 3 | 0.100 | 0.200 | 1.000 | 42.87 |  | 8.0 | 2.0 | 2.00 |"
+    row = "| nes2000-nes | `advi` | 3 | 0.100 | 0.200 | 1.000 | 42.87 |  | 8.0 | 3.0 | 3.00 |"
     assert row in text
     assert "- nes2000-nes, `pathfinder`: ValueError: no | such fit" in text
 

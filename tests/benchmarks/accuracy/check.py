@@ -1,6 +1,6 @@
 """Are the models those of the reference: ``python -m tests.benchmarks.accuracy.check [names]``.
 
-NUTS in four chains of 1,000 draws must agree with the reference: each mean within 0.1 sd, each
+NUTS in four chains of 4,000 draws must agree with the reference: each mean within 0.1 sd, each
 standard deviation within 10 %. Importance sampling from a t distribution with the moments of those
 draws gives the log evidence again; it is believed where the Pareto k is below 0.7.
 """
@@ -58,7 +58,7 @@ def check(posterior: Posterior) -> bool:
 
     compiled = nutpie.compile_pymc_model(posterior.build(), backend="numba")
     trace = nutpie.sample(
-        compiled, draws=1000, chains=4, seed=1, progress_bar=False, store_unconstrained=True
+        compiled, draws=4000, chains=4, seed=1, progress_bar=False, store_unconstrained=True
     )
     error, ratio = moments(columns(trace["posterior"], posterior.names), posterior)
     latents = np.asarray(trace["sample_stats"]["unconstrained_draw"]).reshape(-1, posterior.dim)
