@@ -16,7 +16,7 @@ import pymc as pm
 import pytensor
 import pytest
 import xarray as xr
-from benchmarks.accuracy import cli, density, figure, methods, posteriors, scores, table
+from benchmarks.accuracy import check, cli, density, figure, methods, posteriors, scores, table
 from benchmarks.accuracy.posteriors import ALL, TARGETS, Posterior
 from numpy.typing import NDArray
 from scipy import stats
@@ -300,6 +300,16 @@ def test_khat_sees_a_narrow_proposal_and_not_a_wide_one() -> None:
         assert low < density.importance_khat(stats.norm.logpdf(z), log_q) < high
 
 
+def test_the_bridge_finds_a_known_evidence() -> None:
+    rng = np.random.default_rng(0)
+    target, other = stats.norm(0, 1), stats.norm(0.5, 1.5)
+    ratios = [
+        target.logpdf(z) + 3.7 - other.logpdf(z)
+        for z in (rng.standard_normal(8_000), 0.5 + 1.5 * rng.standard_normal(100_000))
+    ]
+    assert check._bridge(*ratios) == pytest.approx(3.7, abs=0.02)
+
+
 @pytest.mark.parametrize("method", ["advi", "fullrank_advi"])
 def test_densities_of_pymc_families_are_exact(method: str) -> None:
     # a normal family with the target's moments, but one mean that is off by half an sd
@@ -336,8 +346,8 @@ def test_pmflow_is_judged_by_what_it_says_of_its_draws() -> None:
     ratio = sd / known.reference_sd
     shift = (mean - known.reference_mean) / known.reference_sd
     kl = (0.5 * (ratio**2 + shift**2 - 1) - np.log(ratio)).sum()
-    assert kl > 0.5  # 20 steps: not there yet
-    assert fit.elbo == pytest.approx(-kl, abs=0.1)
+    assert kl > 0.15  # 20 steps: not there yet
+    assert fit.elbo == pytest.approx(-kl, abs=0.05)
 
 
 def test_a_failure_is_a_result() -> None:
