@@ -1,8 +1,7 @@
 """The twelve posteriors with what is known of them, and the targets of pmflow in the same form.
 
-Where the log evidence comes from: importance sampling, checked by a second method, with the
-conventions of PyMC. `Flat` and `HalfFlat` contribute nothing, and the Jacobian of the way to the
-unconstrained space counts.
+The log evidence follows the conventions of PyMC: `Flat` and `HalfFlat` contribute nothing, and the
+Jacobian of the way to the unconstrained space counts. `check` finds it again from draws of NUTS.
 """
 
 from __future__ import annotations
