@@ -12,9 +12,10 @@ INSTALLED_BENCH := $(VENV)/.installed-bench
 WORKERS ?= auto
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+ACCURACY_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types format docs notebooks wheel clean
+.PHONY: help demo test bench accuracy lint types format docs notebooks wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -28,6 +29,10 @@ test: $(INSTALLED) ## run all tests
 bench: $(INSTALLED_BENCH) ## measure speed beside others (an hour or more), write tables and a figure
 	@$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 	@$(BIN)/python -m tests.benchmarks.speed.figure
+
+accuracy: $(INSTALLED_BENCH) ## measure accuracy on known posteriors (hours), write tables and a figure
+	@$(BIN)/python -m tests.benchmarks.accuracy $(ACCURACY_ARGS)
+	@$(BIN)/python -m tests.benchmarks.accuracy.figure
 
 lint: $(INSTALLED) ## check style
 	@$(BIN)/python -m ruff check .

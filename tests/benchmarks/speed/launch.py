@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MARK", "empty_cache", "launch", "report"]
+__all__ = ["MARK", "empty_cache", "environment", "launch", "report"]
 
 MARK = "RESULT "
 """What the line begins with, since others may print too."""
@@ -54,7 +54,7 @@ def launch(module: str, arguments: Sequence[str], *, cache: Path, timeout: float
         done = subprocess.run(
             command,
             cwd=_ROOT,
-            env=_environment(cache),
+            env=environment(cache),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -70,7 +70,7 @@ def launch(module: str, arguments: Sequence[str], *, cache: Path, timeout: float
     return {**json.loads(lines[-1].removeprefix(MARK)), "wall_s": wall}
 
 
-def _environment(cache: Path) -> dict[str, str]:
+def environment(cache: Path) -> dict[str, str]:
     """Float64 everywhere and caches of our own."""
     env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     flags = [env.get("PYTENSOR_FLAGS", ""), "floatX=float64", f"base_compiledir={cache}/pytensor"]
