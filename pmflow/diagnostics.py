@@ -64,8 +64,8 @@ class Diagnosis:
         small where `k_hat` is high.
     k_hat, k_threshold : float
         Shape of the tail of the importance weights, and the limit for so many draws,
-        min(1 - 1 / log10(draws), 0.7). 0 where all weights are equal. Says nothing where `ess` is
-        near 1: then the tail has no size.
+        min(1 - 1 / log10(draws), 0.7). 0 where the largest weights are equal. Says nothing where
+        `ess` is near 1: then the tail has no size.
     ess : float
         Effective sample size of the smoothed weights, as a fraction of the draws.
     shifts : pandas.DataFrame

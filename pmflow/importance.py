@@ -61,8 +61,8 @@ class Weights:
     log_weights : ndarray, shape (draws,)
         Smoothed, their mean weight over all draws being 1; ``-inf`` where a draw has none.
     k_hat : float
-        Shape of the generalised Pareto distribution fitted to the largest weights; 0 where all
-        weights are equal; NaN where too few draws have finite densities.
+        Shape of the generalised Pareto distribution fitted to the largest weights; 0 where these
+        are all equal; NaN where too few draws have finite densities.
     k_threshold : float
         What it must not exceed, see `k_threshold`.
     ess, ess_raw : float
@@ -177,7 +177,8 @@ def _smooth(raw: Array) -> tuple[Array, float]:
     """PSIS of log weights, on their own scale, and k-hat."""
     from arviz_stats.base import array_stats  # slow to import
 
-    if np.ptp(raw) < _EQUAL:
+    largest = np.sort(raw)[-int(np.ceil(3 * np.sqrt(len(raw)))) :]  # at least the tail of PSIS
+    if np.ptp(largest) < _EQUAL:
         return raw, 0.0
     with np.errstate(all="ignore"):
         # ArviZ negates what it is given, as if it were a log likelihood that was left out
