@@ -34,7 +34,7 @@ type Array = NDArray[np.float64]
 MIN_DRAWS = 100
 """Fewer draws have no tail to fit: 20 of them are in it."""
 
-NEARLY_EQUAL = 0.97
+NEARLY_EQUAL = 0.98
 """ESS as a fraction of the draws above which k-hat decides nothing.
 
 k-hat is the shape of the tail whatever its size. Where p has slightly heavier tails than q, weights
@@ -368,7 +368,7 @@ def importance_resample(
     -----
     UserWarning
         If k-hat is above its threshold: the weights do not lead to the posterior then. Not where
-        the effective sample size is above 97 % of the candidates, since there is little to weigh.
+        the effective sample size is above 98 % of the candidates, since there is little to weigh.
 
     Raises
     ------

@@ -20,21 +20,22 @@ __all__ = ["Judgement", "advise", "judge"]
 
 type Verdict = Literal["reliable", "usable after importance resampling", "not reliable"]
 
-MEAN_LIMIT = 0.08
-"""Largest shift of a mean, in sd, with twice its error added."""
+MEAN_LIMIT = 0.07
+"""Largest shift of a mean, in sd, with its error added."""
 
-SD_LIMIT = 0.08
-"""Largest distance of an sd ratio from 1, with twice its error added.
+SD_LIMIT = 0.07
+"""Largest distance of an sd ratio from 1, with its error added.
 
-Heavy tails that the draws have not reached hide up to half of an error of the sd: 0.08 is half of
-15 %.
+Tails that the draws have not reached hide up to half of an error of the sd: half of 15 %, rounded
+down.
 """
 
-ERRORS = 2.0
+ERRORS = 3.0
 """Standard errors added to an estimate before it is held against its limit."""
 
-K_LIGHT = 0.5
-"""Below this k-hat the weights have a variance, and errors of weighted moments can be trusted."""
+K_LIGHT = 0.45
+"""Below this k-hat the weights have a variance (1/2, less the noise of k-hat), and errors of
+weighted moments can be trusted."""
 
 ESS_RELIABLE = 0.8
 """Below it the joint distribution is off, though each marginal may be right."""
@@ -49,7 +50,7 @@ Where the fit is far too narrow, 4,000 draws do not reach what it misses, and k-
 small by 0.3 and more. In the benchmark, weighting mended 11 of 47 fits with a smaller ESS."""
 
 ESS_USABLE_HEAVY = 0.4
-"""The same where k-hat is above 0.5: weighting mended 8 of 19 between the two."""
+"""The same where k-hat is not below `K_LIGHT`: weighting mended 8 of 19 between the two."""
 
 A_FEW = 0.001
 """Share of draws without finite density that is no reason to distrust the others."""
