@@ -42,9 +42,9 @@ class Diagnosis:
     ----------
     verdict : {"reliable", "usable after importance resampling", "not reliable"}
         *Reliable*: no mean is off by more than 0.07 sd and no sd by more than 7 %, three standard
-        errors included, and the weights can be trusted to see it. *Usable after importance resampling*: the fit is
-        further off, but not so far that weights could not mend it; see `importance_resample`. *Not
-        reliable*: they could not.
+        errors included, and the weights can be trusted to see it. *Usable after importance
+        resampling*: the fit is further off, but not so far that weights could not mend it; see
+        `importance_resample`. *Not reliable*: they could not.
     reasons : tuple of str
         What led to the verdict.
     advice : tuple of str

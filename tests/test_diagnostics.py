@@ -250,7 +250,7 @@ class TestVerdicts:
             return pmf.diagnose(normal_fit(model, 0, 1), random_seed=1)
 
         lowest = pmf.diagnose(normal_fit(standard(), 0, 1), random_seed=1)
-        draws = normal_fit(standard(), 0, 1).sample(4_000, random_seed=1)["posterior"]["x"]
+        draws: Any = normal_fit(standard(), 0, 1).sample(4_000, random_seed=1)["posterior"]["x"]
         second, many_below = np.sort(draws.values.ravel())[[2, 200]]
         assert lowest.non_finite == 0
         few, many = holes(second), holes(many_below)
@@ -305,7 +305,8 @@ class TestDiagnose:
         model = gaussian([1.0, -2.0], [[1.0, 0.3], [0.3, 4.0]])
         approx = normal_fit(model, [1.0, -2.0], [1.0, 2.0])
         found = pmf.diagnose(approx, 300, random_seed=3).shifts
-        draws = approx.sample(300, random_seed=3)["posterior"]["z"].values[0]
+        tree: Any = approx.sample(300, random_seed=3)
+        draws = tree["posterior"]["z"].values[0]
         np.testing.assert_allclose(found["mean_before"], draws.mean(0))
         np.testing.assert_allclose(found["sd_before"], draws.std(0))
 

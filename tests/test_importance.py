@@ -19,16 +19,16 @@ from pmflow.importance import _systematic
 
 def test_draws_follow_the_posterior() -> None:
     # q = N(0.3, 0.9^2), p = N(0, 1): 4,000 of 40,000 candidates
-    found = pmf.importance_resample(normal_fit(standard(), 0.3, 0.9), 4_000, random_seed=1)
+    found: Any = pmf.importance_resample(normal_fit(standard(), 0.3, 0.9), 4_000, random_seed=1)
     draws = found["posterior"]["x"].values.ravel()
     # candidates share what they were drawn from: a little more noise than independent draws have
     assert stats.kstest(draws, "norm").statistic < 1.95 / np.sqrt(4_000)
-    before = normal_fit(standard(), 0.3, 0.9).sample(4_000, random_seed=1)["posterior"]["x"]
+    before: Any = normal_fit(standard(), 0.3, 0.9).sample(4_000, random_seed=1)["posterior"]["x"]
     assert stats.kstest(before.values.ravel(), "norm").statistic > 5 / np.sqrt(4_000)
 
 
 def test_draws_are_in_no_order() -> None:
-    found = pmf.importance_resample(normal_fit(standard(), 0.3, 0.9), 2_000, random_seed=1)
+    found: Any = pmf.importance_resample(normal_fit(standard(), 0.3, 0.9), 2_000, random_seed=1)
     candidate = found["sample_stats"]["candidate"].values.ravel()
     assert abs(stats.spearmanr(np.arange(2_000), candidate).statistic) < 5 / np.sqrt(2_000)
 
@@ -47,7 +47,7 @@ def test_each_candidate_is_taken_as_often_as_its_weight_asks() -> None:
 
 
 def test_hardly_any_draw_is_repeated() -> None:
-    found = pmf.importance_resample(normal_fit(standard(), 0.2, 0.95), 1_000, random_seed=1)
+    found: Any = pmf.importance_resample(normal_fit(standard(), 0.2, 0.95), 1_000, random_seed=1)
     attrs = found["sample_stats"].attrs
     assert attrs["candidates"] == 10_000
     assert attrs["distinct_draws"] == 1_000
@@ -58,7 +58,8 @@ def test_the_tree_is_that_of_sample_and_more() -> None:
     data = np.random.default_rng(0).normal(1, 1, 10)
     mean, sd = conjugate_posterior(data)
     approx = normal_fit(conjugate_normal(data), mean + 0.2 * sd, sd)
-    found, plain = pmf.importance_resample(approx, 300, random_seed=1), approx.sample(300)
+    plain = approx.sample(300)
+    found: Any = pmf.importance_resample(approx, 300, random_seed=1)
     assert {*found.children} == {*plain.children}
     assert found["posterior"].sizes == plain["posterior"].sizes
     assert found.attrs["approximation"] == plain.attrs["approximation"]
@@ -78,10 +79,10 @@ def test_the_tree_is_that_of_sample_and_more() -> None:
 
 def test_the_same_seed_gives_the_same_draws() -> None:
     approx = normal_fit(standard(), 0.2, 1)
-    one, two, other = (
-        pmf.importance_resample(approx, 200, random_seed=seed)["posterior"]["x"].values
-        for seed in (1, 1, 2)
-    )
+    trees: list[Any] = [
+        pmf.importance_resample(approx, 200, random_seed=seed) for seed in (1, 1, 2)
+    ]
+    one, two, other = (tree["posterior"]["x"].values for tree in trees)
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
 
@@ -110,7 +111,7 @@ def test_heavy_weights_are_warned_of() -> None:
 def test_nearly_equal_weights_are_not_warned_of() -> None:
     with pm.Model() as model:
         pm.StudentT("x", nu=100)
-    found = pmf.importance_resample(normal_fit(model, 0, 1.01), 400, random_seed=1)
+    found: Any = pmf.importance_resample(normal_fit(model, 0, 1.01), 400, random_seed=1)
     assert found["sample_stats"].attrs["k_hat"] > 1
 
 
@@ -118,7 +119,7 @@ def test_draws_outside_of_the_support_are_never_taken() -> None:
     with pm.Model() as model:
         x = pm.Normal("x")
         pm.Potential("positive", pt.switch(x < 0, -np.inf, 0.0))
-    found = pmf.importance_resample(normal_fit(model, 0, 1), 1_000, random_seed=1)
+    found: Any = pmf.importance_resample(normal_fit(model, 0, 1), 1_000, random_seed=1)
     assert float(found["posterior"]["x"].min()) >= 0
 
 

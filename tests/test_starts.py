@@ -104,7 +104,7 @@ def test_trees_bring_their_weights() -> None:
     with pm.Model():
         pm.HalfNormal("x", shape=2)
         approx = pmf.NormalizingFlow("scale-loc", jitter=0.0, random_seed=1)
-    trees = [approx.sample(500, random_seed=i) for i in range(2)]
+    trees: list[Any] = [approx.sample(500, random_seed=i) for i in range(2)]
     found = starts_agreement(trees)
     terms = [(t["sample_stats"]["log_p"] - t["sample_stats"]["log_q"]).values for t in trees]
     np.testing.assert_allclose(found.elbo, [t.mean() for t in terms])
