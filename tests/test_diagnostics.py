@@ -289,6 +289,32 @@ class TestVerdicts:
         assert np.isnan(row["mean_shift"])
 
 
+class TestReasons:
+    @staticmethod
+    def reasons(shifts: list[float], errors: list[float]) -> tuple[str, ...]:
+        names = ["a", "b", "c"]
+        table = pd.DataFrame(
+            {"mean_shift": shifts, "mean_shift_mcse": errors, "sd_ratio": 1.0, "sd_ratio_mcse": 0.0}
+            | {"mean_before": 0.0},
+            index=names,
+        )
+        z = np.random.default_rng(0).normal(size=4_000)
+        weights = importance_weights(-0.5 * (z - 0.2) ** 2, -0.5 * z**2)
+        return judge(weights, table, None).reasons
+
+    def test_the_largest_is_named_and_the_others_counted(self) -> None:
+        (reason,) = self.reasons([0.1, -0.3, 0.2], [0.01, 0.01, 0.01])
+        assert reason == "means are off: weighting moves that of b by -0.30 ± 0.01 sd (2 more)"
+
+    def test_noise_is_not_called_an_error(self) -> None:
+        (reason,) = self.reasons([0.05, 0.0, 0.0], [0.02, 0.02, 0.02])
+        assert reason == "means may be off: weighting moves that of a by +0.05 ± 0.02 sd"
+
+    def test_three_errors_count(self) -> None:
+        (reason,) = self.reasons([0.03, 0.0, 0.0], [0.01, 0.02, 0.0])
+        assert reason.startswith("weighting moves no mean by more than 0.06 sd")
+
+
 class TestDiagnose:
     def test_components_are_labelled_and_deterministics_are_there(self) -> None:
         with pm.Model(coords={"school": ["Choate", "Deerfield"]}) as model:
