@@ -47,8 +47,9 @@ ESS_USABLE = 0.2
 """Below it weighted moments are not to be trusted, whatever k-hat is.
 
 Where the fit is far too narrow, 4,000 draws do not reach what it misses, and k-hat comes out too
-small by 0.3 and more. In the benchmark, weighting mended 10 of 47 fits with a smaller ESS and a k-hat
-below 0.7."""
+small by 0.3 and more. In the benchmark, weighting mended 10 of 47 fits with a smaller ESS and a
+k-hat below 0.7.
+"""
 
 ESS_USABLE_HEAVY = 0.4
 """The same where k-hat is not below `K_LIGHT`: weighting mended 11 of 26 between the two."""
