@@ -223,10 +223,13 @@ class TestVerdicts:
         assert found.verdict == RELIABLE
 
     def test_dependence_that_no_marginal_shows(self) -> None:
-        # the marginals are right, the correlation of 0.75 is left out
-        model = gaussian([0.0, 0.0], [[1.0, 0.75], [0.75, 1.0]])
-        found = pmf.diagnose(normal_fit(model, 0, 1), random_seed=1)
-        assert found.verdict != RELIABLE
+        # the marginals are right, the correlation of 0.5 is left out: E[w^2] = 1 / 0.75
+        model = gaussian([0.0, 0.0], [[1.0, 0.5], [0.5, 1.0]])
+        found = pmf.diagnose(normal_fit(model, 0, 1), 20_000, random_seed=1)
+        assert found.ess == pytest.approx(0.75, abs=0.03)
+        assert found.verdict == USABLE
+        (reason,) = found.reasons
+        assert reason.startswith("after weighting, the draws are worth 7")
 
     def test_of_a_mode_that_is_missed_only_starts_know(self) -> None:
         with pm.Model() as model:
