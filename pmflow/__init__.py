@@ -4,20 +4,28 @@ from pmflow import errors, flows, plots, targets
 from pmflow.approximation import Approximation, Group, NormalizingFlow
 from pmflow.callbacks import Tracker
 from pmflow.compare import compare
+from pmflow.diagnostics import Diagnosis, diagnose
+from pmflow.fit_state import FitState, Starts
 from pmflow.formula import Formula
+from pmflow.importance import importance_resample
 from pmflow.inference import NFVI, fit
 
 __all__ = [
     "NFVI",
     "Approximation",
+    "Diagnosis",
+    "FitState",
     "Formula",
     "Group",
     "NormalizingFlow",
+    "Starts",
     "Tracker",
     "compare",
+    "diagnose",
     "errors",
     "fit",
     "flows",
+    "importance_resample",
     "plots",
     "targets",
 ]

@@ -158,13 +158,20 @@ def _elbo(flow: Any) -> tuple[float, float]:
 
 def _print_comparison(flow: Any, nuts: Any, seconds: float, nuts_seconds: float) -> None:
     table = pmf.compare(flow, nuts)
-    shown = Table(title="flow against NUTS, errors in units of the sd of NUTS")
-    for column in ("", *table.columns):
+    shown = Table(title="flow against NUTS, in units of the sd of NUTS, ± Monte Carlo error")
+    columns = [name for name in table.columns if not name.endswith("_mcse")]
+    for column in ("", *columns):
         shown.add_column(column.replace("_", " "), justify="right", no_wrap=not column)
     for label, row in table.iterrows():
-        shown.add_row(str(label), *(f"{value:.3f}" for value in row))
+        shown.add_row(str(label), *(_shown(row, name) for name in columns))
     _console.print(shown)
     _console.print(f"flow {seconds:.1f} s, NUTS {nuts_seconds:.1f} s, both with compilation")
+
+
+def _shown(row: Any, name: str) -> str:
+    """A number, with its Monte Carlo error where it has one."""
+    error = f"{name}_mcse"
+    return f"{row[name]:.3f}" + (f" ± {row[error]:.3f}" if error in row else "")
 
 
 def _save(out: Path, figures: dict[str, Any]) -> None:

@@ -43,11 +43,17 @@ ALLOWED: dict[str, set[str]] = {
     },
     # results: they need only data
     "compare": {"errors"},
+    "fit_state": set(),
+    "components": set(),
+    "importance": {"errors"},
+    "starts": {"components", "errors", "fit_state", "importance"},
+    "verdict": {"fit_state", "importance"},
+    "diagnostics": {"components", "fit_state", "importance", "starts", "verdict"},
     "plots": {"errors", "plots"},
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
-        *("approximation", "callbacks", "compare", "errors", "flows", "formula", "inference"),
-        *("plots", "targets"),
+        *("approximation", "callbacks", "compare", "diagnostics", "errors", "fit_state", "flows"),
+        *("formula", "importance", "inference", "plots", "targets"),
     },
     "demo": {"__init__"},
 }
@@ -60,6 +66,11 @@ FORBIDDEN: dict[str, set[str]] = {
     "formula": {"pymc", "pytensor"},
     "plots": {"pymc", "pytensor"},
     "compare": {"pymc", "pytensor"},
+    "fit_state": {"pymc", "pytensor", "scipy", "xarray"},
+    "components": {"pymc", "pytensor"},
+    "starts": {"pymc", "pytensor"},
+    "verdict": {"pymc", "pytensor"},
+    "diagnostics": {"pymc", "pytensor"},
 }
 
 # Imported inside of the function that needs it, or for annotations only.

@@ -11,7 +11,8 @@ import xarray as xr
 import pmflow as pmf
 from pmflow.errors import ParameterError
 
-COLUMNS = ["mean_error", "sd_ratio", "wasserstein", "q05_error", "q95_error"]
+ERRORS = ["mean_error", "sd_ratio", "wasserstein", "q05_error", "q95_error"]
+MCSE = ["mean_error_mcse", "sd_ratio_mcse"]
 
 
 def draws_of(values: Any, name: str = "x", **coords: Any) -> xr.Dataset:
@@ -24,23 +25,23 @@ GRID = np.linspace(-1.0, 1.0, 1_001)
 
 
 def test_the_columns_are_the_errors() -> None:
-    assert list(pmf.compare(draws_of(GRID), draws_of(GRID)).columns) == COLUMNS
+    assert list(pmf.compare(draws_of(GRID), draws_of(GRID)).columns) == ERRORS + MCSE
 
 
 def test_equal_draws_have_no_error() -> None:
-    row = pmf.compare(draws_of(GRID), draws_of(GRID)).loc["x"]
+    row = pmf.compare(draws_of(GRID), draws_of(GRID)).loc["x", ERRORS]
     np.testing.assert_allclose(row, [0, 1, 0, 0, 0], atol=1e-12)
 
 
 def test_a_shift_is_seen_in_units_of_the_reference() -> None:
     sd = GRID.std(ddof=1)
-    row = pmf.compare(draws_of(GRID + 0.5 * sd), draws_of(GRID)).loc["x"]
+    row = pmf.compare(draws_of(GRID + 0.5 * sd), draws_of(GRID)).loc["x", ERRORS]
     np.testing.assert_allclose(row, [0.5, 1, 0.5, 0.5, 0.5], atol=1e-12)
 
 
 def test_a_scale_is_seen_in_sd_and_tails() -> None:
     sd = GRID.std(ddof=1)
-    row = pmf.compare(draws_of(2 * GRID), draws_of(GRID)).loc["x"]
+    row = pmf.compare(draws_of(2 * GRID), draws_of(GRID)).loc["x", ERRORS]
     # quantiles of the uniform grid are -0.9 and 0.9; Wasserstein of 2x from x is the mean of |x|
     expected = [0, 2, np.abs(GRID).mean() / sd, -0.9 / sd, 0.9 / sd]
     np.testing.assert_allclose(row, expected, atol=1e-12)
@@ -50,7 +51,9 @@ def test_the_numbers_of_draws_may_differ() -> None:
     rng = np.random.default_rng(0)
     row = pmf.compare(draws_of(rng.normal(size=40_000)), draws_of(rng.normal(size=(4, 5_000))))
     # 5 standard errors of the tail quantiles of 20,000 draws, the worst of the columns
-    np.testing.assert_allclose(row.loc["x"], [0, 1, 0, 0, 0], atol=5 * 2.1 / np.sqrt(20_000))
+    np.testing.assert_allclose(
+        row.loc["x", ERRORS], [0, 1, 0, 0, 0], atol=5 * 2.1 / np.sqrt(20_000)
+    )
 
 
 def test_rows_are_labelled_as_in_arviz() -> None:
@@ -135,6 +138,51 @@ def test_a_constant_reference_has_no_unit(value: float) -> None:
 def test_constant_draws_of_a_reference_that_varies_have_sd_0() -> None:
     row = pmf.compare(draws_of(np.full(8, 0.5)), draws_of(GRID)).loc["x"]
     np.testing.assert_allclose(row[["mean_error", "sd_ratio"]], [0.5 / GRID.std(ddof=1), 0])
+
+
+def autoregressive(rho: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Chains of sd 1 whose neighbours have the correlation `rho`."""
+    noise = rng.normal(size=shape)
+    draws = np.empty(shape)
+    draws[:, 0] = noise[:, 0]
+    for i in range(1, shape[1]):
+        draws[:, i] = rho * draws[:, i - 1] + np.sqrt(1 - rho**2) * noise[:, i]
+    return draws
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8], ids=lambda rho: f"correlation {rho}")
+def test_errors_are_those_of_repetitions(rho: float) -> None:
+    rng = np.random.default_rng(0)
+    tables = [
+        pmf.compare(
+            draws_of(0.5 + 1.2 * rng.normal(size=2_000)),
+            draws_of(autoregressive(rho, (4, 500), rng)),
+        ).loc["x"]
+        for _ in range(200)
+    ]
+    for name in ("mean_error", "sd_ratio"):
+        spread = np.std([row[name] for row in tables])
+        claimed = np.median([row[f"{name}_mcse"] for row in tables])
+        # an sd of 200 repetitions has an error of 5 %, and so have effective sample sizes
+        assert 0.75 < claimed / spread < 1.25, name
+
+
+def test_autocorrelation_makes_errors_larger() -> None:
+    rng = np.random.default_rng(0)
+    ours = draws_of(rng.normal(size=100_000))
+    mixing, sticky = (
+        pmf.compare(ours, draws_of(autoregressive(rho, (4, 1_000), rng))).loc["x"]
+        for rho in (0.0, 0.9)
+    )
+    # (1 + rho) / (1 - rho) = 19 times fewer effective draws for the mean, 9.5 for the variance
+    assert 3 < sticky["mean_error_mcse"] / mixing["mean_error_mcse"] < 6
+    assert 2 < sticky["sd_ratio_mcse"] / mixing["sd_ratio_mcse"] < 4.5
+
+
+def test_too_few_draws_for_an_error_have_none() -> None:
+    row = pmf.compare(draws_of([1.0, 2.0, 3.0]), draws_of(GRID)).loc["x"]
+    assert row[MCSE].isna().all()
+    assert row[ERRORS].notna().all()
 
 
 NAN = np.where(GRID > 0.5, np.nan, GRID)

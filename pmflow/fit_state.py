@@ -1,0 +1,132 @@
+"""How training ended, and whether fits from several starts agree: plain records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FitState", "Starts"]
+
+type Ended = Literal["converged", "steps", "interrupted", "callback", "failed"]
+
+_WORDS: dict[str, str] = {
+    "converged": "converged",
+    "steps": "did the steps asked for; whether it converged was not asked",
+    "interrupted": "interrupted by the user",
+    "callback": "ended by a callback",
+    "failed": "failed",
+}
+
+_RHAT = 1.01  # Vehtari et al. (2021), https://doi.org/10.1214/20-BA1221
+_WASSERSTEIN = 0.15
+"""In units of the pooled sd: two means 0.15 sd apart, or two sds 19 % apart."""
+
+
+@dataclass(frozen=True)
+class FitState:
+    """How training ended.
+
+    Attributes
+    ----------
+    steps : int
+        Steps done, those without effect included.
+    skipped : int
+        Steps whose loss or gradient was not finite: they changed no parameter.
+    ended : {"converged", "steps", "interrupted", "callback", "failed"}
+        ``"steps"``: it did the number of steps asked for, which says nothing about convergence.
+    message : str
+        What there is to add, in words.
+    """
+
+    steps: int
+    skipped: int
+    ended: Ended
+    message: str = ""
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped:,} of them skipped" if self.skipped else ""
+        added = f" ({self.message})" if self.message else ""
+        return f"{self.steps:,} steps{skipped}: {_WORDS[self.ended]}{added}"
+
+
+@dataclass(frozen=True, eq=False)
+class Starts:
+    """Whether fits from several starts agree.
+
+    Only this can show a missed mode, and only one that some start has found.
+
+    Attributes
+    ----------
+    elbo : ndarray, shape (R,)
+        ELBO of each start. ``-inf`` where draws had no finite weight.
+    elbo_se : ndarray, shape (R,)
+        Its Monte Carlo standard error.
+    rhat : float
+        The largest R-hat over all components of all variables, each start being a chain: 1 where
+        all starts have the same distribution.
+    wasserstein : ndarray, shape (R, R)
+        The largest Wasserstein-1 distance between two starts over all components, in units of the
+        sd of all starts together.
+    modes : tuple of int, length R
+        The mode that each start found, counted from 0 in the order of first appearance.
+    weights : ndarray, shape (R,)
+        Evidence weights: how much of the probability that the starts found together belongs to
+        each. Starts of one mode share what that mode has. They sum to 1.
+    """
+
+    elbo: NDArray[np.float64]
+    elbo_se: NDArray[np.float64]
+    rhat: float
+    wasserstein: NDArray[np.float64]
+    modes: tuple[int, ...]
+    weights: NDArray[np.float64]
+
+    @property
+    def best(self) -> int:
+        """The start with the highest ELBO."""
+        return int(np.argmax(self.elbo))
+
+    @property
+    def missed(self) -> float:
+        """Share of the evidence in modes other than that of the best start, 0 to 1."""
+        here = np.array(self.modes) == self.modes[self.best]
+        return float(np.clip(self.weights[~here].sum(), 0.0, 1.0))
+
+    @property
+    def agree(self) -> bool:
+        """Whether all starts found the same distribution: R-hat and distances are small."""
+        return bool(
+            len(set(self.modes)) == 1
+            and self.rhat < _RHAT
+            and self.wasserstein.max() < _WASSERSTEIN
+        )
+
+    @property
+    def summary(self) -> str:
+        """Whether the starts agree, in one sentence."""
+        number, modes = len(self.elbo), len(set(self.modes))
+        distance = f"R-hat {self.rhat:.3f}, largest distance {self.wasserstein.max():.2f} sd"
+        if modes > 1:
+            return (
+                f"{number} starts found {modes} modes; {self.missed:.0%} of the evidence is in "
+                f"others than that of the best start ({distance})"
+            )
+        if self.agree:
+            return f"{number} starts agree ({distance})"
+        return f"{number} starts found the same mode, but differ in detail ({distance})"
+
+    def __str__(self) -> str:
+        lines = [self.summary, "start        ELBO  (error)  mode  weight  distance from the best"]
+        for i, (elbo, error, mode, weight) in enumerate(
+            zip(self.elbo, self.elbo_se, self.modes, self.weights, strict=True)
+        ):
+            lines.append(
+                f"{i:>5}  {elbo:>10.3f}  {error:>7.3f}  {mode:>4}  {weight:>6.1%}  "
+                f"{self.wasserstein[self.best, i]:.2f} sd" + ("  (best)" if i == self.best else "")
+            )
+        return "\n".join(lines)
+
+    __repr__ = __str__
