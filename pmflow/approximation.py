@@ -171,6 +171,11 @@ class Approximation(opvi.Approximation):
         return pt.add(*map(self._mean_over_draws, self.collect("symbolic_logq")))
 
     @node_property
+    def path_logq(self) -> TensorVariable:
+        """As `logq`, with the gradient along the draws only; of flows, not of PyMC's families."""
+        return pt.add(*map(self._mean_over_draws, self.collect("symbolic_path_logq")))
+
+    @node_property
     def varlogp(self) -> TensorVariable:
         """Mean log prior of a step's draws."""
         return self._mean_over_draws(self.sized_symbolic_varlogp)

@@ -18,6 +18,7 @@ from pymc.variational import opvi
 from pymc.variational.opvi import node_property
 from pymc.vartypes import discrete_types
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
@@ -262,6 +263,19 @@ class NormalizingFlowGroup(opvi.Group):
     def symbolic_logq_not_scaled(self) -> TensorVariable:
         """Log density of the draws of `symbolic_random`, shape (draws,)."""
         return self.base.log_prob(self._initial, self.base_params) - self._random_and_log_det[1]
+
+    @node_property
+    def symbolic_path_logq(self) -> TensorVariable:
+        """Log density of the draws, with the gradient along the draws only, shape (draws,).
+
+        The value is that of `symbolic_logq`. Its gradient is that of the flow's output times the
+        score at the draw, which is carried forward by the layers and held fixed.
+        """
+        z0 = self._initial
+        score0 = pt.grad(self.base.log_prob(z0, self.base_params).sum(), z0)
+        score = self.flow.forward_with_score(z0, self._sized_params, score0)[2]
+        along = (self._random_and_log_det[0] * disconnected_grad(score)).sum(-1)
+        return disconnected_grad(self.symbolic_logq) + (along - disconnected_grad(along))
 
     def logq_at(self, z: TensorVariable) -> TensorVariable:
         """Log density of the flow at any points, through the inverse.

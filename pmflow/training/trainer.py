@@ -15,6 +15,7 @@ from pmflow.errors import NonFiniteError
 from pmflow.training.blame import find_culprits
 from pmflow.training.chunks import DeferredInterrupt, Pace, is_due, next_due
 from pmflow.training.engine import compile_loop
+from pmflow.training.estimators import objective_for
 from pmflow.training.loops import Loop, Trace
 from pmflow.training.progress import FitProgress, recent_loss
 from pmflow.training.step import MAX_FAILURES, build_step, optimizer_key, optimizer_rate
@@ -82,7 +83,7 @@ class Trainer:
         score : bool
             Whether to keep losses.
         settings : dict
-            Arguments of `build_step`, and `backend` and `compile_kwargs`.
+            Arguments of `build_step`, and `backend`, `compile_kwargs` and `estimator`.
         seed : int
         """
         self._plan, self._loop = _Plan(callbacks, score, settings, seed), None
@@ -140,7 +141,8 @@ class Trainer:
         compile_kwargs = resolve_backend_compile_kwargs(
             settings.pop("backend"), settings.pop("compile_kwargs")
         )
-        step = build_step(self._inference.objective, **settings)
+        objective = objective_for(self._inference.objective, settings.pop("estimator", "total"))
+        step = build_step(objective, **settings)
         loop, first = compile_loop(
             step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed
         )
