@@ -164,7 +164,7 @@ class NFVI(KLqp):
             step costs one more pass through the layers, and for layers with a dense Jacobian
             (``naf``, ``bnaf``, ``poly``, ``iaf``, your own) `dim` more. The losses are the same.
         qmc : bool
-            Whether the draws of a step fill space evenly: a scrambled Sobol set, moved at random
+            Whether the draws of a step fill space evenly: a scrambled Sobol set, shifted at random
             at every step, in place of independent draws. Unbiased, with less noise the smoother
             the model and the fewer its dimensions. Best with `obj_n_mc` a power of two, 16 and
             more; other numbers work too (SciPy's warning about them is not shown). Drawing from

@@ -18,6 +18,9 @@ __all__ = ["QuasiDraws", "check_qmc", "normal_quantile"]
 _MOST_NUMBERS = 21_201
 """Dimensions for which SciPy knows a Sobol sequence."""
 
+_BITS = 30
+"""Binary digits of a Sobol point."""
+
 # Wichura (1988), Algorithm AS 241, routine PPND16, https://doi.org/10.2307/2347330: numerators and
 # denominators of the centre, of the flanks and of the tails, the constant first
 _CENTRE = (
@@ -124,14 +127,19 @@ def _polynomial(coefficients: tuple[float, ...], x: TensorVariable) -> TensorVar
 
 
 class QuasiDraws:
-    r"""Standard normal draws from a Sobol set that every step moves at random.
+    r"""Standard normal draws from a Sobol set that is randomised anew at every step.
 
-    .. math:: z = \Phi^{-1}\bigl((x_i + u) \bmod 1\bigr), \qquad u \sim U[0, 1)^d
+    .. math:: z_i = \Phi^{-1}(x_i \oplus u), \qquad u \sim U[0, 1)^d
 
-    (Cranley & Patterson, 1976, https://doi.org/10.1137/0713071), with points :math:`x_i` of a
-    scrambled Sobol set (`scipy.stats.qmc.Sobol`). Each draw is N(0, I), so that means over draws
-    are unbiased; together the draws fill space more evenly than independent ones. One set serves
-    all groups: they are independent of each other.
+    with the points :math:`x_i` of a scrambled Sobol set (`scipy.stats.qmc.Sobol`) and one number
+    :math:`u` a dimension, whose binary digits are added to theirs without carrying: a digital shift
+    (L'Ecuyer & Lemieux, 2002, https://doi.org/10.1007/0-306-48102-2_20, section 5). Each draw is
+    N(0, I), so that means over draws are unbiased; together the draws fill space more evenly than
+    independent ones. A shift modulo 1 would be unbiased too, but breaks up the elementary boxes
+    that hold one point each: for the mean of :math:`z_1 z_2` of 64 draws it leaves half of the
+    variance, the digital shift a fifteenth.
+
+    One set serves all groups: they are independent of each other.
 
     Parameters
     ----------
@@ -141,25 +149,26 @@ class QuasiDraws:
 
     Attributes
     ----------
-    points : shared variable, shape (draws, length)
-        The Sobol set, for draws of `length` normal numbers, those of all groups.
+    points : shared variable of int, shape (draws, length)
+        The Sobol set in units of 2^-30, for draws of `length` normal numbers, those of all groups.
     replacements : dict of TensorVariable to TensorVariable
         What is to be put in the place of each group's normal numbers.
     """
 
     def __init__(self, groups: Sequence[Any], draws: int) -> None:
         lengths = _lengths(groups)
-        self._dtype = groups[0].symbolic_initial.dtype
+        dtype = groups[0].symbolic_initial.dtype
         shape = (draws, sum(lengths))
-        self.points = pytensor.shared(np.zeros(shape, self._dtype), "sobol_points", shape=shape)
-        _, shift = pt.random.uniform(
-            size=(shape[1],), rng=pt.random.shared_rng(seed=None), return_next_rng=True
+        self.points = pytensor.shared(np.zeros(shape, np.int64), "sobol_points", shape=shape)
+        _, random = pt.random.uniform(
+            size=(2, shape[1]), rng=pt.random.shared_rng(seed=None), return_next_rng=True
         )
-        moved = self.points + shift.astype(self._dtype)
+        digits = (random[0] * 2**_BITS).astype("int64")
+        # the second number fills in the digits that the set does not have
+        u = (pt.bitwise_xor(self.points, digits) + random[1]) * 2.0**-_BITS
         # the quantiles of 0 and 1 are infinite; this near to them they are -/+ 8 (float32: 5)
-        least = float(np.finfo(self._dtype).eps)
-        u = pt.clip(pt.switch(moved >= 1, moved - 1, moved), least, 1 - least)
-        noise = normal_quantile(u)
+        least = float(np.finfo(dtype).eps)
+        noise = normal_quantile(pt.clip(u.astype(dtype), least, 1 - least))
         ends = np.cumsum(lengths)
         self.replacements = {
             g.symbolic_initial: noise[:, end - length : end]
@@ -168,14 +177,15 @@ class QuasiDraws:
 
     def reseed(self, seed: int) -> None:
         """Scramble the Sobol set anew."""
-        draws, length = self.points.type.shape
-        self.points.set_value(_sobol(draws, length, seed).astype(self._dtype))
+        self.points.set_value(_sobol(*self.points.type.shape, seed))
 
 
-def _sobol(draws: int, length: int, seed: int) -> NDArray[np.float64]:
-    """The first points of a scrambled Sobol sequence, shape (draws, length), within [0, 1)."""
+def _sobol(draws: int, length: int, seed: int) -> NDArray[np.int64]:
+    """The first points of a scrambled Sobol sequence in units of 2^-30, shape (draws, length)."""
     from scipy.stats import qmc
 
-    sequence = qmc.Sobol(length, scramble=True, seed=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    sequence = qmc.Sobol(length, scramble=True, bits=_BITS, seed=rng)
     # cut from a power of two: SciPy warns of any other number, whose balance is not perfect
-    return np.asarray(sequence.random_base2(max(0, draws - 1).bit_length())[:draws])
+    points = sequence.random_base2((draws - 1).bit_length())[:draws]
+    return (points * 2**_BITS).astype(np.int64)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytest
 from numeric import numeric, points
 from test_contract import CASES, dims, each_layer, layer_of, params_of
@@ -29,6 +30,13 @@ def by_formula(layer: AbstractLayer, z: np.ndarray, params: dict[str, Any]) -> n
         rows[:, j] = (up - down) / (2 * step)  # dz' / dz_j: a row of the transposed Jacobian
         slopes[:, j] = (det_up - det_down) / (2 * step)
     return np.linalg.solve(rows, (-z - slopes)[..., None])[..., 0]
+
+
+def dense(layer: AbstractLayer) -> AbstractLayer:
+    """The layer with what it would inherit, as a user's layer does."""
+    cls = type(f"Dense{type(layer).__name__}", (type(layer),), {})
+    setattr(cls, "forward_with_score", AbstractLayer.forward_with_score)  # noqa: B010 - mypy
+    return cls(**{field.name: getattr(layer, field.name) for field in fields(layer)})
 
 
 @each_layer
@@ -81,12 +89,27 @@ def test_a_batch_of_scores_keeps_its_shape(layer: AbstractLayer, batch: tuple[in
 @each_layer
 def test_the_closed_form_is_what_the_dense_jacobian_gives(layer: AbstractLayer) -> None:
     z, params = points(20, 3), params_of(layer, 3, "jitter 1")
-    dense = type(f"Dense{type(layer).__name__}", (type(layer),), {})
-    setattr(dense, "forward_with_score", AbstractLayer.forward_with_score)  # noqa: B010 - mypy
-    options = {field.name: getattr(layer, field.name) for field in fields(layer)}
-    expected = carried(dense(**options), z, params)[2]
+    expected = carried(dense(layer), z, params)[2]
     # a spline's slopes go down to 1e-3
     np.testing.assert_allclose(carried(layer, z, params)[2], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["NUMBA", "CVM", "JAX"])
+@pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")
+def test_every_backend_compiles_the_dense_jacobian(backend: str) -> None:
+    if backend == "JAX":
+        pytest.importorskip("jax", reason="jax is an optional extra")
+    layer, z, params = (
+        dense(layer_of("radial")),
+        points(20, 3),
+        params_of(layer_of("radial"), 3, "jitter 1"),
+    )
+    fn = numeric(layer, 3)
+    outputs = layer.forward_with_score(fn.z, fn.params, -fn.z)
+    compiled = pytensor.function([fn.z, *fn.params.values()], outputs, mode=backend)
+    found = compiled(z, *(params[name] for name in fn.params))
+    for got, expected in zip(found, carried(layer, z, params), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
 @each_layer
