@@ -177,7 +177,8 @@ class QuasiDraws:
 
     def reseed(self, seed: int) -> None:
         """Scramble the Sobol set anew."""
-        self.points.set_value(_sobol(*self.points.type.shape, seed))
+        draws, length = self.points.type.shape
+        self.points.set_value(_sobol(draws, length, seed))
 
 
 def _sobol(draws: int, length: int, seed: int) -> NDArray[np.int64]:
