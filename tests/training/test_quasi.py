@@ -89,6 +89,11 @@ class TestDraws:
         _, z = steps(approximation(), 8, 500)
         assert len(np.unique(z[:, 0, 0])) == 500
 
+    def test_digits_beyond_those_of_the_set_are_random_too(self) -> None:
+        _, z = steps(approximation(), 8, 500)
+        rest = stats.norm.cdf(z[:, 0]) * 2**30 % 1
+        assert stats.kstest(rest.ravel(), "uniform").pvalue > 1e-3
+
     def test_every_64th_of_each_axis_and_every_box_of_eight_by_eight_has_one_draw(self) -> None:
         _, z = steps(approximation(), 64, 20)
         u = stats.norm.cdf(z)
@@ -183,7 +188,12 @@ class TestFit:
 
         monkeypatch.setattr(trainer, "compile_loop", counted)
         reused, anew = self.fit(5), self.fit(5)
+        loop = reused._trainer._loop
+        assert loop is not None
+        (points,) = [v for v in loop.step.constants if v.name == "sobol_points"]
+        first = points.get_value()
         reused.fit(5, obj_n_mc=8, qmc=True, **PYTHON)
+        assert not np.array_equal(first, points.get_value())
         assert len(calls) == 2
         anew._trainer._loops.clear()
         anew.fit(5, obj_n_mc=8, qmc=True, **PYTHON)
