@@ -1,12 +1,13 @@
 """Normalizing-flow variational inference for PyMC."""
 
 from pmflow import errors, flows, plots, targets
-from pmflow.approximation import Approximation, Group, NormalizingFlow
+from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
 from pmflow.compare import compare
 from pmflow.diagnostics import Diagnosis, diagnose
 from pmflow.fit_state import FitState, Starts
 from pmflow.formula import Formula
+from pmflow.group import Group
 from pmflow.importance import importance_resample
 from pmflow.inference import NFVI, fit
 

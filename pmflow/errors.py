@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "BackendError",
+    "FitWarning",
     "FormulaError",
     "LayerError",
     "NonFiniteError",
@@ -87,6 +88,10 @@ class BackendError(PmflowError, ImportError, ValueError):
 
 class RootError(PmflowError, ArithmeticError):
     """The inverse of a layer was not found; a wrong one is never returned."""
+
+
+class FitWarning(UserWarning):
+    """A fit that is not reliable as it is."""
 
 
 class NonFiniteError(PmflowError, FloatingPointError):

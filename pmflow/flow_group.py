@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -12,35 +11,37 @@ import pytensor.tensor as pt
 import xarray as xr
 from numpy.typing import NDArray
 from pymc.initial_point import make_initial_point_fn
-from pymc.pytensorf import floatX, get_symbolic_rv_shapes
+from pymc.pytensorf import floatX
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational import opvi
 from pymc.variational.opvi import node_property
 from pymc.vartypes import discrete_types
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.density import LogDensity
 from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
 from pmflow.evaluate import compile_once
-from pmflow.flows import AbstractLayer, Chain
+from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase, Normal
-from pmflow.flows.catalogue import layer_class, words
 from pmflow.formula import Formula, parse_base
 from pmflow.frames import Frame, Placement, build_frame, checked_frame
+from pmflow.group_input import (
+    DEFAULT_JITTER,
+    UserParams,
+    check_places,
+    checked_jitter,
+    checked_start,
+    layers_for,
+    named,
+    shared,
+)
 
 __all__ = ["DEFAULT_JITTER", "NormalizingFlowGroup"]
 
-DEFAULT_JITTER = 0.1
-"""Spread of the parameters around the identity at the start of a fit."""
-
 _MOMENT_DRAWS = 10_000
 """Base draws, half of them mirrored, behind `mean`, `std` and `cov` where these are not exact."""
-
-_MANY = 3
-"""A number of dimensions in which every layer has all of its parameters."""
-
-type UserParams = Mapping[int, Mapping[str, Any]]
 
 
 class NormalizingFlowGroup(opvi.Group):
@@ -92,11 +93,11 @@ class NormalizingFlowGroup(opvi.Group):
         base: str | AbstractBase = "normal",
         frame: str | Frame | None = None,
     ) -> None:
-        self._jitter = _checked_jitter(jitter)
+        self._jitter = checked_jitter(jitter)
         self._frame = checked_frame(frame)
         self.base = parse_base(base)
         if vfam is None and params is not None:
-            self.flow = Chain(_layers_for(params))
+            self.flow = Chain(layers_for(params))
             self.formula = Formula(self.flow.formula)
         else:
             self.formula = Formula(self.default_formula if vfam is None else vfam)
@@ -127,14 +128,14 @@ class NormalizingFlowGroup(opvi.Group):
         self.base_params: dict[str, SharedVariable] = {}
         if self.base.param_shapes(self.ddim):  # others draw nothing from the seed
             rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
-            self.base_params = _shared(self.base.init_params(self.ddim, self._jitter, rng))
+            self.base_params = shared(self.base.init_params(self.ddim, self._jitter, rng))
         self.shared_params = dict(enumerate(self.layer_params))
         self._moment_seed = self.rng.randint(2**30, dtype=np.int64)
         self._finalize_init()
 
     def _prepare_start(self, start: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
         """The start as a latent vector, shape (dim,), unconstrained, in the order of the group."""
-        start = _checked_start(start, self.model)
+        start = checked_start(start, self.model)
         point_fn = make_initial_point_fn(
             model=self.model, overrides=start, jitter_rvs={}, return_transformed=True
         )
@@ -156,12 +157,12 @@ class NormalizingFlowGroup(opvi.Group):
         rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
         values = self.flow.init_params(self.ddim, self._jitter, rng)
         if self.frame is not None:
-            return [_shared(layer) for layer in values], np.zeros(self.ddim)
+            return [shared(layer) for layer in values], np.zeros(self.ddim)
         offset = self._prepare_start(start)
         absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset)
         if absorbed is not None:
             values[-1], offset = absorbed, np.zeros_like(offset)
-        return [_shared(layer) for layer in values], offset
+        return [shared(layer) for layer in values], offset
 
     def _find_frame(self, start: Mapping[str, Any] | None) -> Frame | None:
         """The affine map behind the layers, None without one."""
@@ -184,14 +185,14 @@ class NormalizingFlowGroup(opvi.Group):
     def _adopt(self, params: UserParams) -> list[dict[str, TensorVariable]]:
         """Check the user's parameters against the shapes of the layers."""
         adopted = []
-        _check_places(params, len(self.flow))
+        check_places(params, len(self.flow))
         for index, shapes in enumerate(self.flow.param_shapes(self.ddim)):
             layer = {}
             if not isinstance(params[index], Mapping) or set(params[index]) != set(shapes):
                 raise ParameterError(
                     f"params[{index}] must have the parameters of the layer "
                     f"{self.flow.layers[index].word!r}, {', '.join(sorted(shapes)) or 'none'}, "
-                    f"but is {_named(params[index])}."
+                    f"but is {named(params[index])}."
                 )
             for name, shape in sorted(shapes.items()):
                 value = params[index][name]
@@ -291,6 +292,19 @@ class NormalizingFlowGroup(opvi.Group):
         log_det = self._random_and_log_det[1] + self._placement.log_det
         return self.base.log_prob(self._initial, self.base_params) - log_det
 
+    @node_property
+    def symbolic_path_logq(self) -> TensorVariable:
+        """Log density of the draws, with the gradient along the draws only, shape (draws,).
+
+        The value is that of `symbolic_logq`. Its gradient is that of the flow's output times the
+        score at the draw, which is carried forward by the layers and held fixed.
+        """
+        z0 = self._initial
+        score0 = pt.grad(self.base.log_prob(z0, self.base_params).sum(), z0)
+        score = self.flow.forward_with_score(z0, self._sized_params, score0)[2]
+        along = (self._random_and_log_det[0] * disconnected_grad(score)).sum(-1)
+        return disconnected_grad(self.symbolic_logq) + (along - disconnected_grad(along))
+
     def logq_at(self, z: TensorVariable) -> TensorVariable:
         """Log density of the flow at any points, through the inverse.
 
@@ -378,102 +392,3 @@ class NormalizingFlowGroup(opvi.Group):
     def __str__(self) -> str:
         dim = "undefined" if self.group is None else str(self.ddim)
         return f"{type(self).__name__}[{self.formula}, dim={dim}]"
-
-
-def _checked_jitter(jitter: float | None) -> float:
-    if jitter is None:
-        return DEFAULT_JITTER
-    if isinstance(jitter, bool) or not isinstance(jitter, int | float | np.number):
-        raise ParameterError(f"jitter must be a number >= 0, but is {jitter!r}.")
-    if not (np.isfinite(jitter) and jitter >= 0):
-        raise ParameterError(f"jitter must be finite and >= 0, but is {jitter!r}.")
-    return float(jitter)
-
-
-def _checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
-    """The start with every value in the shape of its variable."""
-    if start is None:
-        return None
-    if not isinstance(start, Mapping):
-        raise ParameterError(
-            "start must be a dict of variable names to values, "
-            f"but is of type {type(start).__name__}."
-        )
-    known = {rv.name for rv in model.free_RVs} | {v.name for v in model.value_vars}
-    for name in start:
-        if name not in known:
-            close = get_close_matches(str(name), sorted(known), n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            raise ParameterError(
-                f"start names {name!r}, which is no free variable of the model. "
-                f"{hint}The free variables are {', '.join(rv.name for rv in model.free_RVs)}."
-            )
-    given = [rv for rv in model.free_RVs if rv.name in start]
-    if not given:
-        return start
-    shapes = compile_once([], get_symbolic_rv_shapes(given))()
-    checked = dict(start)
-    for rv, shape in zip(given, map(tuple, shapes), strict=True):
-        try:
-            checked[rv.name] = np.broadcast_to(start[rv.name], shape)
-        except ValueError:
-            raise ParameterError(
-                f"start must give {rv.name!r} the shape {tuple(map(int, shape))} of the variable, "
-                f"or one number for all of it, but its shape is {np.shape(start[rv.name])}."
-            ) from None
-    return checked
-
-
-def _shared(values: Mapping[str, NDArray[np.float64]]) -> dict[str, SharedVariable]:
-    return {
-        name: pytensor.shared(floatX(value), name, shape=np.shape(value))
-        for name, value in sorted(values.items())
-    }
-
-
-def _check_places(params: UserParams, n_layers: int | None = None) -> None:
-    """Check that the keys of `params` are the places of layers, of as many as there are."""
-    if not isinstance(params, Mapping) or not params:
-        raise ParameterError(
-            "params must be a dict {0: {...}, 1: {...}} with the parameters of each layer, "
-            f"but is {params!r}."
-        )
-    n_layers = len(params) if n_layers is None else n_layers
-    if sorted(params, key=str) != sorted(range(n_layers), key=str):
-        raise ParameterError(
-            f"The keys of params must be 0 to {n_layers - 1}, the places of the layers in the "
-            f"flow, but are {list(params)}."
-        )
-
-
-def _layers_for(params: UserParams) -> tuple[AbstractLayer, ...]:
-    """The layers whose parameter names the user gave."""
-    _check_places(params)
-    return tuple(_layer_for(params[index], index) for index in range(len(params)))
-
-
-def _layer_for(params: Mapping[str, Any], index: int) -> AbstractLayer:
-    if not isinstance(params, Mapping):
-        raise ParameterError(
-            f"params[{index}] must be a dict of parameter names to values, but is {params!r}."
-        )
-    layers = {layer.word: layer for layer in (layer_class(word)() for word in words())}
-    names = {word: set(layer.param_shapes(_MANY)) for word, layer in layers.items()}
-    found = [word for word in layers if names[word] == set(params)]
-    if len(found) == 1:
-        return layers[found[0]]
-    if found:
-        raise ParameterError(
-            f"params[{index}] could be of the layers {', '.join(found)}, whose parameters are "
-            "named alike. Give the formula too."
-        )
-    known = "; ".join(f"{word}: {', '.join(sorted(names[word]))}" for word in layers)
-    raise ParameterError(
-        f"No layer has the parameters {sorted(params)} of params[{index}]. "
-        f"The layers have {known}. For layers with options give the formula too."
-    )
-
-
-def _named(params: Any) -> str:
-    """What was given in place of parameters, for an error."""
-    return ", ".join(sorted(map(str, params))) if isinstance(params, Mapping) else repr(params)

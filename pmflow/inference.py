@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pymc as pm
@@ -15,16 +17,27 @@ from pymc.variational.inference import Inference, KLqp
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
-from pmflow.errors import BackendError, ParameterError
+from pmflow.diagnostics import diagnose
+from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
+from pmflow.fit_state import FitState
 from pmflow.flows.bases import AbstractBase
 from pmflow.formula import Formula
 from pmflow.frames import Frame
+from pmflow.training.estimators import best_estimator, check_estimator
+from pmflow.training.fresh import FreshElbo
+from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.progress import FitProgress
-from pmflow.training.trainer import Trainer
+from pmflow.training.quasi import can_use_qmc, check_qmc
+from pmflow.training.schedule import Schedule
+from pmflow.training.trainer import Ended, Trainer
 
 __all__ = ["NFVI", "fit"]
 
 _BACKENDS = ("numba", "c", "jax")
+
+_AUTOMATIC_DRAWS = 64
+
+_log = logging.getLogger("pmflow")
 
 
 class NFVI(KLqp):
@@ -121,15 +134,17 @@ class NFVI(KLqp):
 
     def fit(
         self,
-        n: int = 10_000,
+        n: int | None = None,
         score: bool | None = None,  # noqa: FBT001 - PyMC's signature
         callbacks: Sequence[Callable[..., Any]] | None = None,
         progressbar: bool = True,  # noqa: FBT001, FBT002 - PyMC's signature
         progressbar_theme: Any = default_progress_theme,
         *,
-        obj_n_mc: int = 1,
+        obj_n_mc: int | None = None,
         obj_optimizer: Any = None,
         total_grad_norm_constraint: float | None = None,
+        estimator: str | None = None,
+        qmc: bool | None = None,
         backend: str | None = None,
         compile_kwargs: dict[str, Any] | None = None,
         include_transformed: bool = False,
@@ -139,8 +154,9 @@ class NFVI(KLqp):
 
         Parameters
         ----------
-        n : int
-            Steps.
+        n : int, optional
+            Steps. Left out, together with `obj_optimizer`, the fit chooses its step sizes and
+            knows when it is done; see :doc:`/training`. 10,000 with an optimiser of yours.
         score : bool
             Whether to keep the loss of every step in `hist`. Default True.
         callbacks : list of callable, optional
@@ -151,12 +167,25 @@ class NFVI(KLqp):
         progressbar_theme : rich.theme.Theme
         obj_n_mc : int
             Draws behind each gradient, evaluated together. More of them make the gradient less
-            noisy and cost less than as many steps.
+            noisy and cost less than as many steps. Default 1, as PyMC's; 64 without `n`.
         obj_optimizer : callable
-            One of PyMC's optimisers. Default ``pm.adam(learning_rate=0.01)``; PyMC's own default,
-            adagrad_window, is known to inflate posterior standard deviations.
+            One of PyMC's optimisers. Default ``pm.adam(learning_rate=0.01)`` where `n` is given;
+            PyMC's own default, adagrad_window, is known to inflate posterior standard deviations.
         total_grad_norm_constraint : float, optional
             Longest allowed gradient; a longer one is shortened to it.
+        estimator : {"total", "path"}, optional
+            Of the gradient; ``"total"`` by default, ``"path"`` without `n`. ``"total"``
+            differentiates the loss as it stands. ``"path"`` leaves out the part that is zero on average, the derivative of log q by the parameters at
+            fixed draws (Roeder et al., 2017, https://arxiv.org/abs/1703.09194): the better the
+            fit, the less noise is left, none at a perfect fit. Far from it it may be noisier. A
+            step costs one more pass through the layers, and for layers with a dense Jacobian
+            (``naf``, ``bnaf``, ``poly``, ``iaf``, your own) `dim` more. The losses are the same.
+        qmc : bool, optional
+            Whether the draws of a step fill space evenly; by default False, True without `n`. They
+            are a scrambled Sobol set, shifted at random at every step, in place of independent draws. Unbiased, with less noise the smoother
+            the model and the fewer its dimensions. Best with `obj_n_mc` a power of two, 16 and
+            more; other numbers work too (SciPy's warning about them is not shown). Drawing from
+            the approximation is not affected.
         backend : {"numba", "c", "jax"}, optional
             Defaults to PyTensor's.
         compile_kwargs : dict, optional
@@ -179,7 +208,16 @@ class NFVI(KLqp):
             After 100 steps in a row without a finite loss and gradient. The approximation keeps
             the last good parameters.
         """
+        is_automatic = n is None and obj_optimizer is None
+        n = 10_000 if n is None else n
+        obj_n_mc = (_AUTOMATIC_DRAWS if is_automatic else 1) if obj_n_mc is None else obj_n_mc
         _check_fit_arguments(n, obj_n_mc, total_grad_norm_constraint, backend, compile_kwargs)
+        if estimator is None:
+            estimator = best_estimator(self.approx) if is_automatic else "total"
+        if qmc is None:
+            qmc = is_automatic and can_use_qmc(self.approx)
+        check_estimator(estimator, self.approx)
+        check_qmc(qmc, self.approx)
         callbacks = tuple(callbacks or ())
         self._check_trackers(callbacks)
         if not self.approx.params:
@@ -191,13 +229,58 @@ class NFVI(KLqp):
             "backend": backend,
             "compile_kwargs": compile_kwargs,
             "obj_n_mc": int(obj_n_mc),
-            "obj_optimizer": obj_optimizer or pm.adam(learning_rate=0.01),
+            "obj_optimizer": SteadyAdam()
+            if is_automatic
+            else obj_optimizer or _default_optimizer(),
             "total_grad_norm_constraint": total_grad_norm_constraint,
+            "estimator": estimator,
+            "qmc": bool(qmc),
             **kwargs,
         }
         seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
         self._trainer.begin(callbacks, score=self._maybe_score(score), settings=settings, seed=seed)
-        return self.refine(n, progressbar, progressbar_theme)
+        if not is_automatic:
+            return self.refine(n, progressbar, progressbar_theme)
+        with FitProgress(None, visible=progressbar, theme=progressbar_theme) as progress:
+            self._run_automatically(progress)
+        self._tell_verdict()
+        return self.approx
+
+    def _run_automatically(self, progress: FitProgress) -> None:
+        schedule = Schedule(
+            lambda: self._trainer.handles,
+            FreshElbo(self.approx),
+            dim=self.approx.ddim,
+            seed=int(self.approx.rng.randint(2**30, dtype=np.int64)),
+        )
+        before, skipped = len(self.hist), self.skipped
+        ended: Ended | Literal["converged", "failed"] = "failed"
+        try:
+            ended = self._trainer.run(schedule.segments(), progress)
+        finally:
+            schedule.finish()
+            if ended == "steps" and schedule.has_converged:
+                ended = "converged"
+            self.approx.fit_state = FitState(
+                len(self.hist) - before, self.skipped - skipped, ended, schedule.message
+            )
+
+    def _tell_verdict(self) -> None:
+        """One line on how good the fit is, as a warning where it is not good."""
+        try:
+            found = diagnose(self.approx, random_seed=0)
+        except UnsupportedError as error:
+            _log.info("Not diagnosed: %s", error)
+            return
+        if found.verdict == "reliable":
+            _log.info("The fit is %s", found.summary)
+            return
+        why = "; ".join(found.reasons)
+        warnings.warn(
+            f"The fit is {found.summary}. {why}. See pmflow.diagnose(approx) for what to try.",
+            FitWarning,
+            stacklevel=3,
+        )
 
     def refine(
         self,
@@ -216,7 +299,8 @@ class NFVI(KLqp):
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
         _check_fit_arguments(n)
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
-            self._trainer.run(n, progress)
+            ended = self._trainer.run([n], progress)
+            self.approx.fit_state = FitState(len(self.hist), self.skipped, ended)
         return self.approx
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
@@ -303,6 +387,10 @@ def fit(
             )
         given["flow"] = formula
     return NFVI(model=model, **given).fit(n, **kwargs)
+
+
+def _adam() -> Any:
+    return pm.adam(learning_rate=0.01)
 
 
 def _refuse_with(what: str, given: Mapping[str, Any]) -> None:

@@ -33,13 +33,20 @@ ALLOWED: dict[str, set[str]] = {
     "formula": {"errors", "grammar", "flows"},
     # a model's posterior, without how it is trained
     "frames": {"density", "errors", "frames"},
-    "flow_group": {"density", "errors", "evaluate", "flows", "formula", "frames"},
-    "approximation": {"errors", "evaluate", "export", "flow_group", "flows", "formula", "frames"},
+    "group_input": {"errors", "evaluate", "flows"},
+    "flow_group": {
+        *("density", "errors", "evaluate", "flows", "formula", "frames", "group_input"),
+    },
+    "group": {"errors", "flow_group", "formula"},
+    "approximation": {
+        *("errors", "evaluate", "export", "fit_state", "flow_group", "flows", "formula", "frames"),
+    },
     # training
-    "training": {"errors", "evaluate", "training"},
+    "training": {"density", "errors", "evaluate", "flows", "training"},
     "callbacks": {"errors"},
     "inference": {
-        *("approximation", "callbacks", "errors", "flows", "formula", "frames", "training"),
+        *("approximation", "callbacks", "diagnostics", "errors", "fit_state", "flows"),
+        *("formula", "frames", "training"),
     },
     # results: they need only data
     "compare": {"errors"},
@@ -53,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
         *("approximation", "callbacks", "compare", "diagnostics", "errors", "fit_state", "flows"),
-        *("formula", "importance", "inference", "plots", "targets"),
+        *("formula", "group", "importance", "inference", "plots", "targets"),
     },
     "demo": {"__init__"},
 }

@@ -11,11 +11,13 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import AbstractLayer, Params, Shape, static_length
 from pmflow.flows.constraints import SOFTPLUS_ONE
 from pmflow.flows.networks import Network, check_network
+from pmflow.flows.score import gradient, with_triangular_jacobian
 from pmflow.flows.sigmoidal import Sigmoidal, SumOfSquares
 from pmflow.flows.softplus import softplus_and_log
 from pmflow.flows.transformers import Affine, Transformer
@@ -68,6 +70,12 @@ class _Autoregressive(AbstractLayer):
         numbers = self._network(static_length(params["bias"])).outputs(z, params)
         z_new, log_slope = self._transformer.forward(z, numbers)
         return z_new, log_slope.sum(-1)
+
+    def forward_with_score(
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        """Carried by the triangular Jacobian: `dim` gradients, and a substitution."""
+        return with_triangular_jacobian(self.forward, z, params, score)
 
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         """Map points back, coordinate by coordinate: `dim` passes of the network."""
@@ -209,6 +217,15 @@ class MAF(_FreeScale):
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
         z_new = self._against_z(z, params)
         return z_new, -self._along_z(z_new, params)[1]
+
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        # its inverse takes one pass, and carries scores by its own Jacobian: nothing to solve
+        z_new = self._against_z(z, params)
+        z_back, log_det = self._along_z(z_new, params)
+        total = (z_back * disconnected_grad(score)).sum() + log_det.sum()
+        return z_new, -log_det, gradient(total, z_new)
 
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         return self._along_z(z, params)[0]

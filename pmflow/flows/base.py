@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import LayerError
+from pmflow.flows.score import gradient, solve_jacobian
 
 __all__ = ["AbstractLayer", "Params", "Shape", "static_length"]
 
@@ -109,6 +110,38 @@ class AbstractLayer(ABC):
             z, layer_log_det = self.forward(z, layer_params)
             log_det = log_det + layer_log_det
         return z, log_det
+
+    def forward_with_score(
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        r"""Map points, and carry the score of their density along.
+
+        .. math:: s'(z') = J^{-\top} \bigl(s(z) - \nabla_z \log|\det J|(z)\bigr)
+
+        with the scores :math:`s = \nabla \log q` of the points and :math:`s'` of their images. No
+        inverse map is needed (Vaitl et al., 2024, https://arxiv.org/abs/2403.15881). Here the
+        Jacobian is dense and comes from autodiff, which works for every layer and costs `dim`
+        gradients and a linear system a point; a layer may override it with something cheaper.
+
+        Parameters
+        ----------
+        z : TensorVariable, shape (*batch, dim)
+        params : mapping of str to TensorVariable
+        score : TensorVariable, shape (*batch, dim)
+            Gradient of the log density of the points at `z`, by `z`.
+
+        Returns
+        -------
+        z_new : TensorVariable, shape (*batch, dim)
+        log_det : TensorVariable, shape (*batch,)
+        score_new : TensorVariable, shape (*batch, dim)
+            Gradient of the log density of the images at `z_new`, by `z_new`. A value: it need not
+            be differentiable.
+        """
+        z_new, log_det = self.forward(z, params)
+        covector = score - gradient(log_det.sum(), z)
+        score = solve_jacobian(lambda x: self.forward(x, params)[0], z, covector)
+        return z_new, log_det, score
 
     @abstractmethod
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:

@@ -15,6 +15,7 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.flows.base import AbstractLayer, Params, Shape, static_length
 from pmflow.flows.constraints import SOFTPLUS_ONE
 from pmflow.flows.roots import solve_increasing
+from pmflow.flows.score import with_triangular_jacobian
 
 __all__ = ["BNAF"]
 
@@ -122,6 +123,11 @@ class BNAF(AbstractLayer):
         for name, _, _ in self._levels:
             product = (product[..., None] * pt.exp(params[f"own{name}"])).sum(-2)
         return product[..., 0]
+
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        return with_triangular_jacobian(self.forward, z, params, score)
 
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         dim = static_length(params["rho"])

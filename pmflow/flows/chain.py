@@ -92,6 +92,38 @@ class Chain:
             log_det = log_det + run_log_det
         return z, log_det
 
+    def forward_with_score(
+        self, z0: TensorVariable, params: Sequence[Params], score0: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        """Map base draws to the posterior, and carry the score of their density along.
+
+        Layer by layer, without an inverse.
+
+        Parameters
+        ----------
+        z0 : TensorVariable, shape (*batch, dim)
+        params : sequence of mapping, one a layer
+        score0 : TensorVariable, shape (*batch, dim)
+            Gradient of the base's log density at `z0`, by `z0`.
+
+        Returns
+        -------
+        z : TensorVariable, shape (*batch, dim)
+        log_det : TensorVariable, shape (*batch,)
+        score : TensorVariable, shape (*batch, dim)
+            Gradient of the flow's log density at `z`, by `z`.
+
+        Raises
+        ------
+        ParameterError
+            If there are not as many mappings as layers.
+        """
+        z, log_det, score = z0, pt.zeros_like(z0[..., 0]), score0
+        for layer, layer_params in self._with(params):
+            z, layer_log_det, score = layer.forward_with_score(z, layer_params, score)
+            log_det = log_det + layer_log_det
+        return z, log_det, score
+
     def forward_steps(self, z0: TensorVariable, params: Sequence[Params]) -> list[TensorVariable]:
         """The base draw and the output of every layer: ``len(chain) + 1`` variables."""
         steps = [z0]

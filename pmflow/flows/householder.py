@@ -47,6 +47,12 @@ class Householder(AbstractLayer):
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
         return self.reflect(z, params["v"]), pt.zeros_like(z[..., 0])
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        # orthogonal and symmetric: a reflection takes scores as it takes points
+        return *self.forward(z, params), self.reflect(score, params["v"])
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         return self.reflect(z, params["v"])
 

@@ -50,5 +50,10 @@ class Loc(AbstractLayer):
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
         return z + params["loc"], pt.zeros_like(z[..., 0])
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        return *self.forward(z, params), score
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         return z - params["loc"]

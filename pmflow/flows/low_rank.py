@@ -80,6 +80,16 @@ class LowRank(AbstractLayer):
         log_det = log_sigma.sum() + pt.log(margin).sum()
         return z * sigma, pt.zeros_like(z[..., 0]) + log_det
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        u_hat, margin = Planar.constrain(params)
+        for k in range(self.rank):  # Sherman-Morrison, factor by factor
+            pull = (score * u_hat[k]).sum(-1, keepdims=True) / margin[k]
+            score = score - pull * params["w"][k]
+        score = score * pt.exp(-softplus_and_log(params["rho"])[1])
+        return *self.forward(z, params), score
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         u_hat, margin = Planar.constrain(params)
         z = z * pt.exp(-softplus_and_log(params["rho"])[1])

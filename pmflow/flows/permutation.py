@@ -86,6 +86,11 @@ class Permutation(_WithoutParameters):
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
         return z[..., self._order(z)], pt.zeros_like(z[..., 0])
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        return *self.forward(z, params), score[..., self._order(z)]
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         order = self._order(z)
         back = np.argsort(order) if isinstance(order, np.ndarray) else pt.argsort(order)
@@ -109,6 +114,11 @@ class Reverse(_WithoutParameters):
 
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
         return z[..., ::-1], pt.zeros_like(z[..., 0])
+
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        return *self.forward(z, params), score[..., ::-1]
 
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         return z[..., ::-1]

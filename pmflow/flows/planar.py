@@ -86,6 +86,18 @@ class Planar(AbstractLayer):
         u_hat, margin = self.constrain({"u": u, "w": w})
         return planar_run(z, u_hat, w, b, margin)
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        # Sherman-Morrison: J = I + h' u_hat w^T with h' = 1 - bend^2, of determinant D > 0
+        u_hat, margin = self.constrain(params)
+        bend = pt.tanh((z * params["w"]).sum(-1) + params["b"])  # (*batch,)
+        slope = 1 - bend**2
+        det = bend**2 + margin * slope  # no difference: exact however near to 0
+        pull = (score * u_hat).sum(-1) + 2 * bend * (1 - margin) / det
+        score = score - (slope * pull / det)[..., None] * params["w"]
+        return z + u_hat * bend[..., None], pt.log(det), score
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         u_hat, margin = self.constrain(params)
         b, m = params["b"], margin - 1

@@ -43,5 +43,11 @@ class Scale(AbstractLayer):
         sigma, log_sigma = softplus_and_log(params["rho"])
         return z * sigma, pt.zeros_like(z[..., 0]) + log_sigma.sum()
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        _, log_sigma = softplus_and_log(params["rho"])
+        return *self.forward(z, params), score * pt.exp(-log_sigma)
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         return z * pt.exp(-softplus_and_log(params["rho"])[1])

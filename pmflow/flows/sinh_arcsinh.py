@@ -60,6 +60,17 @@ class SinhArcsinh(AbstractLayer):
         log_slope = pt.log(tail) + log_cosh - 0.5 * pt.log1p(z**2)
         return pt.sinh(y), log_slope.sum(-1)
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        tail = _tail(params)
+        y = tail * (pt.arcsinh(z) + params["skew"])
+        root = pt.sqrt(1 + z**2)
+        slope_of_log = (tail * pt.tanh(y) - z / root) / root
+        # 1 / cosh y, without overflow
+        inverse_cosh = 2 * pt.exp(-abs(y)) / (1 + pt.exp(-2 * abs(y)))
+        return *self.forward(z, params), (score - slope_of_log) * root / tail * inverse_cosh
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         return pt.sinh(pt.arcsinh(z) / _tail(params) - params["skew"])
 

@@ -89,6 +89,27 @@ class Sylvester(AbstractLayer):
         log_det = pt.log(bend**2 + margin * (1 - bend**2)).sum(-1)
         return z + _turn_back(_product(r, bend), params["v"]), log_det
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        # J^T = I + Q A^T Q^T with A = R diag(h') R~: a lower triangle in m dimensions
+        r, r_tilde, margin = _triangles(params)
+        m = static_length(params["b"])
+        bend = pt.tanh(_product(r_tilde, _turn(z, params["v"])[..., :m]) + params["b"])
+        slope = 1 - bend**2
+        det = bend**2 + margin * slope  # the diagonal of I + A
+        own = _turn(score, params["v"])[..., :m]
+        right = own - _product(r_tilde.T, 2 * bend * slope * (1 - margin) / det)
+        solved: list[TensorVariable] = []
+        bent: list[TensorVariable] = []  # h' R^T y
+        for i in range(m):
+            known = sum(r[j, i] * solved[j] for j in range(i)) * slope[..., i]
+            rest = right[..., i] - sum(r_tilde[k, i] * bent[k] for k in range(i))
+            solved.append((rest - r_tilde[i, i] * known) / det[..., i])
+            bent.append(known + slope[..., i] * r[i, i] * solved[i])
+        change = pt.stack(solved, axis=-1) - own
+        return *self.forward(z, params), score + _turn_back(change, params["v"])
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         r, r_tilde, margin = _triangles(params)
         m = static_length(params["b"])

@@ -84,6 +84,14 @@ class Tril(AbstractLayer):
         strict = _strict_triangle(params["lower"], static_length(params["rho"]), lower=True)
         return _add_product(z * sigma, strict), pt.zeros_like(z[..., 0]) + log_sigma.sum()
 
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        strict = _strict_triangle(params["lower"], static_length(params["rho"]), lower=True)
+        score = score * pt.exp(-softplus_and_log(params["rho"])[1])
+        score = _solve(strict.T, score, lower=False)
+        return *self.forward(z, params), score
+
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         strict = _strict_triangle(params["lower"], static_length(params["rho"]), lower=True)
         return _solve(strict, z, lower=True) * pt.exp(-softplus_and_log(params["rho"])[1])
@@ -142,6 +150,15 @@ class LU(AbstractLayer):
         z_new = _add_product(_add_product(z[..., order], upper) * sigma, lower)
         log_det = pt.zeros_like(z[..., 0]) + log_sigma.sum()
         return z_new[..., np.argsort(order)], log_det
+
+    def forward_with_score(  # noqa: D102
+        self, z: TensorVariable, params: Params, score: TensorVariable
+    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+        lower, upper, order = self._factors(params)
+        inner = _solve(upper.T, score[..., order], lower=True)
+        inner = inner * pt.exp(-softplus_and_log(params["rho"])[1])
+        score = _solve(lower.T, inner, lower=False)[..., np.argsort(order)]
+        return *self.forward(z, params), score
 
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
         lower, upper, order = self._factors(params)

@@ -46,9 +46,7 @@ class FreshElbo:
             [approx.symbolic_logq, approx.sized_symbolic_logp], size, 0
         )
         self._rows = rows_at_once(self._outputs, approx.ddim)
-        self._function: Callable[..., Any] = compile_once(
-            [size], self._outputs, random_seed=False
-        )
+        self._function: Callable[..., Any] = compile_once([size], self._outputs, random_seed=False)
 
     def log_weights(self, seed: int) -> NDArray[np.float64]:
         """One number a draw, shape (draws,); -inf where it is not finite."""

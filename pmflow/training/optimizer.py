@@ -66,7 +66,7 @@ class SteadyAdam:
         new_median = pt.switch(
             pt.eq(steps, 0),
             log_norm,
-            median + pt.maximum(_MEDIAN_STEP, 1 / (1 + steps)) * pt.sgn(log_norm - median),
+            median + pt.maximum(_MEDIAN_STEP, 1 / (1 + steps)) * pt.sign(log_norm - median),
         )
         clipped = mean * pt.minimum(1.0, self.clip * pt.exp(new_median - log_norm))
         t = steps + 1

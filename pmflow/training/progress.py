@@ -29,13 +29,13 @@ class FitProgress:
 
     Parameters
     ----------
-    total : int
-        Steps to do.
+    total : int or None
+        Steps to do; None where the fit decides.
     visible : bool
     theme : rich.theme.Theme, optional
     """
 
-    def __init__(self, total: int, *, visible: bool, theme: Theme | None = None) -> None:
+    def __init__(self, total: int | None, *, visible: bool, theme: Theme | None = None) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

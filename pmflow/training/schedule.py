@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,11 @@ class Schedule:
                 break
         self.finish()
 
+    @property
+    def message(self) -> str:
+        """How the fit ended, in words."""
+        return f"ELBO {self.best}" if np.isfinite(self.best.value) else ""
+
     def finish(self) -> None:
         """Put the best state so far into the loop; also after an interrupt."""
         if hasattr(self, "_params"):
@@ -134,7 +139,7 @@ class Schedule:
             loop.params = self._params
             self.best = summarize(self._weights)
 
-    def _search(self, loop: Handles) -> Iterator[int]:
+    def _search(self, loop: Handles) -> Generator[int, None, float]:
         start, found = np.array(loop.params), []
         for rate in self.settings.rates:
             loop.restart()

@@ -26,7 +26,9 @@ from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
+from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.params import ParamVector
+from pmflow.training.quasi import QuasiDraws
 
 __all__ = ["MAX_FAILURES", "Optimizer", "Step", "build_step", "optimizer_key", "optimizer_rate"]
 
@@ -72,6 +74,7 @@ class Step:
     gradient: TensorVariable
     learning_rate: SharedVariable | None
     _fresh: dict[SharedVariable, Any] = field(repr=False)
+    _quasi: QuasiDraws | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -102,6 +105,8 @@ class Step:
     def reseed(self, seed: int) -> None:
         """Seed the random generators."""
         reseed_rngs([v for v in self.updates if isinstance(v.type, RandomType)], seed)
+        if self._quasi is not None:
+            self._quasi.reseed(seed)
 
 
 def build_step(
@@ -109,6 +114,7 @@ def build_step(
     *,
     obj_optimizer: Optimizer,
     more_updates: Mapping[SharedVariable, Variable] | None = None,
+    qmc: bool = False,
     **kwargs: Any,
 ) -> Step:
     """Build the graphs of a step from PyMC's objective.
@@ -120,11 +126,18 @@ def build_step(
         ``(gradients, params) -> updates``, as PyMC's optimisers.
     more_updates : dict, optional
         The user's own updates: carried out at every step, finite or not.
+    qmc : bool
+        Whether the draws of a step are a Sobol set moved at random (see `QuasiDraws`).
     **kwargs
         Passed on to `ObjectiveFunction.updates`.
     """
     more_updates = dict(more_updates or {})
     optimize = _Flattening(obj_optimizer)
+    quasi = QuasiDraws(objective.approx.groups, kwargs.get("obj_n_mc") or 1) if qmc else None
+    if quasi is not None:
+        # the user's come last: they may replace these too
+        given = kwargs.get("more_replacements") or {}
+        kwargs["more_replacements"] = {**quasi.replacements, **given}
     updates = objective.updates(obj_optimizer=optimize, **kwargs)
     loss, vector = updates.loss, optimize.params.vector
     # a sum is finite only if all its terms are: one reduction, no mask
@@ -159,6 +172,7 @@ def build_step(
         gradient=replaced[1],
         learning_rate=optimize.learning_rate,
         _fresh=fresh,
+        _quasi=quasi,
     )
 
 
@@ -170,7 +184,9 @@ class _Flattening:
 
     def __init__(self, optimizer: Any) -> None:
         self.learning_rate: SharedVariable | None = None
-        self._is_elementwise = getattr(optimizer, "func", optimizer) in _ELEMENTWISE
+        self._is_elementwise = isinstance(optimizer, SteadyAdam) or (
+            getattr(optimizer, "func", optimizer) in _ELEMENTWISE
+        )
         rate = optimizer_rate(optimizer)
         if rate is not None:
             self.learning_rate = pytensor.shared(floatX(rate), "learning_rate")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from pmflow.errors import NonFiniteError
 from pmflow.training.blame import find_culprits
 from pmflow.training.chunks import DeferredInterrupt, Pace, is_due, next_due
 from pmflow.training.engine import compile_loop
+from pmflow.training.estimators import objective_for
+from pmflow.training.handles import LoopHandles, Losses
 from pmflow.training.loops import Loop, Trace
 from pmflow.training.progress import FitProgress, recent_loss
 from pmflow.training.step import MAX_FAILURES, build_step, optimizer_key, optimizer_rate
@@ -23,6 +25,7 @@ __all__ = ["Trainer"]
 
 _log = logging.getLogger("pmflow")
 
+type Ended = Literal["steps", "interrupted", "callback"]
 type Callback = Callable[[Any, NDArray[np.float64] | None, int], Any]
 
 
@@ -82,49 +85,81 @@ class Trainer:
         score : bool
             Whether to keep losses.
         settings : dict
-            Arguments of `build_step`, and `backend` and `compile_kwargs`.
+            Arguments of `build_step`, and `backend`, `compile_kwargs` and `estimator`.
         seed : int
         """
         self._plan, self._loop = _Plan(callbacks, score, settings, seed), None
 
-    def run(self, n: int, progress: FitProgress) -> None:
-        """Do `n` steps; whatever ends them, losses and parameters so far are kept."""
+    def run(self, segments: Iterable[int], progress: FitProgress) -> Ended:
+        """Do steps; whatever ends them, losses and parameters so far are kept.
+
+        Parameters
+        ----------
+        segments : iterable of int
+            Numbers of steps. Between them the state may be looked at and changed.
+        progress : FitProgress
+
+        Returns
+        -------
+        {"steps", "interrupted", "callback"}
+            What ended it.
+        """
         assert self._plan is not None
-        plan, begin, end = self._plan, self._steps_done, self._steps_done + n
-        self._losses = _Losses(self._inference.hist)
-        pace = Pace()
+        begin = self._steps_done
+        self._losses = Losses(self._inference.hist)
+        ended: Ended = "steps"
         try:
             with DeferredInterrupt() as interrupt:
-                if n and self._loop is None:
-                    self._loop, first = self._compile(plan)
-                    if first is not None:
-                        self._record(plan, self._loop, first)
-                        self._call_back(plan, begin)
-                progress.begin()
-                while self._steps_done < end:
-                    assert self._loop is not None
-                    due = next_due(self._steps_done, begin + 1, plan.callbacks) or end
-                    steps = min(due, end) - self._steps_done
-                    steps = min(steps, pace.steps, self._loop.most_steps)
-                    with interrupt.held():
-                        self._loop.step.params.pull()
-                        with pace.measure(steps):
-                            trace = self._loop.advance(steps)
-                        self._record(plan, self._loop, trace)
-                    self._call_back(plan, begin)
-                    progress.update(self._steps_done - begin, self._losses.so_far)
+                self._run_segments(segments, progress, interrupt)
         except KeyboardInterrupt:
+            ended = "interrupted"
             _log.warning(
                 "Interrupted at step %d; everything fitted so far is kept.", self._steps_done
             )
         except StopIteration as stop:
+            ended = "callback"
             _log.info("Stopped at step %d: %s", self._steps_done, stop)
         finally:
             hist = self._inference.hist = self._losses.so_far
             self._inference.approx.hist = hist  # where pm.fit looks for it
-            progress.update(self._steps_done - begin, hist if plan.score else None, force=True)
-        if plan.score and len(hist):
+            shown = hist if self._plan.score else None
+            progress.update(self._steps_done - begin, shown, force=True)
+        if self._plan.score and len(hist):
             _log.info("Average loss of the last steps: %.5g", recent_loss(hist))
+        return ended
+
+    def _run_segments(
+        self, segments: Iterable[int], progress: FitProgress, interrupt: DeferredInterrupt
+    ) -> None:
+        assert self._plan is not None
+        plan, begin, pace = self._plan, self._steps_done, Pace()
+        for n in segments:
+            end = self._steps_done + n
+            if n and self._loop is None:
+                self._loop, first = self._compile(plan)
+                if first is not None:
+                    self._record(plan, self._loop, first)
+                    self._call_back(plan, begin)
+                progress.begin()
+            while self._steps_done < end:
+                assert self._loop is not None
+                due = next_due(self._steps_done, begin + 1, plan.callbacks) or end
+                steps = min(due, end) - self._steps_done
+                steps = min(steps, pace.steps, self._loop.most_steps)
+                with interrupt.held():
+                    self._loop.step.params.pull()
+                    with pace.measure(steps):
+                        trace = self._loop.advance(steps)
+                    self._record(plan, self._loop, trace)
+                self._call_back(plan, begin)
+                progress.update(self._steps_done - begin, self._losses.so_far)
+
+    @property
+    def handles(self) -> LoopHandles:
+        """The state of the compiled loop, for a schedule."""
+        assert self._loop is not None
+        assert self._plan is not None
+        return LoopHandles(self._loop, self._losses, self._plan.seed)
 
     def _compile(self, plan: _Plan) -> tuple[Loop, Trace | None]:
         """A loop that does what is planned, and what the first step of a new one gave."""
@@ -140,7 +175,8 @@ class Trainer:
         compile_kwargs = resolve_backend_compile_kwargs(
             settings.pop("backend"), settings.pop("compile_kwargs")
         )
-        step = build_step(self._inference.objective, **settings)
+        objective = objective_for(self._inference.objective, settings.pop("estimator", "total"))
+        step = build_step(objective, **settings)
         loop, first = compile_loop(
             step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed
         )
@@ -172,27 +208,6 @@ class Trainer:
         for callback in plan.callbacks:
             if is_due(callback, self._steps_done, begin + 1):
                 callback(self._inference.approx, so_far, self._steps_done)
-
-
-class _Losses:
-    """Losses so far, in one block of memory that doubles when it is full."""
-
-    def __init__(self, known: NDArray[np.float64]) -> None:
-        self._losses = known
-        self._size = len(known)
-
-    def extend(self, losses: NDArray[np.floating]) -> None:
-        size = self._size + len(losses)
-        if size > len(self._losses):
-            grown = np.empty(max(size, 2 * self._size))
-            grown[: self._size] = self.so_far
-            self._losses = grown
-        self._losses[self._size : size] = losses
-        self._size = size
-
-    @property
-    def so_far(self) -> NDArray[np.float64]:
-        return self._losses[: self._size]
 
 
 def _failure(approx: Any, first: int) -> NonFiniteError:

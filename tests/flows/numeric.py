@@ -54,6 +54,21 @@ class NumericLayer:
         return compile_once([self.z, *self.params.values()], [z])
 
     @cached_property
+    def _score(self) -> Any:
+        score = self.z.type("score")
+        with pytensor.config.change_flags(floatX=self.dtype):
+            outputs = self.layer.forward_with_score(self.z, self.params, score)
+        return compile_once([score, self.z, *self.params.values()], outputs)
+
+    @cached_property
+    def _score_by_inverse(self) -> Any:
+        """Of standard normal points: the gradient of their images' log density, by autodiff."""
+        z0 = self.layer.inverse(self.z, self.params)
+        logq = -0.5 * (z0**2).sum(-1) - self.layer.forward(z0, self.params)[1]
+        score = pt.grad(logq.sum(), self.z)
+        return compile_once([self.z, *self.params.values()], [score, logq])
+
+    @cached_property
     def _jacobian(self) -> Any:
         """Row i of every point's Jacobian, from one gradient: no point depends on another."""
         z_new, _ = self._forward_graph
@@ -83,6 +98,16 @@ class NumericLayer:
     def jacobian(self, z: Array, values: Values) -> Array:
         """Derivative of z_new[i] by z[j] at every point, shape (*batch, dim, dim), by autodiff."""
         return self._call(self._jacobian, z, values)[0]
+
+    def with_score(self, z: Array, values: Values, score: Array) -> tuple[Array, Array, Array]:
+        score = np.asarray(score, self.dtype)
+        z_new, log_det, score = self._call(lambda *a: self._score(score, *a), z, values)
+        return z_new, log_det, score
+
+    def score_and_logq_by_inverse(self, z: Array, values: Values) -> tuple[Array, Array]:
+        """At points on the posterior's side, for a standard normal base (logq up to a constant)."""
+        score, logq = self._call(self._score_by_inverse, z, values)
+        return score, logq
 
     def gradient(self, z: Array, values: Values) -> dict[str, Array]:
         """Gradient of ``(weights * z_new).sum() + log_det.sum()``, the weights all different."""

@@ -192,13 +192,14 @@ def test_a_chain_is_affine_if_all_its_layers_are(formula: str) -> None:
 
 
 @pytest.mark.parametrize("given", [0, 1, 3], ids=["none", "too few", "too many"])
-@pytest.mark.parametrize("method", ["forward", "forward_steps", "inverse"])
+@pytest.mark.parametrize("method", ["forward", "forward_steps", "forward_with_score", "inverse"])
 def test_parameters_for_another_number_of_layers_are_refused(method: str, given: int) -> None:
     # layers of one kind: that the parameters are those of another layer would not be noticed
     flow = numeric_chain("planar*2")
     params = (2 * flow.params)[:given]
+    score = [flow.z] if method == "forward_with_score" else []
     with pytest.raises(ParameterError, match=rf"2 mappings, one a layer .*, but are {given}\."):
-        getattr(flow.chain, method)(flow.z, params)
+        getattr(flow.chain, method)(flow.z, params, *score)
 
 
 # ------------------------------------------------------------------------- the object

@@ -147,6 +147,17 @@ def test_the_layers_of_the_page_make_the_round_trip(
 
 
 @pytest.mark.parametrize("index", range(3), ids=["sinh_arcsinh", "without tails", "cubic"])
+def test_the_layers_of_the_page_carry_scores_though_they_say_nothing_about_them(
+    page: dict[str, Any], index: int
+) -> None:
+    layer = layers(page)[index]
+    fn, z, params = numeric(layer, DIM), points(20, DIM), random_params(layer, DIM, 0.3)
+    z_new, _, score = fn.with_score(z, params, -z)
+    expected, _ = fn.score_and_logq_by_inverse(z_new, params)
+    np.testing.assert_allclose(score, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("index", range(3), ids=["sinh_arcsinh", "without tails", "cubic"])
 @pytest.mark.parametrize("batch", [(), (5,), (2, 5)], ids=str)
 def test_the_layers_of_the_page_keep_the_shape_of_a_batch(
     page: dict[str, Any], index: int, batch: tuple[int, ...]

@@ -1,0 +1,138 @@
+"""What a user gives to a group, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pytensor
+from numpy.typing import NDArray
+from pymc.pytensorf import floatX, get_symbolic_rv_shapes
+from pytensor.compile.sharedvalue import SharedVariable
+
+from pmflow.errors import ParameterError
+from pmflow.evaluate import compile_once
+from pmflow.flows import AbstractLayer
+from pmflow.flows.catalogue import layer_class, words
+
+__all__ = [
+    "DEFAULT_JITTER",
+    "UserParams",
+    "check_places",
+    "checked_jitter",
+    "checked_start",
+    "layers_for",
+    "named",
+    "shared",
+]
+
+DEFAULT_JITTER = 0.1
+"""Spread of the parameters around the identity at the start of a fit."""
+
+_MANY = 3
+"""A number of dimensions in which every layer has all of its parameters."""
+
+type UserParams = Mapping[int, Mapping[str, Any]]
+
+
+def checked_jitter(jitter: float | None) -> float:
+    """The spread as a number, the default for None."""
+    if jitter is None:
+        return DEFAULT_JITTER
+    if isinstance(jitter, bool) or not isinstance(jitter, int | float | np.number):
+        raise ParameterError(f"jitter must be a number >= 0, but is {jitter!r}.")
+    if not (np.isfinite(jitter) and jitter >= 0):
+        raise ParameterError(f"jitter must be finite and >= 0, but is {jitter!r}.")
+    return float(jitter)
+
+
+def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
+    """The start with every value in the shape of its variable."""
+    if start is None:
+        return None
+    if not isinstance(start, Mapping):
+        raise ParameterError(
+            "start must be a dict of variable names to values, "
+            f"but is of type {type(start).__name__}."
+        )
+    known = {rv.name for rv in model.free_RVs} | {v.name for v in model.value_vars}
+    for name in start:
+        if name not in known:
+            close = get_close_matches(str(name), sorted(known), n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise ParameterError(
+                f"start names {name!r}, which is no free variable of the model. "
+                f"{hint}The free variables are {', '.join(rv.name for rv in model.free_RVs)}."
+            )
+    given = [rv for rv in model.free_RVs if rv.name in start]
+    if not given:
+        return start
+    shapes = compile_once([], get_symbolic_rv_shapes(given))()
+    checked = dict(start)
+    for rv, shape in zip(given, map(tuple, shapes), strict=True):
+        try:
+            checked[rv.name] = np.broadcast_to(start[rv.name], shape)
+        except ValueError:
+            raise ParameterError(
+                f"start must give {rv.name!r} the shape {tuple(map(int, shape))} of the variable, "
+                f"or one number for all of it, but its shape is {np.shape(start[rv.name])}."
+            ) from None
+    return checked
+
+
+def shared(values: Mapping[str, NDArray[np.float64]]) -> dict[str, SharedVariable]:
+    """Start values as shared variables of static shape, in the order of their names."""
+    return {
+        name: pytensor.shared(floatX(value), name, shape=np.shape(value))
+        for name, value in sorted(values.items())
+    }
+
+
+def check_places(params: UserParams, n_layers: int | None = None) -> None:
+    """Check that the keys of `params` are the places of layers, of as many as there are."""
+    if not isinstance(params, Mapping) or not params:
+        raise ParameterError(
+            "params must be a dict {0: {...}, 1: {...}} with the parameters of each layer, "
+            f"but is {params!r}."
+        )
+    n_layers = len(params) if n_layers is None else n_layers
+    if sorted(params, key=str) != sorted(range(n_layers), key=str):
+        raise ParameterError(
+            f"The keys of params must be 0 to {n_layers - 1}, the places of the layers in the "
+            f"flow, but are {list(params)}."
+        )
+
+
+def layers_for(params: UserParams) -> tuple[AbstractLayer, ...]:
+    """The layers whose parameter names the user gave."""
+    check_places(params)
+    return tuple(layer_for(params[index], index) for index in range(len(params)))
+
+
+def layer_for(params: Mapping[str, Any], index: int) -> AbstractLayer:
+    if not isinstance(params, Mapping):
+        raise ParameterError(
+            f"params[{index}] must be a dict of parameter names to values, but is {params!r}."
+        )
+    layers = {layer.word: layer for layer in (layer_class(word)() for word in words())}
+    names = {word: set(layer.param_shapes(_MANY)) for word, layer in layers.items()}
+    found = [word for word in layers if names[word] == set(params)]
+    if len(found) == 1:
+        return layers[found[0]]
+    if found:
+        raise ParameterError(
+            f"params[{index}] could be of the layers {', '.join(found)}, whose parameters are "
+            "named alike. Give the formula too."
+        )
+    known = "; ".join(f"{word}: {', '.join(sorted(names[word]))}" for word in layers)
+    raise ParameterError(
+        f"No layer has the parameters {sorted(params)} of params[{index}]. "
+        f"The layers have {known}. For layers with options give the formula too."
+    )
+
+
+def named(params: Any) -> str:
+    """What was given in place of parameters, for an error."""
+    return ", ".join(sorted(map(str, params))) if isinstance(params, Mapping) else repr(params)
