@@ -175,17 +175,18 @@ class NFVI(KLqp):
             Longest allowed gradient; a longer one is shortened to it.
         estimator : {"total", "path"}, optional
             Of the gradient; ``"total"`` by default, ``"path"`` without `n`. ``"total"``
-            differentiates the loss as it stands. ``"path"`` leaves out the part that is zero on average, the derivative of log q by the parameters at
-            fixed draws (Roeder et al., 2017, https://arxiv.org/abs/1703.09194): the better the
-            fit, the less noise is left, none at a perfect fit. Far from it it may be noisier. A
-            step costs one more pass through the layers, and for layers with a dense Jacobian
-            (``naf``, ``bnaf``, ``poly``, ``iaf``, your own) `dim` more. The losses are the same.
+            differentiates the loss as it stands. ``"path"`` leaves out the part that is zero on
+            average, the derivative of log q by the parameters at fixed draws (Roeder et al., 2017,
+            https://arxiv.org/abs/1703.09194): the better the fit, the less noise is left, none at
+            a perfect fit. Far from it it may be noisier. A step costs one more pass through the
+            layers, and for layers with a dense Jacobian (``naf``, ``bnaf``, ``poly``, ``iaf``,
+            your own) `dim` more. The losses are the same.
         qmc : bool, optional
             Whether the draws of a step fill space evenly; by default False, True without `n`. They
-            are a scrambled Sobol set, shifted at random at every step, in place of independent draws. Unbiased, with less noise the smoother
-            the model and the fewer its dimensions. Best with `obj_n_mc` a power of two, 16 and
-            more; other numbers work too (SciPy's warning about them is not shown). Drawing from
-            the approximation is not affected.
+            are a scrambled Sobol set, shifted at random at every step, in place of independent
+            draws. Unbiased, with less noise the smoother the model and the fewer its dimensions.
+            Best with `obj_n_mc` a power of two, 16 and more; other numbers work too (SciPy's
+            warning about them is not shown). Drawing from the approximation is not affected.
         backend : {"numba", "c", "jax"}, optional
             Defaults to PyTensor's.
         compile_kwargs : dict, optional
@@ -229,9 +230,7 @@ class NFVI(KLqp):
             "backend": backend,
             "compile_kwargs": compile_kwargs,
             "obj_n_mc": int(obj_n_mc),
-            "obj_optimizer": SteadyAdam()
-            if is_automatic
-            else obj_optimizer or _default_optimizer(),
+            "obj_optimizer": obj_optimizer or (SteadyAdam() if is_automatic else _adam()),
             "total_grad_norm_constraint": total_grad_norm_constraint,
             "estimator": estimator,
             "qmc": bool(qmc),
