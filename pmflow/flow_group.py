@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor
@@ -38,10 +38,21 @@ from pmflow.group_input import (
     shared,
 )
 
-__all__ = ["DEFAULT_JITTER", "NormalizingFlowGroup"]
+__all__ = ["DEFAULT_JITTER", "Captured", "NormalizingFlowGroup"]
+
+START_SPREAD = 2.0
+"""Of further starts, unconstrained, as Stan's initial points."""
 
 _MOMENT_DRAWS = 10_000
 """Base draws, half of them mirrored, behind `mean`, `std` and `cov` where these are not exact."""
+
+
+class Captured(NamedTuple):
+    """Where a flow was at some time."""
+
+    values: list[NDArray[np.floating]]
+    offset: NDArray[np.float64]
+    frame: Frame | None
 
 
 class NormalizingFlowGroup(opvi.Group):
@@ -116,7 +127,7 @@ class NormalizingFlowGroup(opvi.Group):
                 f"{'is' if len(names) == 1 else 'are'} discrete. Marginalize them "
                 "(pymc_extras.marginalize) or use pm.sample."
             )
-        start = self._kwargs.get("start")
+        start = self._start = self._kwargs.get("start")
         super().__init_group__(group)
         self.frame = self._find_frame(start)
         if self.user_params is not None:
@@ -155,14 +166,58 @@ class NormalizingFlowGroup(opvi.Group):
         self, start: Mapping[str, Any] | None
     ) -> tuple[list[dict[str, SharedVariable]], NDArray[np.float64]]:
         rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
-        values = self.flow.init_params(self.ddim, self._jitter, rng)
-        if self.frame is not None:
-            return [shared(layer) for layer in values], np.zeros(self.ddim)
-        offset = self._prepare_start(start)
-        absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset)
-        if absorbed is not None:
-            values[-1], offset = absorbed, np.zeros_like(offset)
+        offset = np.zeros(self.ddim) if self.frame is not None else self._prepare_start(start)
+        values, offset = self._start_values(offset, rng)
         return [shared(layer) for layer in values], offset
+
+    def _start_values(
+        self, offset: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.float64]]:
+        """Parameters of every layer, and what of the offset is not among them."""
+        values = self.flow.init_params(self.ddim, self._jitter, rng)
+        absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset) if offset.any() else None
+        if absorbed is None:
+            return values, offset
+        values[-1] = absorbed
+        return values, np.zeros_like(offset)
+
+    def move(self, seed: int, spread: float = START_SPREAD) -> None:
+        """Begin anew elsewhere: other parameters, centred within `spread` of the first start.
+
+        Parameters
+        ----------
+        seed : int
+        spread : float
+            Of a uniform distribution to both sides of the start, unconstrained.
+        """
+        rng = np.random.default_rng(seed)
+        start = self._prepare_start(self._start)
+        start = start + rng.uniform(-spread, spread, self.ddim)
+        offset = np.zeros(self.ddim) if self.frame is not None else start
+        if isinstance(self._frame, str):
+            density = LogDensity(self.model, self.ordering)
+            self.frame = build_frame(self._frame, density, start, seed) or self.frame
+        values, rest = self._start_values(offset, rng)
+        base = self.base.init_params(self.ddim, self._jitter, rng)
+        places = [(self.base_params, base), *zip(self.layer_params, values, strict=True)]
+        for params, fresh in places:
+            for name, value in params.items():
+                if isinstance(value, SharedVariable):
+                    value.set_value(floatX(fresh[name]))
+        self.offset = rest
+        self._placement.place(rest, self.frame, origin=offset - rest)
+
+    def capture(self) -> Captured:
+        """Everything that `move` or a fit changes, for `restore`."""
+        held = [*self.params, *self._placement.shared]
+        return Captured([np.array(v.get_value()) for v in held], self.offset, self.frame)
+
+    def restore(self, captured: Captured) -> None:
+        """Go back to what `capture` gave."""
+        held = [*self.params, *self._placement.shared]
+        for variable, value in zip(held, captured.values, strict=True):
+            variable.set_value(value)
+        self.offset, self.frame = captured.offset, captured.frame
 
     def _find_frame(self, start: Mapping[str, Any] | None) -> Frame | None:
         """The affine map behind the layers, None without one."""
@@ -180,7 +235,15 @@ class NormalizingFlowGroup(opvi.Group):
     @node_property
     def _placement(self) -> Placement:
         """From the output of the layers to the latent vector."""
-        return Placement(self.offset, self.frame)
+        origin = np.zeros(self.ddim)
+        if self.frame is None and self.user_params is None and not self.offset.any():
+            origin = self._prepare_start(self._start)
+        return Placement(self.offset, self.frame, origin=origin)
+
+    @node_property
+    def symbolic_start_logp(self) -> TensorVariable:
+        """Log density of the draws under the normal at the start, shape (draws,)."""
+        return self._placement.start_logp(self._random_and_log_det[0])
 
     def _adopt(self, params: UserParams) -> list[dict[str, TensorVariable]]:
         """Check the user's parameters against the shapes of the layers."""

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "flows": {"errors", "grammar", "flows"},
     "formula": {"errors", "grammar", "flows"},
     # a model's posterior, without how it is trained
-    "frames": {"density", "errors", "frames"},
+    "frames": {"density", "errors", "flows", "frames"},
     "group_input": {"errors", "evaluate", "flows"},
     "flow_group": {
         *("density", "errors", "evaluate", "flows", "formula", "frames", "group_input"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from pymc.pytensorf import floatX
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.flows.bases import standard_normal_logp
 from pmflow.frames.frame import Frame
 
 __all__ = ["Placement"]
@@ -20,7 +23,7 @@ _SMALL = 16
 class Placement:
     """A constant offset, or a frame, in graphs.
 
-    The numbers of a frame are shared variables: a fit from another seed finds the same compiled
+    Their numbers are shared variables: a fit from another seed or start finds the same compiled
     code.
 
     Parameters
@@ -28,31 +31,65 @@ class Placement:
     offset : ndarray, shape (dim,)
         Where there is no frame.
     frame : Frame or None
+    origin : ndarray, shape (dim,)
+        Where the layers themselves put the start.
+
+    Attributes
+    ----------
+    shared : list of shared variable
+        All numbers that may change.
+    log_det : TensorVariable, shape ()
     """
 
-    def __init__(self, offset: NDArray[np.float64], frame: Frame | None) -> None:
-        self.log_det: TensorVariable = pt.constant(0.0, dtype="floatX")
-        self._loc = pt.constant(floatX(offset))
-        self._factor: TensorVariable | None = None
+    def __init__(
+        self, offset: NDArray[np.float64], frame: Frame | None, origin: NDArray[np.float64]
+    ) -> None:
+        self._has_frame = frame is not None
+        self.shared = [
+            _shared(value, name) for name, value in self._numbers(offset, frame, origin).items()
+        ]
         if frame is None:
-            return
-        self.log_det = _shared(frame.log_det, "frame_log_det")
-        self._loc = _shared(frame.loc, "frame_loc")
-        self._factor = _shared(frame.factor, "frame_factor")
-        inverse = 1 / frame.factor if frame.is_diagonal else _inverse(frame.factor)
-        self._inverse = _shared(inverse, "frame_inverse")
+            self._loc, self._origin = self.shared
+            self.log_det = pt.constant(0.0, dtype="floatX")
+        else:
+            self._loc, self._origin, self._factor, self._inverse, self.log_det = self.shared
+
+    def _numbers(
+        self, offset: NDArray[np.float64], frame: Frame | None, origin: NDArray[np.float64]
+    ) -> dict[str, Any]:
+        if frame is None:
+            return {"offset": offset, "origin": origin}
+        return {
+            "frame_loc": frame.loc,
+            "origin": origin,
+            "frame_factor": frame.factor,
+            "frame_inverse": 1 / frame.factor if frame.is_diagonal else _inverse(frame.factor),
+            "frame_log_det": frame.log_det,
+        }
+
+    def place(
+        self, offset: NDArray[np.float64], frame: Frame | None, origin: NDArray[np.float64]
+    ) -> None:
+        """Put the flow elsewhere, in the graphs that exist."""
+        numbers = self._numbers(offset, frame, origin)
+        for variable, value in zip(self.shared, numbers.values(), strict=True):
+            variable.set_value(floatX(np.asarray(value)))
 
     def forward(self, y: TensorVariable) -> TensorVariable:
         """From the output of the layers to the latent vector, both of shape (*batch, dim)."""
-        return self._loc + (y if self._factor is None else _product(y, self._factor))
+        return self._loc + (_product(y, self._factor) if self._has_frame else y)
 
     def inverse(self, z: TensorVariable) -> TensorVariable:
         """From the latent vector to the output of the layers, both of shape (*batch, dim)."""
         centred = z - self._loc
-        return centred if self._factor is None else _product(centred, self._inverse)
+        return _product(centred, self._inverse) if self._has_frame else centred
+
+    def start_logp(self, y: TensorVariable) -> TensorVariable:
+        """Log density of the start's normal distribution where the layers gave `y`, (*batch,)."""
+        return standard_normal_logp(y - self._origin) - self.log_det
 
 
-def _shared(value: float | NDArray[np.float64], name: str) -> TensorVariable:
+def _shared(value: float | NDArray[np.float64], name: str) -> Any:
     return pytensor.shared(floatX(np.asarray(value)), name, shape=np.shape(value))
 
 
