@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pymc.data import MinibatchOp
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.variable import TensorVariable
 
+from pmflow.errors import UnsupportedError
 from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
 
 __all__ = ["LogDensity"]
@@ -28,7 +32,9 @@ type Floats = NDArray[np.float64]
 class LogDensity:
     """Unnormalised log posterior density over the unconstrained space, with its derivatives.
 
-    Functions are compiled for NumPy when first needed: no machine code is made.
+    Functions are compiled for NumPy when first needed: no machine code is made. Minibatches are
+    taken as all of their data, so that the density is the same at each call. Data are read at each
+    call: after `pymc.set_data` the density is that of the new data.
 
     Parameters
     ----------
@@ -45,13 +51,14 @@ class LogDensity:
     def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
         self.model = model
         self.dim = max(place.stop for _, place, *_ in ordering.values())
-        self._z = pt.vector("z", shape=(self.dim,), dtype=pm.floatX(np.zeros(1)).dtype)
+        self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
         values = {
             value: self._z[place].reshape(shape).astype(dtype)
             for value in model.value_vars
             for _, place, shape, dtype in [ordering[value.name]]
         }
-        (self._logp,) = clone_replace([model.logp()], values, rebuild_strict=False)
+        logp = _over_all_rows(model.logp())
+        (self._logp,) = clone_replace([logp], values, rebuild_strict=False)
         longest = max((_size(v) for v in ancestors([self._logp])), default=1)
         self._rows = max(1, _NUMBERS_AT_ONCE // max(longest, self.dim))
 
@@ -81,6 +88,39 @@ class LogDensity:
             return lambda z: [np.stack(part) for part in zip(*map(fn, z), strict=True)]
         gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
         return compile_once([points], [logp, gradient], random_seed=False)
+
+
+def _over_all_rows(logp: TensorVariable) -> TensorVariable:
+    """With every minibatch replaced by minibatches that cover its data, and the mean over them.
+
+    A minibatch's likelihood is scaled up to all rows, so the mean is the log density given all of
+    them. Where they do not divide into minibatches, the first rows fill the last one. To put all
+    rows in place of a minibatch is not possible: its length is a constant in many places.
+    """
+    nodes = [
+        x.owner for x in ancestors([logp]) if x.owner and isinstance(x.owner.op, MinibatchOp)
+    ]
+    if not nodes:
+        return logp
+    draws: dict[TensorVariable, TensorVariable] = {}
+    batches = reduce(
+        pt.maximum, [-(-x.inputs[0].shape[0] // x.outputs[0].shape[0]) for x in nodes]
+    )
+    for node in dict.fromkeys(nodes):
+        *tensors, _ = node.inputs
+        *parts, _ = node.outputs
+        length = parts[0].shape[0]
+        rows = (pt.arange(batches * length) % tensors[0].shape[0]).reshape((batches, length))
+        for tensor, part in zip(tensors, parts, strict=True):
+            draws[part] = pt.specify_shape(tensor[rows], (None, *part.type.shape))
+    try:
+        (parts,) = vectorize_over_draws([logp], draws)
+    except NotVectorizedError as error:
+        raise UnsupportedError(
+            f"A frame is found with all rows of pm.Minibatch, but {error} can't be batched. "
+            "Leave out frame=, or give a pmflow.Frame."
+        ) from error
+    return parts.mean()
 
 
 def _size(variable: Any) -> int:
