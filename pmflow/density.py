@@ -12,9 +12,12 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pymc.data import MinibatchOp
+from pymc.logprob.utils import local_check_parameter_to_ninf_switch
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
+from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
+from pytensor.graph.rewriting.basic import out2in
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorVariable
 
@@ -60,6 +63,7 @@ class LogDensity:
         logp = _over_all_rows(model.logp())
         (self._logp,) = clone_replace([logp], values, rebuild_strict=False)
         longest = max((_size(v) for v in ancestors([self._logp])), default=1)
+        self._logp = _with_checks_as_values(self._logp)
         self._rows = max(1, _NUMBERS_AT_ONCE // max(longest, self.dim))
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
@@ -88,6 +92,13 @@ class LogDensity:
             return lambda z: [np.stack(part) for part in zip(*map(fn, z), strict=True)]
         gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
         return compile_once([points], [logp, gradient], random_seed=False)
+
+
+def _with_checks_as_values(logp: TensorVariable) -> TensorVariable:
+    """Parameters out of range as -inf; a check of a batch would fail for all draws at once."""
+    graph = FunctionGraph(outputs=[logp], clone=True, copy_inputs=False)
+    out2in(local_check_parameter_to_ninf_switch).rewrite(graph)
+    return graph.outputs[0]
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:

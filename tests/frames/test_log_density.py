@@ -53,7 +53,7 @@ def garch() -> pm.Model:
         variances = pytensor.scan(
             lambda y, before, a, b: a + 0.3 * y**2 + b * before,
             sequences=[pt.as_tensor(returns)],
-            outputs_info=[pt.as_tensor(1.0)],
+            outputs_info=[np.array(1.0)],
             non_sequences=[a, b],
             return_updates=False,
         )
@@ -187,7 +187,7 @@ def test_minibatches_are_all_of_the_data(batch: int) -> None:
     # five at a time: the first three rows fill the last minibatch, and count twice
     used = np.arange(-(-12 // batch) * batch) % 12
     terms = stats.norm.logpdf(y[used], at @ x[used].T, 1.0).sum(-1) * 12 / len(used)
-    np.testing.assert_allclose(value, stats.norm.logpdf(at, 0, 2).sum(-1) + terms, rtol=1e-12)
+    np.testing.assert_allclose(value, stats.norm.logpdf(at, 0, 2).sum(-1) + terms, rtol=1e-8)
     np.testing.assert_array_equal(density.value_and_gradient(at)[0], value)
 
 
@@ -200,7 +200,7 @@ def test_minibatches_of_different_data_are_taken_together() -> None:
         pm.Normal("w", mu, 0.5, observed=many, total_size=6)
     value, _ = log_density(model).value_and_gradient(np.array([[0.4]]))
     terms = stats.norm.logpdf(y, 0.4, 1.0).sum() + stats.norm.logpdf(w, 0.4, 0.5).sum()
-    np.testing.assert_allclose(value, [stats.norm.logpdf(0.4, 0, 2) + terms], rtol=1e-12)
+    np.testing.assert_allclose(value, [stats.norm.logpdf(0.4, 0, 2) + terms], rtol=1e-8)
 
 
 def test_points_are_taken_in_parts_where_they_would_fill_the_memory(
