@@ -108,15 +108,11 @@ def _over_all_rows(logp: TensorVariable) -> TensorVariable:
     them. Where they do not divide into minibatches, the first rows fill the last one. To put all
     rows in place of a minibatch is not possible: its length is a constant in many places.
     """
-    nodes = [
-        x.owner for x in ancestors([logp]) if x.owner and isinstance(x.owner.op, MinibatchOp)
-    ]
+    nodes = [x.owner for x in ancestors([logp]) if x.owner and isinstance(x.owner.op, MinibatchOp)]
     if not nodes:
         return logp
     draws: dict[TensorVariable, TensorVariable] = {}
-    batches = reduce(
-        pt.maximum, [-(-x.inputs[0].shape[0] // x.outputs[0].shape[0]) for x in nodes]
-    )
+    batches = reduce(pt.maximum, [-(-x.inputs[0].shape[0] // x.outputs[0].shape[0]) for x in nodes])
     for node in dict.fromkeys(nodes):
         *tensors, _ = node.inputs
         *parts, _ = node.outputs

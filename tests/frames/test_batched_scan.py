@@ -36,7 +36,9 @@ def scan(*args: Any, **kwargs: Any) -> Any:
 
 
 def one_state(z: Any) -> Any:
-    path = scan(lambda s, a: pt.tanh(a * s) + 0.1, outputs_info=[z[0]], non_sequences=[z[1]], n_steps=5)
+    path = scan(
+        lambda s, a: pt.tanh(a * s) + 0.1, outputs_info=[z[0]], non_sequences=[z[1]], n_steps=5
+    )
     return (path * z[2]).sum()
 
 
@@ -68,7 +70,11 @@ def two_taps_oracle(z: Array) -> float:
 
 
 def no_state(z: Any) -> Any:
-    parts = scan(lambda x, y, a: pt.exp(a * x) * y, sequences=[z, pt.as_tensor(SERIES[:4])], non_sequences=[z[0]])
+    parts = scan(
+        lambda x, y, a: pt.exp(a * x) * y,
+        sequences=[z, pt.as_tensor(SERIES[:4])],
+        non_sequences=[z[0]],
+    )
     return parts.sum()
 
 
@@ -182,7 +188,9 @@ def scans_in(graph: Any) -> tuple[int, int]:
 
 
 @each_case
-def test_values_are_those_of_a_loop(make: Callable[[Any], Any], oracle: Callable[[Array], float]) -> None:
+def test_values_are_those_of_a_loop(
+    make: Callable[[Any], Any], oracle: Callable[[Array], float]
+) -> None:
     _, points, many = batched(make)
     assert scans_in(many) == (1, 0)
     at = RNG.normal(size=(DRAWS, 4))
@@ -255,7 +263,9 @@ def test_two_batch_axes_are_left_alone() -> None:
 def test_a_scan_in_a_scan_is_right() -> None:
     def nested(z: Any) -> Any:
         def outer(s: Any, a: Any) -> Any:
-            return scan(lambda t, a: t * a + 0.1, outputs_info=[s], non_sequences=[a], n_steps=2)[-1]
+            return scan(lambda t, a: t * a + 0.1, outputs_info=[s], non_sequences=[a], n_steps=2)[
+                -1
+            ]
 
         return scan(outer, outputs_info=[z[0]], non_sequences=[z[1]], n_steps=3)[-1]
 
@@ -291,7 +301,9 @@ def test_the_loss_of_training_is_that_of_a_loop_over_draws(backend: str) -> None
     before = [p.get_value() for p in inference.approx.params]
     objective = inference.objective(None)
     inference.fit(1, obj_n_mc=draws, backend=backend, progressbar=False)
-    assert any((p.get_value() != b).any() for p, b in zip(inference.approx.params, before, strict=True))
+    assert any(
+        (p.get_value() != b).any() for p, b in zip(inference.approx.params, before, strict=True)
+    )
     for shared, value in zip(inference.approx.params, before, strict=True):
         shared.set_value(value)  # back to where the loss was taken
     del objective, names

@@ -38,9 +38,7 @@ def autoregression() -> pm.Model:
     with pm.Model() as model:
         rho = pm.Normal("rho", 0.0, 0.5, shape=2)
         sd = pm.HalfNormal("sd", 1.0)
-        pm.AR(
-            "y", rho, sd, init_dist=pm.Normal.dist(0, 1, shape=2), observed=RNG.normal(size=15)
-        )
+        pm.AR("y", rho, sd, init_dist=pm.Normal.dist(0, 1, shape=2), observed=RNG.normal(size=15))
     return model
 
 
