@@ -62,7 +62,8 @@ def Group(
     random_seed, model
         As for `NormalizingFlow`.
     **kwargs
-        Options of the family: `start`, `jitter`, `base` and `frame` for a flow; those of PyMC for its own.
+        Options of the family: `start`, `jitter`, `base` and `frame` for a flow; those of PyMC for
+        its own.
 
     Returns
     -------

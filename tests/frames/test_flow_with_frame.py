@@ -50,7 +50,9 @@ def test_the_density_integrates_to_1(formula: str, base: str) -> None:
     assert total == pytest.approx(1, abs=5e-3 if base == "student_t" else 1e-3)
 
 
-@pytest.mark.parametrize("frame", [FRAME, pmf.Frame(LOC, [2.0, 0.01])], ids=["full", "diagonal"])
+@pytest.mark.parametrize(
+    "frame", [FRAME, pmf.Frame(LOC, np.array([2.0, 0.01]))], ids=["full", "diagonal"]
+)
 def test_log_prob_of_a_draw_is_its_log_q(frame: pmf.Frame) -> None:
     approx = flow("planar*2-loc", frame=frame, jitter=0.5)
     found: Any = approx.sample(500, random_seed=2)
@@ -87,7 +89,8 @@ def test_moments_of_an_affine_flow_are_exact() -> None:
 def test_the_last_layer_has_the_distribution_of_the_draws() -> None:
     approx = flow("planar*2", frame=FRAME, jitter=0.5)
     steps = approx.sample_layers(4000, random_seed=3)
-    draws = approx.sample(4000, random_seed=4)["posterior"]["x"].values[0]
+    sample: Any = approx.sample(4000, random_seed=4)
+    draws = sample["posterior"]["x"].values[0]
     for last, draw in zip(steps[-1].T, draws.T, strict=True):
         assert stats.ks_2samp(last, draw).pvalue > 1e-3
     base = np.linalg.solve(FACTOR, (steps[0] - LOC).T)
@@ -96,7 +99,10 @@ def test_the_last_layer_has_the_distribution_of_the_draws() -> None:
 
 def test_numbers_of_a_frame_are_not_part_of_the_compiled_code() -> None:
     y = pt.matrix("y", shape=(None, 2))
-    one, two = Placement(np.zeros(2), FRAME), Placement(np.zeros(2), pmf.Frame([1, 2], np.eye(2)))
+    one, two = (
+        Placement(np.zeros(2), FRAME),
+        Placement(np.zeros(2), pmf.Frame(np.ones(2), np.eye(2))),
+    )
     for way in ("forward", "inverse"):
         graphs = [getattr(placement, way)(y) for placement in (one, two)]
         shared = [
@@ -176,7 +182,10 @@ def test_a_fit_keeps_the_frame() -> None:
 WRONG: dict[str, tuple[Any, str]] = {
     "a name": ("laplas", r"frame must be one of 'laplace', .*, but is 'laplas'"),
     "a number": (3, "a Frame, or None, but is 3"),
-    "another length": (pmf.Frame([0.0], [1.0]), "has 1 dimensions, but the latent vector has 2"),
+    "another length": (
+        pmf.Frame(np.zeros(1), np.ones(1)),
+        "has 1 dimensions, but the latent vector has 2",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -124,7 +125,8 @@ def test_values_and_gradients_are_those_of_pymc(make: Callable[[], pm.Model]) ->
         parts = as_point(density, found)
         in_their_order = np.concatenate([parts[name].ravel() for name in names])
         # 1e-6: the gradient through a Cholesky factor of a nearly singular matrix
-        np.testing.assert_allclose(in_their_order, dlogp(as_point(density, row)), rtol=1e-6)
+        expected_gradient: Any = dlogp(as_point(density, row))
+        np.testing.assert_allclose(in_their_order, expected_gradient, rtol=1e-6)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
@@ -133,7 +135,7 @@ def test_gradients_are_those_of_differences(make: Callable[[], pm.Model]) -> Non
     z = 0.3 * RNG.normal(size=density.dim)
     step = 1e-5 * np.eye(density.dim)
     ahead, behind = (density.value_and_gradient(z + s * step)[0] for s in (1, -1))
-    slopes = (ahead - behind) / 2e-5
+    slopes = np.asarray(ahead - behind) / 2e-5
     gradient = density.value_and_gradient(z[None])[1][0]
     # 1e-4: rounding of values of some hundreds over the step
     np.testing.assert_allclose(gradient, slopes, rtol=1e-4, atol=1e-4)
