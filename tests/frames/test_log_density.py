@@ -144,8 +144,20 @@ def test_gradients_are_those_of_differences(make: Callable[[], pm.Model]) -> Non
 def test_where_there_is_no_density_the_value_is_minus_infinity_and_the_gradient_zero() -> None:
     density = density_of(lambda x: pt.log(x).sum() - x.sum(), 2)
     value, gradient = density.value_and_gradient(np.array([[-1.0, 1.0], [2.0, 3.0], [0.0, 1.0]]))
-    np.testing.assert_allclose(value, [-np.inf, np.log(6) - 5, -np.inf])
-    np.testing.assert_allclose(gradient, [[0, 0], [-0.5, -2 / 3], [0, 0]])
+    expected: Any = [[0.0, 0.0], [-0.5, -2 / 3], [0.0, 0.0]]
+    np.testing.assert_allclose(value, np.array([-np.inf, np.log(6) - 5, -np.inf]))
+    np.testing.assert_allclose(gradient, expected)
+
+
+def test_a_parameter_out_of_range_leaves_the_other_points_their_density() -> None:
+    with pm.Model() as model:
+        sd = pm.Normal("sd", 1.0, 1.0)
+        pm.Normal("y", 0.0, sd, observed=[1.0, 2.0])
+    value, gradient = log_density(model).value_and_gradient(np.array([[-0.5], [0.8]]))
+    expected = stats.norm.logpdf(0.8, 1, 1) + stats.norm.logpdf([1.0, 2.0], 0, 0.8).sum()
+    np.testing.assert_allclose(value, np.array([-np.inf, expected]))
+    # by hand: 1 - sd - 2 / sd + 5 / sd**3
+    np.testing.assert_allclose(gradient[:, 0], np.array([0.0, 0.2 - 2 / 0.8 + 5 / 0.8**3]))
 
 
 def test_parameters_out_of_range_have_no_density_in_a_loop_too() -> None:
