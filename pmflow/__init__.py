@@ -7,6 +7,7 @@ from pmflow.compare import compare
 from pmflow.diagnostics import Diagnosis, diagnose
 from pmflow.fit_state import FitState, Starts
 from pmflow.formula import Formula
+from pmflow.frames import Frame
 from pmflow.group import Group
 from pmflow.importance import importance_resample
 from pmflow.inference import NFVI, fit
@@ -17,6 +18,7 @@ __all__ = [
     "Diagnosis",
     "FitState",
     "Formula",
+    "Frame",
     "Group",
     "NormalizingFlow",
     "Starts",

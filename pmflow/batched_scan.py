@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytensor.tensor as pt
-from pytensor.graph.basic import Apply, Variable
+from pymc.logprob.utils import local_check_parameter_to_ninf_switch
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.replace import vectorize_graph
-from pytensor.graph.rewriting.basic import node_rewriter
+from pytensor.graph.rewriting.basic import node_rewriter, out2in
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.shape import Shape, Shape_i
 from pytensor.tensor.variable import TensorVariable
 
 __all__ = ["open_batched_scans"]
@@ -25,7 +27,7 @@ __all__ = ["open_batched_scans"]
 def open_batched_scans(fgraph: Any, node: Apply) -> list[Variable] | None:
     """Move the one batch axis of a scan behind its time axis, into the inner graph.
 
-    Left alone: loops that end on a condition, which may differ over the batch, lengths that
+    Left alone: loops that end on a condition, which may differ over the batch, lengths that may
     differ over the batch, and more than one batch axis.
     """
     scan = node.op.core_op
@@ -35,7 +37,7 @@ def open_batched_scans(fgraph: Any, node: Apply) -> list[Variable] | None:
         return None
     lengths = [node.inputs[0], *scan.outer_nitsot(node.inputs)]
     batched = [x for x in node.inputs if not x.type.broadcastable[0]]
-    if not batched or not all(x.type.broadcastable[0] for x in lengths):
+    if not batched or not all(map(_is_the_same_over_the_batch, lengths)):
         return None
     return _batch_inside(scan, node.inputs, size=batched[0].shape[0])
 
@@ -44,6 +46,8 @@ def _batch_inside(
     scan: Scan, outer: Sequence[TensorVariable], size: TensorVariable
 ) -> list[Variable]:
     graph = scan.fgraph.unfreeze()
+    # a check of all draws at once would fail for all of them
+    out2in(local_check_parameter_to_ninf_switch).rewrite(graph)
     parts = _OuterParts(scan, outer)
     states = [_time_first(_spread(x, size)) for x in parts.states]
     sequences = [_time_first(x) if _is_batched(x) else x[0] for x in parts.sequences]
@@ -99,6 +103,21 @@ class _OuterParts:
 
 def _is_batched(x: TensorVariable) -> bool:
     return not x.type.broadcastable[0]
+
+
+def _is_the_same_over_the_batch(length: TensorVariable) -> bool:
+    """Batched or not, a number that follows from constants and shapes alone is."""
+    if not _is_batched(length):
+        return True
+    to_do: list[Variable] = [length]
+    while to_do:
+        x = to_do.pop()
+        if x.owner is None:
+            if not isinstance(x, Constant):
+                return False
+        elif not isinstance(x.owner.op, Shape | Shape_i):
+            to_do += x.owner.inputs
+    return True
 
 
 def _spread(x: TensorVariable, size: TensorVariable) -> TensorVariable:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pymc.data import MinibatchOp
+from pymc.logprob.utils import local_check_parameter_to_ninf_switch
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
+from pytensor.graph.rewriting.basic import out2in
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.variable import TensorVariable
 
+from pmflow.errors import UnsupportedError
 from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
 
 __all__ = ["LogDensity", "rows_at_once"]
@@ -28,7 +35,9 @@ type Floats = NDArray[np.float64]
 class LogDensity:
     """Unnormalised log posterior density over the unconstrained space, with its derivatives.
 
-    Functions are compiled for NumPy when first needed: no machine code is made.
+    Functions are compiled for NumPy when first needed: no machine code is made. Minibatches are
+    taken as all of their data, so that the density is the same at each call. Data are read at each
+    call: after `pymc.set_data` the density is that of the new data.
 
     Parameters
     ----------
@@ -45,14 +54,16 @@ class LogDensity:
     def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
         self.model = model
         self.dim = max(place.stop for _, place, *_ in ordering.values())
-        self._z = pt.vector("z", shape=(self.dim,), dtype=pm.floatX(np.zeros(1)).dtype)
+        self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
         values = {
             value: self._z[place].reshape(shape).astype(dtype)
             for value in model.value_vars
             for _, place, shape, dtype in [ordering[value.name]]
         }
-        (self._logp,) = clone_replace([model.logp()], values, rebuild_strict=False)
+        logp = _over_all_rows(model.logp())
+        (self._logp,) = clone_replace([logp], values, rebuild_strict=False)
         self._rows = rows_at_once([self._logp], self.dim)
+        self._logp = _with_checks_as_values(self._logp)
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
@@ -86,6 +97,42 @@ def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
     """How many points a graph may be evaluated at in one call, by the longest data in it."""
     longest = max((_size(v) for v in ancestors(list(graphs))), default=1)
     return max(1, _NUMBERS_AT_ONCE // max(longest, dim))
+
+
+def _with_checks_as_values(logp: TensorVariable) -> TensorVariable:
+    """Parameters out of range as -inf; a check of a batch would fail for all draws at once."""
+    graph = FunctionGraph(outputs=[logp], clone=True, copy_inputs=False)
+    out2in(local_check_parameter_to_ninf_switch).rewrite(graph)
+    return graph.outputs[0]
+
+
+def _over_all_rows(logp: TensorVariable) -> TensorVariable:
+    """With every minibatch replaced by minibatches that cover its data, and the mean over them.
+
+    A minibatch's likelihood is scaled up to all rows, so the mean is the log density given all of
+    them. Where they do not divide into minibatches, the first rows fill the last one. To put all
+    rows in place of a minibatch is not possible: its length is a constant in many places.
+    """
+    nodes = [x.owner for x in ancestors([logp]) if x.owner and isinstance(x.owner.op, MinibatchOp)]
+    if not nodes:
+        return logp
+    draws: dict[TensorVariable, TensorVariable] = {}
+    batches = reduce(pt.maximum, [-(-x.inputs[0].shape[0] // x.outputs[0].shape[0]) for x in nodes])
+    for node in dict.fromkeys(nodes):
+        *tensors, _ = node.inputs
+        *parts, _ = node.outputs
+        length = parts[0].shape[0]
+        rows = (pt.arange(batches * length) % tensors[0].shape[0]).reshape((batches, length))
+        for tensor, part in zip(tensors, parts, strict=True):
+            draws[part] = pt.specify_shape(tensor[rows], (None, *part.type.shape))
+    try:
+        (parts,) = vectorize_over_draws([logp], draws)
+    except NotVectorizedError as error:
+        raise UnsupportedError(
+            f"A frame is found with all rows of pm.Minibatch, but {error} can't be batched. "
+            "Leave out frame=, or give a pmflow.Frame."
+        ) from error
+    return parts.mean()
 
 
 def _size(variable: Any) -> int:

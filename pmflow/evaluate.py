@@ -121,7 +121,12 @@ def vectorize_over_draws(
     except Exception as error:
         # PyTensor raises whatever an Op's make_node raises: there is no narrower class to catch
         raise NotVectorizedError(_culprit(nodes, draws)) from error
-    if any(isinstance(getattr(a.op, "core_op", None), Scan) for a in applys_between([], batched)):
+    ops = [getattr(node.op, "core_op", None) for node in applys_between([], batched)]
+    scans = [op for op in ops if isinstance(op, Scan)]
+    if any(op.info.as_while for op in scans):
+        # a batch of them fails where their lengths differ
+        raise NotVectorizedError("a scan that ends on a condition")
+    if scans:
         # gradients taken from here on are those of scans over batches
         graph = FunctionGraph(outputs=batched, clone=True, copy_inputs=False)
         in2out(open_batched_scans, name="open_batched_scans").rewrite(graph)

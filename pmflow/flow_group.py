@@ -228,6 +228,13 @@ class NormalizingFlowGroup(opvi.Group):
                 "A frame needs all free variables of the model in one group. "
                 "Leave out frame=, or use pmflow.NormalizingFlow."
             )
+        if isinstance(self._frame, Frame):
+            if self._frame.dim != self.ddim:
+                raise ParameterError(
+                    f"The frame has {self._frame.dim} dimensions, but the latent vector has "
+                    f"{self.ddim}. Give one of this length, or the name of a kind of frame."
+                )
+            return self._frame
         density = LogDensity(self.model, self.ordering)
         seed = int(self.rng.randint(2**30, dtype=np.int64))
         return build_frame(self._frame, density, self._prepare_start(start), seed)

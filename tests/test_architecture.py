@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "grammar": {"errors"},
     "batched_scan": set(),
     "evaluate": {"batched_scan"},
-    "density": {"evaluate"},
+    "density": {"errors", "evaluate"},
     "export": set(),
     "targets": {"errors"},
     # layers: testable without a model
@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
         *("approximation", "callbacks", "compare", "diagnostics", "errors", "fit_state", "flows"),
-        *("formula", "group", "importance", "inference", "plots", "targets"),
+        *("formula", "frames", "group", "importance", "inference", "plots", "targets"),
     },
     "demo": {"__init__"},
 }

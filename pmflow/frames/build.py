@@ -41,14 +41,14 @@ def checked_frame(frame: str | Frame | None) -> str | Frame | None:
 
 
 def build_frame(
-    kind: str | Frame, density: LogDensity, start: NDArray[np.float64], seed: int
+    kind: str, density: LogDensity, start: NDArray[np.float64], seed: int
 ) -> Frame | None:
     """Find a frame; where there is none of the kind, the next one, and its `note` says why.
 
     Parameters
     ----------
-    kind : str or Frame
-        One of `FRAMES`, or a frame, whose length is checked.
+    kind : str
+        One of `FRAMES`.
     density : LogDensity
     start : ndarray, shape (dim,)
         Where the search begins, unconstrained.
@@ -59,27 +59,28 @@ def build_frame(
     Frame or None
         None where the density is finite nowhere on the way.
     """
-    if isinstance(kind, Frame):
-        if kind.dim != density.dim:
-            raise ParameterError(
-                f"The frame has {kind.dim} dimensions, but the latent vector has {density.dim}."
-            )
-        return kind
     note = ""
     frame: Frame | None = None
     if kind != "pathfinder":
         try:
             frame = laplace_frame(density, start)
         except NoModeError as error:
-            note = f"No Laplace frame, because {error}; pathfinder's is used."
+            note = f"No Laplace frame, because {error}."
     if frame is None:
         try:
             frame = pathfinder_frame(density, start, seed)
         except NoModeError as error:
-            _log.warning("%s", f"{note} No frame at all, because {error}.".strip())
+            note += f" No pathfinder frame, because {error}. No frame is used."
+            _log.warning(note.strip())
             return None
+        if note:
+            note += " Pathfinder's is used."
     if kind == "gaussian":
-        frame = gaussian_frame(density, frame, seed)
+        try:
+            frame = gaussian_frame(density, frame, seed)
+        except NoModeError as error:
+            note += f" No Gaussian of largest ELBO, because {error}; it stays as it is."
+    note = note.strip()
     if note:
         _log.info(note)
     return replace(frame, note=note)

@@ -43,8 +43,15 @@ class Frame:
     note: str = ""
 
     def __post_init__(self) -> None:
-        loc, factor = (np.asarray(x, dtype=float) for x in (self.loc, self.factor))
-        if loc.ndim != 1 or factor.shape not in (loc.shape, 2 * loc.shape):
+        try:
+            loc, factor = (np.array(x, dtype=float) for x in (self.loc, self.factor))
+        except (TypeError, ValueError):
+            raise ParameterError(
+                "A frame needs numbers: loc of shape (dim,) and factor of shape (dim, dim) or "
+                f"(dim,), but they are of types {type(self.loc).__name__} and "
+                f"{type(self.factor).__name__}."
+            ) from None
+        if loc.ndim != 1 or not loc.size or factor.shape not in (loc.shape, 2 * loc.shape):
             raise ParameterError(
                 "A frame needs loc of shape (dim,) and factor of shape (dim, dim) or (dim,), "
                 f"but they have shapes {loc.shape} and {factor.shape}."
@@ -56,6 +63,7 @@ class Frame:
             )
         if factor.ndim == 2 and np.triu(factor, 1).any():
             raise ParameterError("The factor of a frame must be lower triangular.")
+        loc.flags.writeable = factor.flags.writeable = False
         object.__setattr__(self, "loc", loc)
         object.__setattr__(self, "factor", factor)
 
@@ -68,6 +76,11 @@ class Frame:
     def is_diagonal(self) -> bool:
         """Whether only the diagonal is kept."""
         return self.factor.ndim == 1
+
+    @property
+    def sds(self) -> Floats:
+        """Standard deviations of :math:`z` where those of :math:`y` are 1, shape (dim,)."""
+        return self.factor if self.is_diagonal else np.sqrt((self.factor**2).sum(1))
 
     @property
     def log_det(self) -> float:

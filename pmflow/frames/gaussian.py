@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pmflow.density import LogDensity
 from pmflow.frames.frame import Frame
-from pmflow.frames.laplace import lower_factor
+from pmflow.frames.laplace import NoModeError, finite_numbers, lower_factor
 
 __all__ = ["gaussian_frame"]
 
@@ -18,10 +18,13 @@ _DONE = 2e-3
 """Largest remaining step, in units of the posterior."""
 _LARGEST_STEP = 0.7
 _LEAST_STEP = 1e-3
+_WIDEST = 1e8
+"""Growth of a standard deviation that no posterior asks for."""
 
 type Floats = NDArray[np.float64]
 
 
+@finite_numbers()
 def gaussian_frame(density: LogDensity, frame: Frame, seed: int) -> Frame:
     r"""Mean and covariance of the Gaussian of largest ELBO, by natural gradients.
 
@@ -43,27 +46,39 @@ def gaussian_frame(density: LogDensity, frame: Frame, seed: int) -> Frame:
     Returns
     -------
     Frame
-        The better of the last round and `frame` by the ELBO.
+        By the ELBO no worse than `frame`, but for a thousandth.
+
+    Raises
+    ------
+    NoModeError
+        If the ELBO grows without end.
     """
     draws = 512 if frame.is_diagonal else max(512, 4 * frame.dim)
     for size in (draws, 4 * draws):
         y = standard_draws(size, frame.dim, seed, whiten=not frame.is_diagonal)
-        frame = _climb(density, frame, y)
+        found = _climb(density, frame, y)
+        if (found.sds > _WIDEST * frame.sds).any():
+            raise NoModeError("the ELBO grows without end")
+        frame = found
     return replace(frame, kind="gaussian")
 
 
 def _climb(density: LogDensity, frame: Frame, y: Floats) -> Frame:
     step, (elbo, residual) = _LARGEST_STEP, _residual(density, frame, y)
+    best = elbo
     for _ in range(_ROUNDS):
         shift, inner, size = _natural_step(y, residual, step, diagonal=frame.is_diagonal)
         proposed = frame.moved(shift, inner)
         new_elbo, new_residual = _residual(density, proposed, y)
-        if not new_elbo > elbo - 1e-3:
+        # a frame that is too wide gets narrower, until all draws have a density
+        still_too_wide = elbo == new_elbo == -np.inf
+        if not (new_elbo > best - 1e-3 or still_too_wide):
             step /= 2
             if step < _LEAST_STEP:
                 break
             continue
         frame, elbo, residual = proposed, new_elbo, new_residual
+        best = max(best, elbo)
         step = min(1.0, 1.5 * step)
         if size < _DONE * step:
             break
@@ -73,8 +88,8 @@ def _climb(density: LogDensity, frame: Frame, y: Floats) -> Frame:
 def _residual(density: LogDensity, frame: Frame, y: Floats) -> tuple[float, Floats]:
     """The ELBO up to a constant, and the residual score at the draws, in the frame's units."""
     logp, gradient = density.value_and_gradient(frame.forward(y))
-    inside = np.isfinite(logp)
     residual = frame.pull_gradient(gradient) + y
+    inside = np.isfinite(logp) & np.isfinite(residual).all(-1)
     residual[~inside] = -y[~inside]  # the frame is too wide there
     elbo = logp.mean() if inside.all() else -np.inf
     return float(elbo) + frame.log_det, residual
@@ -106,8 +121,11 @@ def standard_draws(size: int, dim: int, seed: int, *, whiten: bool) -> Floats:
     from scipy.stats import qmc  # slow to import
 
     half = 1 << max(1, (size // 2 - 1).bit_length())
-    points = qmc.Sobol(dim, seed=np.random.default_rng(seed)).random(half)
-    normal = ndtri(np.clip(points, 1e-12, 1 - 1e-12))
+    rng = np.random.default_rng(seed)
+    if dim <= qmc.Sobol.MAXDIM:
+        normal = ndtri(np.clip(qmc.Sobol(dim, seed=rng).random(half), 1e-12, 1 - 1e-12))
+    else:
+        normal = rng.standard_normal((half, dim))
     y = np.concatenate([normal, -normal])
     if not whiten:
         return y / y.std(0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.density import LogDensity
+from pmflow.errors import ParameterError
 from pmflow.frames.frame import Frame
 
-__all__ = ["NoModeError", "find_mode", "laplace_frame", "most_dense"]
+__all__ = ["NoModeError", "find_mode", "finite_numbers", "laplace_frame", "most_dense"]
 
 _ROUNDS = 12
 _STEP = 1e-3
@@ -31,6 +34,17 @@ class NoModeError(Exception):
     """There is no finite mode, or it was not found; the message says which."""
 
 
+@contextmanager
+def finite_numbers() -> Iterator[None]:
+    """Let overflows pass in silence: what comes of them is no mode."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (np.linalg.LinAlgError, ParameterError) as error:
+        raise NoModeError("the search overflowed") from error
+
+
+@finite_numbers()
 def laplace_frame(density: LogDensity, start: Floats) -> Frame:
     """Mode and inverse curvature of the log density.
 
@@ -75,6 +89,9 @@ def find_mode(density: LogDensity, start: Floats) -> Frame:
     if density.dim <= most_dense:
         frame = replace(frame, factor=np.diag(frame.factor))
 
+    if not np.isfinite(density.value_and_gradient(frame.loc[None])[0][0]):
+        raise NoModeError("the log density is not finite at the start")
+
     def loss(y: Floats) -> tuple[float, Floats]:
         value, gradient = density.value_and_gradient(frame.forward(y[None]))
         if not np.isfinite(value[0]):
@@ -85,6 +102,8 @@ def find_mode(density: LogDensity, start: Floats) -> Frame:
         found = minimize(
             loss, np.zeros(density.dim), jac=True, method="L-BFGS-B", options={"maxiter": 200}
         )
+        if not np.isfinite(found.x).all():
+            raise NoModeError("the search overflowed")
         if np.abs(found.x).max() > _FARTHEST:
             raise NoModeError("the density rises without end")
         frame = replace(frame, loc=frame.forward(found.x[None])[0])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pmflow.density import LogDensity
 from pmflow.frames.frame import Frame
-from pmflow.frames.laplace import NoModeError, most_dense
+from pmflow.frames.laplace import NoModeError, finite_numbers, most_dense
 
 __all__ = ["pathfinder_frame"]
 
@@ -23,6 +23,7 @@ _DRAWS, _FINAL_DRAWS = 10, 400
 type Floats = NDArray[np.float64]
 
 
+@finite_numbers()
 def pathfinder_frame(density: LogDensity, start: Floats, seed: int) -> Frame:
     """The Gaussian of largest ELBO among those that L-BFGS passes on its way (Zhang et al., 2022).
 

@@ -31,8 +31,8 @@ class Placement:
     offset : ndarray, shape (dim,)
         Where there is no frame.
     frame : Frame or None
-    origin : ndarray, shape (dim,)
-        Where the layers themselves put the start.
+    origin : ndarray, shape (dim,), optional
+        Where the layers themselves put the start, by default 0.
 
     Attributes
     ----------
@@ -42,9 +42,13 @@ class Placement:
     """
 
     def __init__(
-        self, offset: NDArray[np.float64], frame: Frame | None, origin: NDArray[np.float64]
+        self,
+        offset: NDArray[np.float64],
+        frame: Frame | None,
+        origin: NDArray[np.float64] | None = None,
     ) -> None:
         self._has_frame = frame is not None
+        origin = np.zeros_like(offset) if origin is None else origin
         self.shared = [
             _shared(value, name) for name, value in self._numbers(offset, frame, origin).items()
         ]
@@ -55,7 +59,10 @@ class Placement:
             self._loc, self._origin, self._factor, self._inverse, self.log_det = self.shared
 
     def _numbers(
-        self, offset: NDArray[np.float64], frame: Frame | None, origin: NDArray[np.float64]
+        self,
+        offset: NDArray[np.float64],
+        frame: Frame | None,
+        origin: NDArray[np.float64] | None = None,
     ) -> dict[str, Any]:
         if frame is None:
             return {"offset": offset, "origin": origin}
@@ -68,7 +75,10 @@ class Placement:
         }
 
     def place(
-        self, offset: NDArray[np.float64], frame: Frame | None, origin: NDArray[np.float64]
+        self,
+        offset: NDArray[np.float64],
+        frame: Frame | None,
+        origin: NDArray[np.float64] | None = None,
     ) -> None:
         """Put the flow elsewhere, in the graphs that exist."""
         numbers = self._numbers(offset, frame, origin)

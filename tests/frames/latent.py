@@ -1,0 +1,34 @@
+"""Densities over latent vectors: a model's, and those that a test writes down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+
+import pmflow as pmf
+from pmflow.density import LogDensity
+
+__all__ = ["Array", "density_of", "log_density", "model_of"]
+
+type Array = NDArray[np.float64]
+
+
+def model_of(log_density: Callable[[Any], Any], dim: int) -> pm.Model:
+    """A model whose log density is a graph of its latent vector, and nothing else."""
+    with pm.Model() as model:
+        x = pm.Flat("x", shape=dim)
+        pm.Potential("density", log_density(pt.as_tensor(x)))
+    return model
+
+
+def log_density(model: pm.Model) -> LogDensity:
+    return LogDensity(model, pmf.NormalizingFlow("loc", model=model).ordering)
+
+
+def density_of(graph: Callable[[Any], Any], dim: int) -> LogDensity:
+    return log_density(model_of(graph, dim))
