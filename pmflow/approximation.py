@@ -22,7 +22,7 @@ from pmflow import export
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
 from pmflow.fit_state import FitState, Starts
-from pmflow.flow_group import NormalizingFlowGroup
+from pmflow.flow_group import Captured, NormalizingFlowGroup
 from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase, mean_with_choices, standard_normal_logp
 from pmflow.formula import Formula
@@ -61,6 +61,7 @@ class Approximation(opvi.Approximation):
         self.hist: NDArray[np.float64] = np.empty(0)
         self.fit_state: FitState | None = None
         self.starts: Starts | None = None
+        self.captured_starts: list[Captured] = []
         self._compiled: dict[str, Any] = {}
 
     @property
@@ -102,6 +103,11 @@ class Approximation(opvi.Approximation):
     def path_logq(self) -> TensorVariable:
         """As `logq`, with the gradient along the draws only; of flows, not of PyMC's families."""
         return pt.add(*map(self._mean_over_draws, self.collect("symbolic_path_logq")))
+
+    @node_property
+    def start_logp(self) -> TensorVariable:
+        """Mean log density of the draws where the flows began, for groups that are all flows."""
+        return pt.add(*(self._mean_over_draws(g.symbolic_start_logp) for g in self.groups))
 
     @node_property
     def varlogp(self) -> TensorVariable:

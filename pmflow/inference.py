@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pymc.progress_bar.rich_progress import default_progress_theme
 from pymc.util import RandomState
 from pymc.variational.inference import Inference, KLqp
+from xarray import DataTree
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
@@ -23,7 +25,9 @@ from pmflow.fit_state import FitState
 from pmflow.flows.bases import AbstractBase
 from pmflow.formula import Formula
 from pmflow.frames import Frame
-from pmflow.training.estimators import best_estimator, check_estimator
+from pmflow.restarts import check_restarts, fit_from_starts, sample_starts
+from pmflow.training.anneal import Annealing
+from pmflow.training.estimators import best_estimator, check_anneal, check_estimator
 from pmflow.training.fresh import FreshElbo
 from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.progress import FitProgress
@@ -36,6 +40,7 @@ __all__ = ["NFVI", "fit"]
 _BACKENDS = ("numba", "c", "jax")
 
 _AUTOMATIC_DRAWS = 64
+_ANNEALING_RATE = 0.01
 
 _log = logging.getLogger("pmflow")
 
@@ -145,6 +150,9 @@ class NFVI(KLqp):
         total_grad_norm_constraint: float | None = None,
         estimator: str | None = None,
         qmc: bool | None = None,
+        restarts: int = 1,
+        combine: str = "best",
+        anneal: bool = False,
         backend: str | None = None,
         compile_kwargs: dict[str, Any] | None = None,
         include_transformed: bool = False,
@@ -187,6 +195,16 @@ class NFVI(KLqp):
             draws. Unbiased, with less noise the smoother the model and the fewer its dimensions.
             Best with `obj_n_mc` a power of two, 16 and more; other numbers work too (SciPy's
             warning about them is not shown). Drawing from the approximation is not affected.
+        restarts : int
+            Fits from so many starts, one after the other: the first where the flow is, the others
+            within 2 of it in unconstrained space, with a frame of their own where there is one.
+            ``approx.starts`` says how far they agree: the only guard against missed modes.
+        combine : {"best", "stack"}
+            Of several starts, the one with the highest ELBO, or a mixture of all modes that were
+            found, by their evidence.
+        anneal : bool
+            Whether the target moves from where the flow begins to the posterior, as fast as the
+            flow can follow. Finds modes that a fit to the posterior itself would leave.
         backend : {"numba", "c", "jax"}, optional
             Defaults to PyTensor's.
         compile_kwargs : dict, optional
@@ -217,6 +235,8 @@ class NFVI(KLqp):
             estimator = best_estimator(self.approx) if is_automatic else "total"
         if qmc is None:
             qmc = is_automatic and can_use_qmc(self.approx)
+        check_restarts(self.approx, restarts, combine)
+        check_anneal(anneal, self.approx)
         check_estimator(estimator, self.approx)
         check_qmc(qmc, self.approx)
         callbacks = tuple(callbacks or ())
@@ -234,52 +254,68 @@ class NFVI(KLqp):
             "total_grad_norm_constraint": total_grad_norm_constraint,
             "estimator": estimator,
             "qmc": bool(qmc),
+            "anneal": anneal,
             **kwargs,
         }
-        seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
-        self._trainer.begin(callbacks, score=self._maybe_score(score), settings=settings, seed=seed)
-        if not is_automatic:
-            return self.refine(n, progressbar, progressbar_theme)
-        with FitProgress(None, visible=progressbar, theme=progressbar_theme) as progress:
-            self._run_automatically(progress)
-        self._tell_verdict()
-        return self.approx
+        score = self._maybe_score(score)
 
-    def _run_automatically(self, progress: FitProgress) -> None:
-        schedule = Schedule(
-            lambda: self._trainer.handles,
-            FreshElbo(self.approx),
-            dim=self.approx.ddim,
-            seed=int(self.approx.rng.randint(2**30, dtype=np.int64)),
-        )
+        def fit_once() -> None:
+            seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
+            self._trainer.begin(callbacks, score=score, settings=settings, seed=seed)
+            total = None if is_automatic or anneal else n
+            with FitProgress(total, visible=progressbar, theme=progressbar_theme) as progress:
+                self._run(None if is_automatic else n, progress, anneal=anneal)
+
+        if restarts == 1:
+            fit_once()
+            result = self.approx
+        else:
+            result = fit_from_starts(self.approx, restarts, combine, fit_once)
+        if is_automatic:
+            _tell_verdict(result)
+        return result
+
+    def _run(self, n: int | None, progress: FitProgress, *, anneal: bool) -> None:
+        """Do `n` steps, or as many as it takes."""
+        parts: list[Iterable[int]] = []
+        schedule = None
+        seed = int(self.approx.rng.randint(2**30, dtype=np.int64)) if anneal or n is None else 0
+        if anneal:
+            ratio = FreshElbo(self.approx, from_start=True)
+            rate = _ANNEALING_RATE if n is None else None
+            annealing = Annealing(lambda: self._trainer.handles, ratio, seed, rate=rate)
+            parts.append(annealing.segments())
+        if n is None:
+            elbo = FreshElbo(self.approx)
+            schedule = Schedule(lambda: self._trainer.handles, elbo, self.approx.ddim, seed)
+            parts.append(schedule.segments())
+        else:
+            parts.append([n])
         before, skipped = len(self.hist), self.skipped
         ended: Ended | Literal["converged", "failed"] = "failed"
         try:
-            ended = self._trainer.run(schedule.segments(), progress)
+            ended = self._trainer.run(chain(*parts), progress)
         finally:
-            schedule.finish()
-            if ended == "steps" and schedule.has_converged:
-                ended = "converged"
+            if schedule is not None:
+                schedule.finish()
+                if ended == "steps" and schedule.has_converged:
+                    ended = "converged"
             self.approx.fit_state = FitState(
-                len(self.hist) - before, self.skipped - skipped, ended, schedule.message
+                len(self.hist) - before,
+                self.skipped - skipped,
+                ended,
+                "" if schedule is None else schedule.message,
             )
 
-    def _tell_verdict(self) -> None:
-        """One line on how good the fit is, as a warning where it is not good."""
-        try:
-            found = diagnose(self.approx, random_seed=0)
-        except UnsupportedError as error:
-            _log.info("Not diagnosed: %s", error)
-            return
-        if found.verdict == "reliable":
-            _log.info("The fit is %s", found.summary)
-            return
-        why = "; ".join(found.reasons)
-        warnings.warn(
-            f"The fit is {found.summary}. {why}. See pmflow.diagnose(approx) for what to try.",
-            FitWarning,
-            stacklevel=3,
-        )
+    def sample_starts(self, draws: int = 500, *, random_seed: RandomState = None) -> DataTree:
+        """Draw from the fit of each start: a DataTree with the start as the chain.
+
+        Raises
+        ------
+        ParameterError
+            If the last fit had one start only.
+        """
+        return sample_starts(self.approx, draws, random_seed)
 
     def refine(
         self,
@@ -386,6 +422,24 @@ def fit(
             )
         given["flow"] = formula
     return NFVI(model=model, **given).fit(n, **kwargs)
+
+
+def _tell_verdict(approx: Approximation) -> None:
+    """One line on how good the fit is, as a warning where it is not good."""
+    try:
+        found = diagnose(approx, random_seed=0)
+    except UnsupportedError as error:
+        _log.info("Not diagnosed: %s", error)
+        return
+    if found.verdict == "reliable":
+        _log.info("The fit is %s", found.summary)
+        return
+    warnings.warn(
+        f"The fit is {found.summary}. {' '.join(found.reasons)}. "
+        "See pmflow.diagnose(approx) for what to try.",
+        FitWarning,
+        stacklevel=3,
+    )
 
 
 def _adam() -> Any:

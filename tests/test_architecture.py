@@ -46,8 +46,9 @@ ALLOWED: dict[str, set[str]] = {
     "callbacks": {"errors"},
     "inference": {
         *("approximation", "callbacks", "diagnostics", "errors", "fit_state", "flows"),
-        *("formula", "frames", "training"),
+        *("formula", "frames", "restarts", "training"),
     },
+    "restarts": {"approximation", "errors", "export", "fit_state", "flow_group", "starts"},
     # results: they need only data
     "compare": {"errors"},
     "fit_state": set(),

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pytensor
+from pymc.pytensorf import floatX
 from pymc.variational.operators import KL
 from pymc.variational.opvi import ObjectiveFunction
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import ParameterError
 
-__all__ = ["ESTIMATORS", "PathKL", "best_estimator", "check_estimator", "objective_for"]
+__all__ = [
+    "ESTIMATORS",
+    "AnnealedKL",
+    "PathKL",
+    "best_estimator",
+    "check_anneal",
+    "check_estimator",
+    "objective_for",
+]
 
 ESTIMATORS = ("total", "path")
 """Of the gradient of the ELBO."""
@@ -58,14 +69,65 @@ def check_estimator(estimator: str, approx: Any) -> None:
         )
 
 
+def check_anneal(anneal: bool, approx: Any) -> None:  # noqa: FBT001
+    """Check that an approximation knows where it began.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not isinstance(anneal, bool | np.bool_):
+        raise ParameterError(f"anneal must be True or False, but is {anneal!r}.")
+    if anneal and (
+        len(approx.groups) > 1 or not hasattr(type(approx.groups[0]), "symbolic_start_logp")
+    ):
+        raise ParameterError(
+            "anneal=True needs one flow over all variables, but this approximation has other "
+            "groups. Use pmflow.NFVI with a formula, or anneal=False."
+        )
+
+
 def best_estimator(approx: Any) -> str:
     """The path estimator where every group has it."""
     has_path = all(hasattr(type(g), "symbolic_path_logq") for g in approx.groups)
     return "path" if has_path else "total"
 
 
-def objective_for(objective: ObjectiveFunction, estimator: str) -> ObjectiveFunction:
+class AnnealedKL(KL):
+    """The divergence from a path of densities between the start and the posterior.
+
+    At temperature t in the sense of a share: ``t log p + (1 - t) log start``, the normal
+    distribution where the flow began. At t = 1 it is the divergence from the posterior.
+
+    Parameters
+    ----------
+    approx : Approximation
+    beta : float
+    estimator : str
+    """
+
+    def __init__(self, approx: Any, beta: float, estimator: str) -> None:
+        super().__init__(approx, beta=beta)
+        self.share = pytensor.shared(floatX(np.asarray(1.0)), "annealed")
+        self.estimator = estimator
+
+    def apply(self, f: Any) -> TensorVariable:
+        """As KL's, for groups that have a `symbolic_start_logp`."""
+        scale = self.approx.symbolic_normalizing_constant
+        is_path = self.estimator == "path"
+        logq = self.approx.path_logq / scale if is_path else self.logq_norm
+        logp = self.datalogp_norm + self.beta * self.varlogp_norm
+        start = self.approx.start_logp / scale
+        return -self.share * logp - (1 - self.share) * start + self.beta * logq
+
+
+def objective_for(
+    objective: ObjectiveFunction, estimator: str, *, anneal: bool = False
+) -> ObjectiveFunction:
     """The objective with the gradient asked for; `objective` is PyMC's, of the total gradient."""
+    approx, beta = objective.op.approx, objective.op.beta
+    if anneal:
+        return AnnealedKL(approx, beta, estimator)(None)
     if estimator == "total":
         return objective
-    return PathKL(objective.op.approx, beta=objective.op.beta)(None)
+    return PathKL(approx, beta=beta)(None)

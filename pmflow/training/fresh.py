@@ -37,13 +37,16 @@ class FreshElbo:
     approx : Approximation
         With a density.
     draws : int
+    from_start : bool
+        Compare log p with the density of the start instead of log q.
     """
 
-    def __init__(self, approx: Any, draws: int = 1000) -> None:
+    def __init__(self, approx: Any, draws: int = 1000, *, from_start: bool = False) -> None:
         self.draws = draws
         size = pt.lscalar("size")
+        other = approx.symbolic_start_logp if from_start else approx.symbolic_logq
         self._outputs = approx.set_size_and_deterministic(
-            [approx.symbolic_logq, approx.sized_symbolic_logp], size, 0
+            [other, approx.sized_symbolic_logp], size, 0
         )
         self._rows = rows_at_once(self._outputs, approx.ddim)
         self._function: Callable[..., Any] = compile_once([size], self._outputs, random_seed=False)
@@ -54,8 +57,8 @@ class FreshElbo:
         sizes = [min(self._rows, self.draws - i) for i in range(0, self.draws, self._rows)]
         with np.errstate(all="ignore"):
             parts = [self._function(size) for size in sizes]
-        logq, logp = (np.concatenate(part).astype(float) for part in zip(*parts, strict=True))
-        weights = logp - logq
+        other, logp = (np.concatenate(part).astype(float) for part in zip(*parts, strict=True))
+        weights = logp - other
         return np.where(np.isfinite(weights), weights, -np.inf)
 
 

@@ -80,6 +80,15 @@ class LoopHandles:
         self._set("accumulate", steps)
 
     @property
+    def annealed(self) -> float:
+        """How far the target is on its way from the start (0) to the posterior (1)."""
+        return float(self._shared["annealed"].get_value())
+
+    @annealed.setter
+    def annealed(self, share: float) -> None:
+        self._set("annealed", share)
+
+    @property
     def average(self) -> NDArray[np.floating]:
         """Mean of the iterates since `begin_average`."""
         return np.asarray(self._shared["average"].get_value())

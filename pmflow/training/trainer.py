@@ -85,7 +85,8 @@ class Trainer:
         score : bool
             Whether to keep losses.
         settings : dict
-            Arguments of `build_step`, and `backend`, `compile_kwargs` and `estimator`.
+            Arguments of `build_step`, and `backend`, `compile_kwargs`, `estimator` and
+            `anneal`.
         seed : int
         """
         self._plan, self._loop = _Plan(callbacks, score, settings, seed), None
@@ -175,7 +176,11 @@ class Trainer:
         compile_kwargs = resolve_backend_compile_kwargs(
             settings.pop("backend"), settings.pop("compile_kwargs")
         )
-        objective = objective_for(self._inference.objective, settings.pop("estimator", "total"))
+        objective = objective_for(
+            self._inference.objective,
+            settings.pop("estimator", "total"),
+            anneal=settings.pop("anneal", False),
+        )
         step = build_step(objective, **settings)
         loop, first = compile_loop(
             step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed

@@ -1,0 +1,210 @@
+"""Fits from several starts: how far they agree, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from pymc.util import RandomState
+
+from pmflow.approximation import Approximation, NormalizingFlow
+from pmflow.errors import ParameterError
+from pmflow.export import Samples
+from pmflow.fit_state import FitState
+from pmflow.flow_group import Captured
+from pmflow.starts import starts_agreement
+
+__all__ = ["COMBINE", "Stack", "check_restarts", "fit_from_starts", "sample_starts"]
+
+COMBINE = ("best", "stack")
+
+_DRAWS = 2000
+"""Of each start, to compare them by."""
+
+
+def check_restarts(approx: Any, restarts: int, combine: str) -> None:
+    """Check what a fit from several starts was asked for.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
+        raise ParameterError(f"restarts must be an integer >= 1, but is {restarts!r}.")
+    if combine not in COMBINE:
+        raise ParameterError(
+            f"combine must be one of {', '.join(map(repr, COMBINE))}, but is {combine!r}."
+        )
+    if restarts > 1 and not isinstance(approx, NormalizingFlow):
+        raise ParameterError(
+            "restarts needs one flow over all variables, but this is an approximation of "
+            f"{len(approx.groups)} groups. Use pmflow.NFVI with a formula."
+        )
+
+
+def fit_from_starts(
+    approx: NormalizingFlow, restarts: int, combine: str, fit_once: Callable[[], None]
+) -> Approximation:
+    """Fit from several starts, one after the other, by one compiled function.
+
+    Parameters
+    ----------
+    approx : NormalizingFlow
+        The first start is where it is; it ends at the best one.
+    restarts : int
+    combine : {"best", "stack"}
+    fit_once : callable
+        Trains `approx` from where it is.
+
+    Returns
+    -------
+    Approximation
+        `approx`, or a `Stack`; `starts` says how far the fits agree.
+    """
+    group = approx.groups[0]
+    seeds = approx.rng.randint(2**30, size=restarts, dtype=np.int64)
+    captured: list[Captured] = []
+    states: list[FitState | None] = []
+    draws: list[xr.DataTree] = []
+    try:
+        for number, seed in enumerate(seeds.tolist()):
+            if number:
+                group.move(seed)
+            fit_once()
+            captured.append(group.capture())
+            states.append(approx.fit_state)
+            draws.append(approx.sample(_DRAWS, random_seed=seed))
+            if approx.fit_state is not None and approx.fit_state.ended == "interrupted":
+                break
+    finally:
+        if captured:
+            group.restore(captured[0])
+    if len(captured) < 2:
+        return approx
+    starts = starts_agreement(draws)
+    group.restore(captured[starts.best])
+    approx.fit_state, approx.starts = states[starts.best], starts
+    approx.captured_starts = captured
+    if combine == "best" or len(set(starts.modes)) == 1:
+        return approx
+    return Stack(approx, captured)
+
+
+def sample_starts(approx: NormalizingFlow, draws: int, random_seed: RandomState) -> xr.DataTree:
+    """Draws of the fit from each start, the start as the chain."""
+    if not approx.captured_starts:
+        raise ParameterError(
+            "There is one start only. Fit with restarts=4 to have a chain for each start."
+        )
+    group, here = approx.groups[0], approx.groups[0].capture()
+    trees = []
+    try:
+        for captured in approx.captured_starts:
+            group.restore(captured)
+            trees.append(approx.sample(draws, random_seed=random_seed))
+    finally:
+        group.restore(here)
+    joined = {
+        name: xr.concat([tree[name].to_dataset() for tree in trees], dim="chain").assign_coords(
+            chain=np.arange(len(trees))
+        )
+        for name in ("posterior", "sample_stats")
+    }
+    rest = {name: child for name, child in trees[0].children.items() if name not in joined}
+    tree = xr.DataTree.from_dict({**joined, **rest})
+    tree.attrs = dict(trees[0].attrs)
+    return tree
+
+
+class Stack(Approximation):
+    """A mixture of fits from several starts, one for each mode, by their evidence.
+
+    Made by ``fit(restarts=4, combine="stack")``. It draws and has a density as any approximation;
+    it is not trained further.
+
+    Parameters
+    ----------
+    approx : NormalizingFlow
+        With `starts`.
+    captured : sequence of Captured
+        The state of each start.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (modes,)
+        Share of each mode.
+
+    References
+    ----------
+    Yao, Vehtari & Gelman (2022), Stacking for non-mixing Bayesian computations,
+    https://jmlr.org/papers/v23/20-1426.html
+    """
+
+    def __init__(self, approx: NormalizingFlow, captured: Sequence[Captured]) -> None:
+        assert approx.starts is not None
+        super().__init__(approx.groups, model=approx.model)
+        self._flow, self.starts = approx, approx.starts
+        self.fit_state, self.hist = approx.fit_state, approx.hist
+        modes = np.array(approx.starts.modes)
+        chosen, weights = [], []
+        for mode in dict.fromkeys(modes.tolist()):
+            here = np.flatnonzero(modes == mode)
+            chosen.append(captured[here[np.argmax(approx.starts.elbo[here])]])
+            weights.append(approx.starts.weights[here].sum())
+        self._captured = chosen
+        self.weights: NDArray[np.float64] = np.array(weights) / np.sum(weights)
+
+    @property
+    def formula(self) -> Any:
+        """The formula of each component."""
+        return self._flow.formula
+
+    def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
+        """Log density of the mixture at points of shape (n, dim) or (dim,), unconstrained."""
+        parts = self._of_each(lambda _: self._flow.log_prob(z))
+        weights = np.log(self.weights).reshape(-1, *np.ones(parts[0].ndim, dtype=int))
+        return np.asarray(np.logaddexp.reduce(np.stack(parts) + weights, axis=0))
+
+    def _draw(self, draws: int, random_seed: RandomState) -> Samples:
+        rng = np.random.default_rng(self._seed(random_seed))
+        # as many of each as its share says, up to one: less noise than independent choices
+        ends = np.cumsum(self.weights) * draws
+        counts = np.diff(np.floor(np.concatenate([[0], ends[:-1], [draws]]) + rng.random()))
+        counts[-1] += draws - counts.sum()
+        sizes, seeds = iter(counts.astype(int)), iter(rng.integers(2**30, size=len(counts)))
+
+        def draw(_: Captured) -> Samples | None:
+            size, seed = int(next(sizes)), int(next(seeds))
+            return self._flow._draw(size, seed) if size else None
+
+        parts = [part for part in self._of_each(draw) if part is not None]
+        order = rng.permutation(draws)
+
+        def joined(of: Callable[[Samples], dict[str, Any]]) -> dict[str, Any]:
+            names = list(of(parts[0]))
+            return {n: np.concatenate([of(part)[n] for part in parts])[order] for n in names}
+
+        unconstrained = joined(lambda part: part.unconstrained)
+        latent = np.concatenate(
+            [unconstrained[name].reshape(draws, -1) for name in self._flow.ordering], axis=1
+        )
+        return Samples(
+            log_q=self.log_prob(latent),
+            log_p=np.concatenate([part.log_p for part in parts])[order],
+            unconstrained=unconstrained,
+            constrained=joined(lambda part: part.constrained),
+        )
+
+    def _of_each(self, fn: Callable[[Captured], Any]) -> list[Any]:
+        group = self._flow.groups[0]
+        here, found = group.capture(), []
+        try:
+            for captured in self._captured:
+                group.restore(captured)
+                found.append(fn(captured))
+        finally:
+            group.restore(here)
+        return found
