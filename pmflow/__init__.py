@@ -6,11 +6,12 @@ from pmflow.callbacks import Tracker
 from pmflow.compare import compare
 from pmflow.diagnostics import Diagnosis, diagnose
 from pmflow.fit_state import FitState, Starts
+from pmflow.fitting import fit
 from pmflow.formula import Formula
 from pmflow.frames import Frame
 from pmflow.group import Group
 from pmflow.importance import importance_resample
-from pmflow.inference import NFVI, fit
+from pmflow.inference import NFVI
 
 __all__ = [
     "NFVI",

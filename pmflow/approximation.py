@@ -62,6 +62,8 @@ class Approximation(opvi.Approximation):
         self.fit_state: FitState | None = None
         self.starts: Starts | None = None
         self.captured_starts: list[Captured] = []
+        self.diagnosis: Any = None
+        self.ladder: Any = None
         self._compiled: dict[str, Any] = {}
 
     @property

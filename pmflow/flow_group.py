@@ -193,10 +193,19 @@ class NormalizingFlowGroup(opvi.Group):
         rng = np.random.default_rng(seed)
         start = self._prepare_start(self._start)
         start = start + rng.uniform(-spread, spread, self.ddim)
-        offset = np.zeros(self.ddim) if self.frame is not None else start
+        frame = self.frame
         if isinstance(self._frame, str):
             density = LogDensity(self.model, self.ordering)
-            self.frame = build_frame(self._frame, density, start, seed) or self.frame
+            frame = build_frame(self._frame, density, start, seed) or frame
+        self._begin_anew(start if frame is None else np.zeros(self.ddim), frame, rng)
+
+    def move_to(self, frame: Frame, seed: int) -> None:
+        """Begin anew in another frame, for a flow that has one."""
+        self._begin_anew(np.zeros(self.ddim), frame, np.random.default_rng(seed))
+
+    def _begin_anew(
+        self, offset: NDArray[np.float64], frame: Frame | None, rng: np.random.Generator
+    ) -> None:
         values, rest = self._start_values(offset, rng)
         base = self.base.init_params(self.ddim, self._jitter, rng)
         places = [(self.base_params, base), *zip(self.layer_params, values, strict=True)]
@@ -204,8 +213,8 @@ class NormalizingFlowGroup(opvi.Group):
             for name, value in params.items():
                 if isinstance(value, SharedVariable):
                     value.set_value(floatX(fresh[name]))
-        self.offset = rest
-        self._placement.place(rest, self.frame, origin=offset - rest)
+        self.offset, self.frame = rest, frame
+        self._placement.place(rest, frame, origin=offset - rest)
 
     def capture(self) -> Captured:
         """Everything that `move` or a fit changes, for `restore`."""

@@ -1,11 +1,11 @@
-"""Fitting a flow: the inference class and the functional form."""
+"""Fitting a flow: the inference class."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -14,14 +14,14 @@ import pymc as pm
 from numpy.typing import NDArray
 from pymc.progress_bar.rich_progress import default_progress_theme
 from pymc.util import RandomState
-from pymc.variational.inference import Inference, KLqp
+from pymc.variational.inference import KLqp
 from xarray import DataTree
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
-from pmflow.diagnostics import diagnose
-from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
+from pmflow.errors import BackendError, ParameterError
 from pmflow.fit_state import FitState
+from pmflow.flow_group import START_SPREAD
 from pmflow.flows.bases import AbstractBase
 from pmflow.formula import Formula
 from pmflow.frames import Frame
@@ -32,10 +32,10 @@ from pmflow.training.fresh import FreshElbo
 from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.progress import FitProgress
 from pmflow.training.quasi import can_use_qmc, check_qmc
-from pmflow.training.schedule import Schedule
+from pmflow.training.schedule import Schedule, Settings
 from pmflow.training.trainer import Ended, Trainer
 
-__all__ = ["NFVI", "fit"]
+__all__ = ["NFVI", "refuse_with"]
 
 _BACKENDS = ("numba", "c", "jax")
 
@@ -78,6 +78,11 @@ class NFVI(KLqp):
         Loss (negative ELBO estimate) of every step so far, `refine` included.
     skipped : int
         Steps so far whose loss or gradient was not finite: they changed no parameter.
+    schedule : pmflow.training.schedule.Settings
+        What a fit without a number of steps may do; may be replaced.
+    tells_verdict : bool
+        Whether such a fit ends with a diagnosis: a line of the log, a warning where it is not
+        good.
 
     References
     ----------
@@ -112,7 +117,7 @@ class NFVI(KLqp):
         if isinstance(flow, Approximation):
             given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
             given |= {"base": base, "frame": frame}
-            _refuse_with("an approximation, which exists already", given)
+            refuse_with("an approximation, which exists already", given)
             approx = flow
         else:
             approx = NormalizingFlow(
@@ -129,6 +134,8 @@ class NFVI(KLqp):
         super().__init__(approx, beta=beta)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
+        self.schedule = Settings()
+        self.tells_verdict = True
         self._trainer = Trainer(self)
 
     @property
@@ -270,8 +277,13 @@ class NFVI(KLqp):
             fit_once()
             result = self.approx
         else:
-            result = fit_from_starts(self.approx, restarts, combine, fit_once)
-        if is_automatic:
+            # the start of an annealed fit covers its neighbourhood itself
+            spread = 0.0 if anneal else START_SPREAD
+            seeds = self.approx.rng.randint(2**30, size=restarts - 1, dtype=np.int64)
+            group = self.approx.groups[0]
+            moves = [partial(group.move, int(seed), spread) for seed in seeds]
+            result = fit_from_starts(self.approx, moves, combine, fit_once)
+        if is_automatic and self.tells_verdict:
             _tell_verdict(result)
         return result
 
@@ -287,7 +299,9 @@ class NFVI(KLqp):
             parts.append(annealing.segments())
         if n is None:
             elbo = FreshElbo(self.approx)
-            schedule = Schedule(lambda: self._trainer.handles, elbo, self.approx.ddim, seed)
+            schedule = Schedule(
+                lambda: self._trainer.handles, elbo, self.approx.ddim, seed, self.schedule
+            )
             parts.append(schedule.segments())
         else:
             parts.append([n])
@@ -349,81 +363,6 @@ class NFVI(KLqp):
                 )
 
 
-def fit(
-    n: int = 10_000,
-    method: str | Inference = "nfvi",
-    model: pm.Model | None = None,
-    random_seed: RandomState = None,
-    start: Mapping[str, Any] | None = None,
-    inf_kwargs: Mapping[str, Any] | None = None,
-    **kwargs: Any,
-) -> Any:
-    """Fit a model in one call.
-
-    Parameters
-    ----------
-    n : int
-        Steps.
-    method : str or Inference
-        ``'nfvi'``, ``'nfvi=<formula>'``, an inference object, or a method of `pymc.fit` such as
-        ``'advi'``. Case does not matter.
-    model : pymc.Model, optional
-        Defaults to the model of the context.
-    random_seed, start
-        As for `NFVI`.
-    inf_kwargs : dict, optional
-        Further arguments of the inference class, such as ``{"jitter": 1.0}``.
-    **kwargs
-        Passed on to its `fit`.
-
-    Returns
-    -------
-    Approximation
-
-    Raises
-    ------
-    FormulaError
-        If the formula is wrong.
-    ParameterError
-        If an argument can't be honoured, such as a seed for an inference that exists already.
-
-    Examples
-    --------
-    >>> import pymc as pm, pmflow as pmf
-    >>> with pm.Model() as model:
-    ...     x = pm.Normal("x")
-    >>> approx = pmf.fit(
-    ...     10, method="nfvi=planar*2", model=model, progressbar=False,
-    ...     compile_kwargs={"mode": "FAST_COMPILE"},
-    ... )
-    >>> print(approx.formula)
-    planar*2
-    """
-    given = dict(inf_kwargs or {})
-    for name, value in {"random_seed": random_seed, "start": start}.items():
-        if value is not None:
-            given[name] = value
-    if isinstance(method, Inference):
-        _refuse_with("an inference object, which exists already", {**given, "model": model})
-        return method.fit(n, **kwargs)
-    if not isinstance(method, str):
-        raise ParameterError(
-            "method must be 'nfvi', 'nfvi=<formula>', a method of pymc.fit, or an inference "
-            f"object, but is of type {type(method).__name__}."
-        )
-    name, _, formula = method.partition("=")
-    if name.strip().lower() != "nfvi":
-        return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
-    if formula:
-        if "flow" in given:
-            raise ParameterError(
-                f"The formula is given twice: method={method!r} and "
-                f"inf_kwargs['flow']={given['flow']!r}. Leave one out."
-            )
-        given["flow"] = formula
-    return NFVI(model=model, **given).fit(n, **kwargs)
-
-
 def _tell_verdict(approx: Approximation) -> None:
     """One line on how good the fit is, as a warning where it is not good."""
     try:
@@ -446,7 +385,13 @@ def _adam() -> Any:
     return pm.adam(learning_rate=0.01)
 
 
-def _refuse_with(what: str, given: Mapping[str, Any]) -> None:
+def refuse_with(what: str, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that come too late, by name.
+
+    Raises
+    ------
+    ParameterError
+    """
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise ParameterError(

@@ -46,15 +46,19 @@ def check_restarts(approx: Any, restarts: int, combine: str) -> None:
 
 
 def fit_from_starts(
-    approx: NormalizingFlow, restarts: int, combine: str, fit_once: Callable[[], None]
+    approx: NormalizingFlow,
+    moves: Sequence[Callable[[], None]],
+    combine: str,
+    fit_once: Callable[[], None],
 ) -> Approximation:
     """Fit from several starts, one after the other, by one compiled function.
 
     Parameters
     ----------
     approx : NormalizingFlow
-        The first start is where it is; it ends at the best one.
-    restarts : int
+        The first start is where it is.
+    moves : sequence of callable
+        Each takes `approx` to a further start.
     combine : {"best", "stack"}
     fit_once : callable
         Trains `approx` from where it is.
@@ -62,21 +66,22 @@ def fit_from_starts(
     Returns
     -------
     Approximation
-        `approx`, or a `Stack`; `starts` says how far the fits agree.
+        `approx` at the best one, or a `Stack`; `starts` says how far the fits agree.
     """
     group = approx.groups[0]
-    seeds = approx.rng.randint(2**30, size=restarts, dtype=np.int64)
     captured: list[Captured] = []
     states: list[FitState | None] = []
     draws: list[xr.DataTree] = []
     try:
-        for number, seed in enumerate(seeds.tolist()):
-            if number:
-                group.move(seed)
+        for move in (None, *moves):
+            if move is not None:
+                move()
             fit_once()
             captured.append(group.capture())
             states.append(approx.fit_state)
-            draws.append(approx.sample(_DRAWS, random_seed=seed))
+            if not moves:
+                return approx
+            draws.append(approx.sample(_DRAWS))
             if approx.fit_state is not None and approx.fit_state.ended == "interrupted":
                 break
     finally:

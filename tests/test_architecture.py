@@ -45,9 +45,14 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"density", "errors", "evaluate", "flows", "training"},
     "callbacks": {"errors"},
     "inference": {
-        *("approximation", "callbacks", "diagnostics", "errors", "fit_state", "flows"),
-        *("formula", "frames", "restarts", "training"),
+        *("approximation", "callbacks", "diagnostics", "errors", "fit_state", "flow_group"),
+        *("flows", "formula", "frames", "restarts", "training"),
     },
+    "auto": {
+        *("approximation", "density", "diagnostics", "errors", "fit_state", "inference"),
+        *("restarts", "training"),
+    },
+    "fitting": {"auto", "errors", "inference"},
     "restarts": {"approximation", "errors", "export", "fit_state", "flow_group", "starts"},
     # results: they need only data
     "compare": {"errors"},
@@ -60,7 +65,16 @@ ALLOWED: dict[str, set[str]] = {
     "plots": {"errors", "plots"},
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
-        *("approximation", "callbacks", "compare", "diagnostics", "errors", "fit_state", "flows"),
+        *(
+            "approximation",
+            "callbacks",
+            "compare",
+            "diagnostics",
+            "errors",
+            "fit_state",
+            "fitting",
+            "flows",
+        ),
         *("formula", "frames", "group", "importance", "inference", "plots", "targets"),
     },
     "demo": {"__init__"},

@@ -56,15 +56,18 @@ class Settings:
         At most.
     tolerance : float
         Nats per dimension that a stage must gain to be followed by another.
+    patience : int
+        Times in a row that a stage must look settled to end.
     """
 
     rates: tuple[float, ...] = (0.03, 0.01, 0.003)
     trial: int = 60
-    window: int = 100
-    most_windows: int = 12
+    window: int = 200
+    most_windows: int = 25
     decay: float = 0.3
     stages: int = 6
     tolerance: float = 2e-4
+    patience: int = 2
 
 
 @dataclass
@@ -157,7 +160,7 @@ class Schedule:
     def _stage(self, loop: Handles) -> Iterator[int]:
         thin = max(1, self.settings.window // 20)
         iterates: list[Vector] = []
-        before = len(loop.losses)
+        before, settled = len(loop.losses), 0
         for window in range(1, self.settings.most_windows + 1):
             if window == 2:
                 loop.begin_average()  # the first window is still on its way
@@ -165,11 +168,13 @@ class Schedule:
                 yield thin * loop.accumulate
                 iterates.append(np.array(loop.params))
             half = len(iterates) // 2
-            if window >= 3 and has_settled(
+            is_settled = window >= 3 and has_settled(
                 loop.losses[before:][-(window - 1) * self.settings.window * loop.accumulate :],
                 np.stack(iterates[-max(half, 8) :]),
                 self.settings.tolerance * self.dim,
-            ):
+            )
+            settled = settled + 1 if is_settled else 0
+            if settled >= self.settings.patience:
                 return
 
     def _keep_best(self, loop: Handles, states: list[Vector]) -> None:

@@ -1,0 +1,269 @@
+"""A fit that says for itself what it needs: from a Gaussian to richer flows."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pymc.util import RandomState, _get_seeds_per_chain
+
+from pmflow.approximation import Approximation, NormalizingFlow
+from pmflow.density import LogDensity
+from pmflow.diagnostics import Diagnosis, diagnose
+from pmflow.errors import FitWarning, ParameterError, UnsupportedError
+from pmflow.fit_state import FitState
+from pmflow.inference import NFVI
+from pmflow.restarts import fit_from_starts
+from pmflow.training.schedule import Settings
+
+__all__ = ["Ladder", "Rung", "fit_automatically"]
+
+_log = logging.getLogger("pmflow")
+
+_NATS_A_DIMENSION = 0.002
+"""Divergence from the posterior at which the ladder ends, where the verdict is good too."""
+
+_QUICK_STEP = 0.03
+"""Seconds of a gradient in NumPy up to which no machine code is worth its compilation."""
+
+_JITTER = 0.01
+_SETTINGS = Settings(window=100, most_windows=12, patience=1)
+_SMALL_WEIGHT = 0.01
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One family that was tried.
+
+    Attributes
+    ----------
+    formula : str
+    diagnosis : Diagnosis or None
+        None where it could not be diagnosed.
+    seconds : float
+        Compilation included.
+    """
+
+    formula: str
+    diagnosis: Diagnosis | None
+    seconds: float
+
+    def __str__(self) -> str:
+        found = "not diagnosed" if self.diagnosis is None else self.diagnosis.summary
+        return f"{self.formula} ({self.seconds:.1f} s): {found}"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The families that `pmflow.fit` tried for a model, in order, and the one it took.
+
+    Attributes
+    ----------
+    rungs : tuple of Rung
+    taken : int
+        Index of the one that was returned.
+    """
+
+    rungs: tuple[Rung, ...]
+    taken: int
+
+    def __str__(self) -> str:
+        marks = ("->" if i == self.taken else "  " for i in range(len(self.rungs)))
+        return "\n".join(f"{mark} {rung}" for mark, rung in zip(marks, self.rungs, strict=True))
+
+    __repr__ = __str__
+
+
+def _formulas(dim: int) -> tuple[str, ...]:
+    """Families to try after the Gaussian, the next one richer."""
+    if dim == 1:
+        return "spline[hidden=0]-sinh-scale-loc", "spline[hidden=0]*4-sinh-scale-loc"
+    return (
+        "coupling[hidden=16]*2-sinh-scale-loc",
+        "coupling[hidden=32]*4-spline[hidden=0]-sinh-scale-loc",
+    )
+
+
+def fit_automatically(
+    model: pm.Model | None,
+    *,
+    random_seed: RandomState = None,
+    start: Mapping[str, Any] | None = None,
+    restarts: int = 4,
+    progressbar: bool = True,
+    **kwargs: Any,
+) -> Approximation:
+    """Fit richer and richer families until one is good, judged at fresh draws.
+
+    Parameters
+    ----------
+    model : pymc.Model or None
+        Defaults to the model of the context.
+    random_seed : int, Generator or RandomState, optional
+    start : dict, optional
+        Of the first of the starts, by variable, in constrained space.
+    restarts : int
+        Starts of the Gaussian, which show modes; all modes are fitted and stacked.
+    progressbar : bool
+    **kwargs
+        Passed on to `NFVI.fit` where a flow is trained, such as `backend`.
+
+    Returns
+    -------
+    Approximation
+        With `diagnosis` and `ladder`.
+    """
+    for name in ("n", "obj_optimizer", "combine"):
+        if kwargs.get(name) is not None:
+            raise ParameterError(
+                f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
+                "fit: method='nfvi=scale-loc'."
+            )
+    climb = _Climb(model, random_seed, start, progressbar=progressbar, **kwargs)
+    climb.gaussian(restarts)
+    for formula in _formulas(climb.dim):
+        if climb.is_done:
+            break
+        climb.flow(formula)
+    return climb.finish()
+
+
+class _Climb:
+    """The state of a climb: the best approximation so far, and what was tried."""
+
+    def __init__(
+        self,
+        model: pm.Model | None,
+        random_seed: RandomState,
+        start: Mapping[str, Any] | None,
+        **kwargs: Any,
+    ) -> None:
+        (seed,) = _get_seeds_per_chain(random_seed, 1)
+        self._rng = np.random.default_rng(seed)
+        self._model = pm.modelcontext(model)
+        self._start = start
+        self._kwargs = kwargs
+        self._rungs: list[Rung] = []
+        self._tried: list[Approximation] = []
+
+    @property
+    def dim(self) -> int:
+        """Length of the latent vector."""
+        return int(self._tried[0].ddim)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last rung is good, or could not be judged."""
+        found = self._rungs[-1].diagnosis
+        if found is None:
+            return True
+        limit = _NATS_A_DIMENSION * self.dim
+        return found.verdict == "reliable" and found.kl < limit
+
+    def gaussian(self, restarts: int) -> None:
+        """The Gaussian of largest ELBO, found by natural gradients: nothing is trained."""
+        began = time.perf_counter()
+        approx = NormalizingFlow(
+            "scale-loc",
+            model=self._model,
+            random_seed=self._seed(),
+            start=self._start,
+            jitter=0.0,
+            frame="gaussian",
+        )
+        approx.fit_state = FitState(0, 0, "converged", "Gaussian, by natural gradients")
+        move = approx.groups[0].move
+        moves = [partial(move, self._seed()) for _ in range(restarts - 1)]
+        result = fit_from_starts(approx, moves, "stack", lambda: None)
+        self._flow = approx
+        self._add("Gaussian", result, began)
+
+    def flow(self, formula: str) -> None:
+        """A flow in the frame of the Gaussian, one for each mode that was found."""
+        began = time.perf_counter()
+        captured, starts = self._modes()
+        inference = NFVI(
+            formula,
+            model=self._model,
+            random_seed=self._seed(),
+            jitter=_JITTER,
+            frame=captured[0].frame,
+        )
+        kwargs = self._kwargs | self._backend()
+
+        inference.schedule, inference.tells_verdict = _SETTINGS, False
+
+        def fit_once() -> None:
+            inference.fit(**kwargs)
+
+        move_to = inference.approx.groups[0].move_to
+        moves = [partial(move_to, other.frame, self._seed()) for other in captured[1:]]
+        result = fit_from_starts(inference.approx, moves, "stack", fit_once)
+        if not moves:
+            result.starts = starts
+        self._add(str(inference.approx.formula), result, began)
+
+    def finish(self) -> Approximation:
+        """The best one, with what was found on the way."""
+        taken = self._best()
+        result, found = self._tried[taken], self._rungs[taken].diagnosis
+        result.diagnosis = found
+        result.ladder = Ladder(tuple(self._rungs), taken)
+        if found is not None and found.verdict != "reliable":
+            warnings.warn(
+                f"The best of {len(self._rungs)} fits is {found.summary}. "
+                f"{' '.join(found.reasons)}. Print approx.diagnosis for what to try.",
+                FitWarning,
+                stacklevel=4,
+            )
+        return result
+
+    def _modes(self) -> tuple[list[Any], Any]:
+        """The frames of the modes that matter, the best one first."""
+        starts, captured = self._tried[0].starts, self._flow.captured_starts
+        if starts is None:
+            return [self._flow.groups[0].capture()], None
+        modes, best = np.array(starts.modes), []
+        for mode in dict.fromkeys(modes[np.argsort(-starts.elbo)].tolist()):
+            here = np.flatnonzero(modes == mode)
+            if starts.weights[here].sum() >= _SMALL_WEIGHT:
+                best.append(captured[here[np.argmax(starts.elbo[here])]])
+        return best, starts
+
+    def _backend(self) -> dict[str, Any]:
+        """No compiler where the steps are quick in NumPy: most models need few of them."""
+        if self._kwargs.get("backend") or self._kwargs.get("compile_kwargs"):
+            return {}
+        group = self._flow.groups[0]
+        density = LogDensity(self._model, group.ordering)
+        points = np.tile(group.offset if group.frame is None else group.frame.loc, (64, 1))
+        density.value_and_gradient(points)
+        began = time.perf_counter()
+        density.value_and_gradient(points)
+        is_quick = time.perf_counter() - began < _QUICK_STEP
+        return {"compile_kwargs": {"mode": "FAST_COMPILE"}} if is_quick else {}
+
+    def _add(self, formula: str, approx: Approximation, began: float) -> None:
+        try:
+            found = diagnose(approx, random_seed=self._seed())
+        except UnsupportedError as error:
+            _log.info("Not diagnosed: %s", error)
+            found = None
+        rung = Rung(formula, found, time.perf_counter() - began)
+        _log.info("%s", rung)
+        self._rungs.append(rung)
+        self._tried.append(approx)
+
+    def _best(self) -> int:
+        elbos = [-np.inf if r.diagnosis is None else r.diagnosis.elbo for r in self._rungs]
+        return int(np.argmax(elbos))
+
+    def _seed(self) -> int:
+        return int(self._rng.integers(2**30))

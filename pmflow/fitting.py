@@ -1,0 +1,102 @@
+"""Fitting a model in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pymc as pm
+from pymc.util import RandomState
+from pymc.variational.inference import Inference
+
+from pmflow.auto import fit_automatically
+from pmflow.errors import ParameterError
+from pmflow.inference import NFVI, refuse_with
+
+__all__ = ["fit"]
+
+
+def fit(
+    n: int | None = None,
+    method: str | Inference | None = None,
+    model: pm.Model | None = None,
+    random_seed: RandomState = None,
+    start: Mapping[str, Any] | None = None,
+    inf_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Fit a model in one call.
+
+    Parameters
+    ----------
+    n : int, optional
+        Steps. Left out, the fit knows for itself when it is done.
+    method : str or Inference, optional
+        ``'auto'``: the Gaussian nearest to the posterior first, then richer flows, each judged at
+        fresh draws, until one is good (see :doc:`/auto`). ``'nfvi'``, ``'nfvi=<formula>'``, an
+        inference object, or a method of `pymc.fit` such as ``'advi'``. Case does not matter. By
+        default ``'auto'``, or ``'nfvi'`` where `n` is given.
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+    random_seed, start
+        As for `NFVI`.
+    inf_kwargs : dict, optional
+        Further arguments of the inference class, such as ``{"jitter": 1.0}``.
+    **kwargs
+        Passed on to its `fit`.
+
+    Returns
+    -------
+    Approximation
+        Of ``'auto'`` the best one, with its `diagnosis` and the `ladder` of what was tried.
+
+    Raises
+    ------
+    FormulaError
+        If the formula is wrong.
+    ParameterError
+        If an argument can't be honoured, such as a seed for an inference that exists already.
+
+    Examples
+    --------
+    >>> import pymc as pm, pmflow as pmf
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x")
+    >>> approx = pmf.fit(
+    ...     10, method="nfvi=planar*2", model=model, progressbar=False,
+    ...     compile_kwargs={"mode": "FAST_COMPILE"},
+    ... )
+    >>> print(approx.formula)
+    planar*2
+    """
+    given = dict(inf_kwargs or {})
+    for name, value in {"random_seed": random_seed, "start": start}.items():
+        if value is not None:
+            given[name] = value
+    if isinstance(method, Inference):
+        refuse_with("an inference object, which exists already", {**given, "model": model})
+        if n is None and not isinstance(method, NFVI):
+            n = 10_000
+        return method.fit(n, **kwargs)
+    if method is None:
+        method = "auto" if n is None else "nfvi"
+    if not isinstance(method, str):
+        raise ParameterError(
+            "method must be 'auto', 'nfvi', 'nfvi=<formula>', a method of pymc.fit, or an "
+            f"inference object, but is of type {type(method).__name__}."
+        )
+    name, _, formula = method.partition("=")
+    if method.strip().lower() == "auto":
+        refuse_with("method='auto', which chooses them", dict.fromkeys(inf_kwargs or (), True))
+        return fit_automatically(model, n=n, random_seed=random_seed, start=start, **kwargs)
+    if name.strip().lower() != "nfvi":
+        n = 10_000 if n is None else n
+        return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
+    if formula:
+        if "flow" in given:
+            raise ParameterError(
+                f"The formula is given twice: method={method!r} and "
+                f"inf_kwargs['flow']={given['flow']!r}. Leave one out."
+            )
+        given["flow"] = formula
+    return NFVI(model=model, **given).fit(n, **kwargs)
