@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -19,7 +20,8 @@ from xarray import DataTree
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
-from pmflow.errors import BackendError, ParameterError
+from pmflow.diagnostics import diagnose
+from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
 from pmflow.fit_state import FitState
 from pmflow.flow_group import START_SPREAD
 from pmflow.flows.bases import AbstractBase
