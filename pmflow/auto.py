@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 import warnings
@@ -30,8 +31,8 @@ _log = logging.getLogger("pmflow")
 _NATS_A_DIMENSION = 0.002
 """Divergence from the posterior at which the ladder ends, where the verdict is good too."""
 
-_QUICK_STEP = 0.03
-"""Seconds of a gradient in NumPy up to which no machine code is worth its compilation."""
+_QUICK_STEP, _SLOW_STEP = 0.005, 0.03
+"""Seconds of a gradient in NumPy up to which JAX, or numba, is not worth its compilation."""
 
 _JITTER = 0.01
 _SETTINGS = Settings(window=100, most_windows=12, patience=1)
@@ -247,8 +248,10 @@ class _Climb:
         density.value_and_gradient(points)
         began = time.perf_counter()
         density.value_and_gradient(points)
-        is_quick = time.perf_counter() - began < _QUICK_STEP
-        return {"compile_kwargs": {"mode": "FAST_COMPILE"}} if is_quick else {}
+        seconds = time.perf_counter() - began
+        if seconds > _QUICK_STEP and importlib.util.find_spec("jax") is not None:
+            return {"backend": "jax"}
+        return {"compile_kwargs": {"mode": "FAST_COMPILE"}} if seconds < _SLOW_STEP else {}
 
     def _add(self, formula: str, approx: Approximation, began: float) -> None:
         try:
