@@ -13,12 +13,13 @@ from pmflow.frames.laplace import NoModeError, finite_numbers, lower_factor
 
 __all__ = ["gaussian_frame"]
 
-_ROUNDS = 100
-_DONE = 2e-3
+_ROUNDS = (40, 10)
+"""Of the first draws, and of four times as many."""
+_DONE = 5e-3
 """Largest remaining step, in units of the posterior."""
 _LARGEST_STEP = 0.7
 _LEAST_STEP = 1e-3
-_WIDEST = 1e8
+_WIDEST = 1e4
 """Growth of a standard deviation that no posterior asks for."""
 
 type Floats = NDArray[np.float64]
@@ -53,20 +54,20 @@ def gaussian_frame(density: LogDensity, frame: Frame, seed: int) -> Frame:
     NoModeError
         If the ELBO grows without end.
     """
-    draws = 512 if frame.is_diagonal else max(512, 4 * frame.dim)
-    for size in (draws, 4 * draws):
+    draws = 256 if frame.is_diagonal else max(256, 4 * frame.dim)
+    for size, rounds in zip((draws, 4 * draws), _ROUNDS, strict=True):
         y = standard_draws(size, frame.dim, seed, whiten=not frame.is_diagonal)
-        found = _climb(density, frame, y)
+        found = _climb(density, frame, y, rounds)
         if (found.sds > _WIDEST * frame.sds).any():
             raise NoModeError("the ELBO grows without end")
         frame = found
     return replace(frame, kind="gaussian")
 
 
-def _climb(density: LogDensity, frame: Frame, y: Floats) -> Frame:
+def _climb(density: LogDensity, frame: Frame, y: Floats, rounds: int) -> Frame:
     step, (elbo, residual) = _LARGEST_STEP, _residual(density, frame, y)
     best = elbo
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         shift, inner, size = _natural_step(y, residual, step, diagonal=frame.is_diagonal)
         proposed = frame.moved(shift, inner)
         new_elbo, new_residual = _residual(density, proposed, y)
