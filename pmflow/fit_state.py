@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 __all__ = ["FitState", "Starts"]
 
-type Ended = Literal["converged", "steps", "interrupted", "callback", "failed"]
+type Ended = Literal["converged", "limit", "steps", "interrupted", "callback", "failed"]
 
 _WORDS: dict[str, str] = {
     "converged": "converged",
+    "limit": "stopped at the limit of its schedule before it had settled",
     "steps": "did the steps asked for; whether it converged was not asked",
     "interrupted": "interrupted by the user",
     "callback": "ended by a callback",
@@ -32,11 +33,13 @@ class FitState:
     Attributes
     ----------
     steps : int
-        Steps done, those without effect included.
+        Steps done by the last call, those without effect included.
     skipped : int
         Steps whose loss or gradient was not finite: they changed no parameter.
-    ended : {"converged", "steps", "interrupted", "callback", "failed"}
-        ``"steps"``: it did the number of steps asked for, which says nothing about convergence.
+    ended : {"converged", "limit", "steps", "interrupted", "callback", "failed"}
+        ``"converged"`` and ``"limit"`` are of fits without a number of steps: settled, or at the
+        last stage of the schedule and still gaining. ``"steps"``: it did the number of steps asked
+        for, which says nothing about convergence.
     message : str
         What there is to add, in words.
     """
