@@ -36,6 +36,10 @@ _QUICK_STEP, _SLOW_STEP = 0.005, 0.03
 """Seconds of a gradient in NumPy up to which JAX, or numba, is not worth its compilation."""
 
 _JITTER = 0.01
+_FIT_ARGUMENTS = {
+    *(inspect.signature(NFVI.fit).parameters.keys() - {"self", "kwargs"}),
+    *("more_obj_params", "more_updates", "more_replacements"),
+}
 _SETTINGS = Settings(window=100, most_windows=12, patience=1)
 _SMALL_WEIGHT = 0.01
 
@@ -155,13 +159,11 @@ def _check_arguments(restarts: int, kwargs: Mapping[str, Any]) -> None:
                 f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
                 "fit: method='nfvi=scale-loc'."
             )
-    known = inspect.signature(NFVI.fit).parameters.keys() - {"self", "kwargs"}
-    known |= {"more_obj_params", "more_updates", "more_replacements"}
-    unknown = sorted(kwargs.keys() - known)
+    unknown = sorted(kwargs.keys() - _FIT_ARGUMENTS)
     if unknown:
         raise ParameterError(
             f"fit has no argument {', '.join(unknown)}. Arguments of the fit are "
-            f"{', '.join(sorted(known))}."
+            f"{', '.join(sorted(_FIT_ARGUMENTS))}."
         )
 
 
