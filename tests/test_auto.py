@@ -60,7 +60,9 @@ class TestGaussian:
     def test_the_same_seed_gives_the_same_fit(self) -> None:
         model = gaussian([1.0, 2.0], [[1.0, 0.5], [0.5, 2.0]])
         one, two = (pmf.fit(model=model, random_seed=5, progressbar=False) for _ in range(2))
-        np.testing.assert_array_equal(one.sample(5)["posterior"]["z"], two.sample(5)["posterior"]["z"])
+        np.testing.assert_array_equal(
+            one.sample(5)["posterior"]["z"], two.sample(5)["posterior"]["z"]
+        )
 
     def test_two_gaussian_modes_are_stacked(self) -> None:
         with pm.Model() as model:
@@ -80,11 +82,12 @@ class TestGaussian:
         assert float(approx.mean.eval(mode="FAST_COMPILE")[0]) == pytest.approx(mean, abs=1e-3)
 
 
-class TestClimb:
-    @pytest.fixture(scope="class")
-    def approx(self) -> pmf.Approximation:
-        return pmf.fit(model=skewed(), random_seed=1, restarts=1, **PYTHON)
+@pytest.fixture(scope="module")
+def approx() -> pmf.Approximation:
+    return pmf.fit(model=skewed(), random_seed=1, restarts=1, **PYTHON)
 
+
+class TestClimb:
     def test_a_skewed_posterior_ends_with_a_reliable_flow(self, approx: Any) -> None:
         ladder = approx.ladder
         assert ladder.rungs[0].diagnosis.verdict != "reliable"
@@ -137,9 +140,7 @@ class TestWhatGoesWrong:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FitWarning)
-            approx = pmf.fit(
-                model=skewed(), random_seed=1, restarts=1, callbacks=[stop], **PYTHON
-            )
+            approx = pmf.fit(model=skewed(), random_seed=1, restarts=1, callbacks=[stop], **PYTHON)
         assert len(approx.ladder.rungs) == 2
 
 

@@ -77,7 +77,9 @@ class TestLosses:
 
     def test_losses_that_fall_by_less_than_their_noise(self, rng: np.random.Generator) -> None:
         losses = 1e-3 * np.linspace(1, 0, 4_000) + rng.normal(size=4_000)
-        losses -= np.r_[np.zeros(2_000), np.full(2_000, losses[2_000:].mean() - losses[:2_000].mean())]
+        losses -= np.r_[
+            np.zeros(2_000), np.full(2_000, losses[2_000:].mean() - losses[:2_000].mean())
+        ]
         assert has_settled(losses, self.drift, NO_TOLERANCE)
 
     def test_losses_that_rise(self) -> None:
