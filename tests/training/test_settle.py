@@ -86,7 +86,7 @@ class TestLosses:
         assert has_settled(np.linspace(0, 1, 400), self.drift, NO_TOLERANCE)
 
     @pytest.mark.parametrize(("tolerance", "expected"), [(0.4, False), (0.6, True)])
-    def test_a_gain_below_the_tolerance(self, tolerance: float, expected: bool) -> None:
+    def test_a_gain_below_the_tolerance(self, tolerance: float, *, expected: bool) -> None:
         # the means of the halves are 0.5 apart, without noise
         losses = np.repeat([1.5, 1.0], 200)
         assert has_settled(losses, self.drift, tolerance) is expected
