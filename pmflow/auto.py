@@ -8,7 +8,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -250,8 +250,8 @@ class _Climb:
             self._rungs.append(Rung(formula, None, time.perf_counter() - began))
             self._tried.append(inference.approx)
             return
-        if not moves:
-            result.starts = starts
+        if not moves and starts is not None:
+            result.starts = replace(starts, stacked=False)  # small modes are left out
         self._add(str(inference.approx.formula), result, began)
 
     def finish(self) -> Approximation:

@@ -78,6 +78,8 @@ class Starts:
     weights : ndarray, shape (R,)
         Evidence weights: how much of the probability that the starts found together belongs to
         each. Starts of one mode share what that mode has. They sum to 1.
+    stacked : bool
+        Whether all modes are in the approximation, as in a `Stack`: then none is missed.
     """
 
     elbo: NDArray[np.float64]
@@ -86,6 +88,7 @@ class Starts:
     wasserstein: NDArray[np.float64]
     modes: tuple[int, ...]
     weights: NDArray[np.float64]
+    stacked: bool = False
 
     @property
     def best(self) -> int:
@@ -94,7 +97,12 @@ class Starts:
 
     @property
     def missed(self) -> float:
-        """Share of the evidence in modes other than that of the best start, 0 to 1."""
+        """Share of the evidence in modes that the approximation does not have, 0 to 1.
+
+        It has that of the best start, or all of them where they are stacked.
+        """
+        if self.stacked:
+            return 0.0
         here = np.array(self.modes) == self.modes[self.best]
         return float(np.clip(self.weights[~here].sum(), 0.0, 1.0))
 
@@ -112,6 +120,8 @@ class Starts:
         """Whether the starts agree, in one sentence."""
         number, modes = len(self.elbo), len(set(self.modes))
         distance = f"R-hat {self.rhat:.3f}, largest distance {self.wasserstein.max():.2f} sd"
+        if modes > 1 and self.stacked:
+            return f"{number} starts found {modes} modes, which are all kept ({distance})"
         if modes > 1:
             return (
                 f"{number} starts found {modes} modes; {self.missed:.0%} of the evidence is in "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,7 @@ class Stack(Approximation):
     def __init__(self, approx: NormalizingFlow, captured: Sequence[Captured]) -> None:
         assert approx.starts is not None
         super().__init__(approx.groups, model=approx.model)
-        self._flow, self.starts = approx, approx.starts
+        self._flow, self.starts = approx, replace(approx.starts, stacked=True)
         self.fit_state, self.hist = approx.fit_state, approx.hist
         modes = np.array(approx.starts.modes)
         chosen, weights = [], []

@@ -113,7 +113,9 @@ class TestObjective:
 
     @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
     @pytest.mark.parametrize("estimator", ["total", "path"])
-    @pytest.mark.parametrize("frame", [None, pmf.Frame([5.0, -5.0], [2.0, 0.5])])
+    @pytest.mark.parametrize(
+        "frame", [None, pmf.Frame(np.array([5.0, -5.0]), np.array([2.0, 0.5]))]
+    )
     def test_the_loss_is_the_divergence_from_the_density_on_the_way(
         self, share: float, estimator: str, frame: pmf.Frame | None
     ) -> None:
@@ -166,7 +168,7 @@ class TestFresh:
         data = np.array([1.0, 2.0])
         approx = pmf.NormalizingFlow("scale-loc", model=conjugate_normal(data), random_seed=1)
         draws = approx.sample(50, random_seed=7)
-        mu = draws["posterior"]["mu"].values.ravel()
+        mu = draws["posterior"].to_dataset()["mu"].values.ravel()
         datalogp = stats.norm(mu[:, None], 1).logpdf(data).sum(1)
         rest = stats.norm(0, 2).logpdf(mu) - approx.log_prob(mu[:, None])
         one, three = (FreshElbo(approx, 4_000, beta=beta).log_weights(1) for beta in (1.0, 3.0))

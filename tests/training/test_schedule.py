@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pmflow.training.fresh import Elbo, summarize
 from pmflow.training.schedule import Handles, Schedule, Settings
@@ -18,10 +19,11 @@ class FakeLoop:
     """Gradient descent on half the squared distance from `GOAL`, with noise on the gradient."""
 
     def __init__(self, noise: float = 0.3) -> None:
-        self.params = np.zeros(2)
+        self.params: NDArray[np.floating] = np.zeros(2)
         self.learning_rate = 0.01
         self.accumulate = 8  # as the last stage of a fit before would leave it
-        self.noise, self._losses, self.restarts = noise, [], 0
+        self.noise, self.restarts = noise, 0
+        self._losses: list[float] = []
         self.log: list[tuple[int, float, int]] = []
         self.restart()
         self.restarts = 0
@@ -59,7 +61,8 @@ class FakeElbo:
     """Minus the exact loss, with a spread over draws that all states share."""
 
     def __init__(self, loop: FakeLoop) -> None:
-        self.loop, self.seen = loop, []
+        self.loop = loop
+        self.seen: list[NDArray[np.floating]] = []
         self.at_call: Callable[[int], None] = lambda _: None
 
     def log_weights(self, seed: int) -> np.ndarray:
@@ -231,5 +234,5 @@ def test_an_elbo_that_is_nowhere_finite_is_no_message() -> None:
 
 def test_a_summary_has_the_mean_and_its_error() -> None:
     weights = np.array([1.0, 2.0, 3.0, 6.0])
-    assert summarize(weights) == Elbo(3.0, pytest.approx(np.sqrt(14 / 4) / 2))
+    assert summarize(weights) == pytest.approx(Elbo(3.0, np.sqrt(14 / 4) / 2))
     assert summarize(np.array([1.0, -np.inf]))[0] == -np.inf
