@@ -2,6 +2,7 @@
 
 from pmflow import errors, flows, plots, targets
 from pmflow.approximation import Approximation, NormalizingFlow
+from pmflow.auto import Ladder, Rung
 from pmflow.callbacks import Tracker
 from pmflow.compare import compare
 from pmflow.diagnostics import Diagnosis, diagnose
@@ -12,6 +13,8 @@ from pmflow.frames import Frame
 from pmflow.group import Group
 from pmflow.importance import importance_resample
 from pmflow.inference import NFVI
+from pmflow.restarts import Stack
+from pmflow.training.schedule import Settings
 
 __all__ = [
     "NFVI",
@@ -21,7 +24,11 @@ __all__ = [
     "Formula",
     "Frame",
     "Group",
+    "Ladder",
     "NormalizingFlow",
+    "Rung",
+    "Settings",
+    "Stack",
     "Starts",
     "Tracker",
     "compare",

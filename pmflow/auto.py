@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,10 +19,10 @@ from pymc.util import RandomState, _get_seeds_per_chain
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.density import LogDensity
 from pmflow.diagnostics import Diagnosis, diagnose
-from pmflow.errors import FitWarning, ParameterError, UnsupportedError
+from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
 from pmflow.fit_state import FitState
 from pmflow.inference import NFVI
-from pmflow.restarts import fit_from_starts
+from pmflow.restarts import check_count, fit_from_starts
 from pmflow.training.schedule import Settings
 
 __all__ = ["Ladder", "Rung", "fit_automatically"]
@@ -35,6 +36,10 @@ _QUICK_STEP, _SLOW_STEP = 0.005, 0.03
 """Seconds of a gradient in NumPy up to which JAX, or numba, is not worth its compilation."""
 
 _JITTER = 0.01
+_FIT_ARGUMENTS = {
+    *(inspect.signature(NFVI.fit).parameters.keys() - {"self", "kwargs"}),
+    *("more_obj_params", "more_updates", "more_replacements"),
+}
 _SETTINGS = Settings(window=100, most_windows=12, patience=1)
 _SMALL_WEIGHT = 0.01
 
@@ -119,21 +124,47 @@ def fit_automatically(
     Returns
     -------
     Approximation
-        With `diagnosis` and `ladder`.
+        With `diagnosis` and `ladder`. After an interrupt, the best one so far.
+
+    Raises
+    ------
+    ParameterError
+        If an argument is unknown, or one that this method chooses by itself.
+    NotContinuousError
+        If a free variable is discrete.
+
+    Warns
+    -----
+    FitWarning
+        If the best fit is not reliable, or could not be judged.
     """
+    _check_arguments(restarts, kwargs)
+    climb = _Climb(model, random_seed, start, progressbar=progressbar, **kwargs)
+    climb.gaussian(restarts)
+    try:
+        for formula in _formulas(climb.dim):
+            if climb.is_done:
+                break
+            climb.flow(formula)
+    except KeyboardInterrupt:
+        _log.warning("Interrupted; the best of the fits so far is kept.")
+    return climb.finish()
+
+
+def _check_arguments(restarts: int, kwargs: Mapping[str, Any]) -> None:
+    check_count(restarts)
     for name in ("n", "obj_optimizer", "combine"):
         if kwargs.get(name) is not None:
             raise ParameterError(
                 f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
                 "fit: method='nfvi=scale-loc'."
             )
-    climb = _Climb(model, random_seed, start, progressbar=progressbar, **kwargs)
-    climb.gaussian(restarts)
-    for formula in _formulas(climb.dim):
-        if climb.is_done:
-            break
-        climb.flow(formula)
-    return climb.finish()
+    unknown = sorted(kwargs.keys() - _FIT_ARGUMENTS)
+    if unknown:
+        raise ParameterError(
+            f"fit has no argument {', '.join(unknown)}. Arguments of the fit are "
+            f"{', '.join(sorted(_FIT_ARGUMENTS))}."
+        )
 
 
 class _Climb:
@@ -162,8 +193,8 @@ class _Climb:
     @property
     def is_done(self) -> bool:
         """Whether the last rung is good, or could not be judged."""
-        found = self._rungs[-1].diagnosis
-        if found is None:
+        found, state = self._rungs[-1].diagnosis, self._tried[-1].fit_state
+        if found is None or (state is not None and state.ended in ("interrupted", "callback")):
             return True
         limit = _NATS_A_DIMENSION * self.dim
         return found.verdict == "reliable" and found.kl < limit
@@ -179,7 +210,12 @@ class _Climb:
             jitter=0.0,
             frame="gaussian",
         )
-        approx.fit_state = FitState(0, 0, "converged", "Gaussian, by natural gradients")
+        frame = approx.groups[0].frame
+        approx.fit_state = (
+            FitState(0, 0, "failed", "no point of finite density was found")
+            if frame is None
+            else FitState(0, 0, "converged", frame.note or "Gaussian, by natural gradients")
+        )
         move = approx.groups[0].move
         moves = [partial(move, self._seed()) for _ in range(restarts - 1)]
         result = fit_from_starts(approx, moves, "stack", lambda: None)
@@ -195,6 +231,7 @@ class _Climb:
             model=self._model,
             random_seed=self._seed(),
             jitter=_JITTER,
+            start=self._start,
             frame=captured[0].frame,
         )
         kwargs = self._kwargs | self._backend()
@@ -206,9 +243,15 @@ class _Climb:
 
         move_to = inference.approx.groups[0].move_to
         moves = [partial(move_to, other.frame, self._seed()) for other in captured[1:]]
-        result = fit_from_starts(inference.approx, moves, "stack", fit_once)
-        if not moves:
-            result.starts = starts
+        try:
+            result = fit_from_starts(inference.approx, moves, "stack", fit_once)
+        except NonFiniteError as error:
+            _log.warning("%s is left out: %s", formula, error)
+            self._rungs.append(Rung(formula, None, time.perf_counter() - began))
+            self._tried.append(inference.approx)
+            return
+        if not moves and starts is not None:
+            result.starts = replace(starts, stacked=False)  # small modes are left out
         self._add(str(inference.approx.formula), result, began)
 
     def finish(self) -> Approximation:
@@ -217,7 +260,15 @@ class _Climb:
         result, found = self._tried[taken], self._rungs[taken].diagnosis
         result.diagnosis = found
         result.ladder = Ladder(tuple(self._rungs), taken)
-        if found is not None and found.verdict != "reliable":
+        if found is None:
+            warnings.warn(
+                "The Gaussian nearest to the posterior is returned, but how good it is was not "
+                "judged: with minibatches the log density is an estimate. Compare it with a flow "
+                "of your choice, pmflow.fit(method='nfvi=<formula>').",
+                FitWarning,
+                stacklevel=4,
+            )
+        elif found.verdict != "reliable":
             warnings.warn(
                 f"The best of {len(self._rungs)} fits is {found.summary}. "
                 f"{' '.join(found.reasons)}. Print approx.diagnosis for what to try.",

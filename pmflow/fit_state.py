@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 __all__ = ["FitState", "Starts"]
 
-type Ended = Literal["converged", "steps", "interrupted", "callback", "failed"]
+type Ended = Literal["converged", "limit", "steps", "interrupted", "callback", "failed"]
 
 _WORDS: dict[str, str] = {
     "converged": "converged",
+    "limit": "stopped at the limit of its schedule before it had settled",
     "steps": "did the steps asked for; whether it converged was not asked",
     "interrupted": "interrupted by the user",
     "callback": "ended by a callback",
@@ -32,11 +33,13 @@ class FitState:
     Attributes
     ----------
     steps : int
-        Steps done, those without effect included.
+        Steps done by the last call, those without effect included.
     skipped : int
         Steps whose loss or gradient was not finite: they changed no parameter.
-    ended : {"converged", "steps", "interrupted", "callback", "failed"}
-        ``"steps"``: it did the number of steps asked for, which says nothing about convergence.
+    ended : {"converged", "limit", "steps", "interrupted", "callback", "failed"}
+        ``"converged"`` and ``"limit"`` are of fits without a number of steps: settled, or at the
+        last stage of the schedule and still gaining. ``"steps"``: it did the number of steps asked
+        for, which says nothing about convergence.
     message : str
         What there is to add, in words.
     """
@@ -75,6 +78,8 @@ class Starts:
     weights : ndarray, shape (R,)
         Evidence weights: how much of the probability that the starts found together belongs to
         each. Starts of one mode share what that mode has. They sum to 1.
+    stacked : bool
+        Whether all modes are in the approximation, as in a `Stack`: then none is missed.
     """
 
     elbo: NDArray[np.float64]
@@ -83,6 +88,7 @@ class Starts:
     wasserstein: NDArray[np.float64]
     modes: tuple[int, ...]
     weights: NDArray[np.float64]
+    stacked: bool = False
 
     @property
     def best(self) -> int:
@@ -91,7 +97,12 @@ class Starts:
 
     @property
     def missed(self) -> float:
-        """Share of the evidence in modes other than that of the best start, 0 to 1."""
+        """Share of the evidence in modes that the approximation does not have, 0 to 1.
+
+        It has that of the best start, or all of them where they are stacked.
+        """
+        if self.stacked:
+            return 0.0
         here = np.array(self.modes) == self.modes[self.best]
         return float(np.clip(self.weights[~here].sum(), 0.0, 1.0))
 
@@ -109,6 +120,8 @@ class Starts:
         """Whether the starts agree, in one sentence."""
         number, modes = len(self.elbo), len(set(self.modes))
         distance = f"R-hat {self.rhat:.3f}, largest distance {self.wasserstein.max():.2f} sd"
+        if modes > 1 and self.stacked:
+            return f"{number} starts found {modes} modes, which are all kept ({distance})"
         if modes > 1:
             return (
                 f"{number} starts found {modes} modes; {self.missed:.0%} of the evidence is in "

@@ -194,7 +194,7 @@ class NormalizingFlowGroup(opvi.Group):
         start = self._prepare_start(self._start)
         start = start + rng.uniform(-spread, spread, self.ddim)
         frame = self.frame
-        if isinstance(self._frame, str):
+        if isinstance(self._frame, str) and frame is not None:
             density = LogDensity(self.model, self.ordering)
             frame = build_frame(self._frame, density, start, seed) or frame
         self._begin_anew(start if frame is None else np.zeros(self.ddim), frame, rng)

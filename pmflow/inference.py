@@ -27,7 +27,7 @@ from pmflow.flow_group import START_SPREAD
 from pmflow.flows.bases import AbstractBase
 from pmflow.formula import Formula
 from pmflow.frames import Frame
-from pmflow.restarts import check_restarts, fit_from_starts, sample_starts
+from pmflow.restarts import Stack, check_restarts, fit_from_starts, sample_starts
 from pmflow.training.anneal import Annealing
 from pmflow.training.estimators import best_estimator, check_anneal, check_estimator
 from pmflow.training.fresh import FreshElbo
@@ -120,6 +120,11 @@ class NFVI(KLqp):
             given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
             given |= {"base": base, "frame": frame}
             refuse_with("an approximation, which exists already", given)
+            if isinstance(flow, Stack):
+                raise ParameterError(
+                    "flow must not be a Stack: it is several fits, and is not trained further. "
+                    "Train the flow of the inference that made it, or begin with a formula."
+                )
             approx = flow
         else:
             approx = NormalizingFlow(
@@ -275,6 +280,7 @@ class NFVI(KLqp):
             with FitProgress(total, visible=progressbar, theme=progressbar_theme) as progress:
                 self._run(None if is_automatic else n, progress, anneal=anneal)
 
+        self.approx.starts, self.approx.captured_starts = None, []
         if restarts == 1:
             fit_once()
             result = self.approx
@@ -292,32 +298,45 @@ class NFVI(KLqp):
     def _run(self, n: int | None, progress: FitProgress, *, anneal: bool) -> None:
         """Do `n` steps, or as many as it takes."""
         parts: list[Iterable[int]] = []
-        schedule = None
+        schedule = annealing = None
         seed = int(self.approx.rng.randint(2**30, dtype=np.int64)) if anneal or n is None else 0
+        beta = self.objective.op.beta
         if anneal:
-            ratio = FreshElbo(self.approx, from_start=True)
+            ratio = FreshElbo(self.approx, beta=beta, from_start=True)
             rate = _ANNEALING_RATE if n is None else None
             annealing = Annealing(lambda: self._trainer.handles, ratio, seed, rate=rate)
             parts.append(annealing.segments())
         if n is None:
-            elbo = FreshElbo(self.approx)
+            elbo = FreshElbo(self.approx, beta=beta)
             schedule = Schedule(
                 lambda: self._trainer.handles, elbo, self.approx.ddim, seed, self.schedule
             )
             parts.append(schedule.segments())
         else:
             parts.append([n])
-        before, skipped = len(self.hist), self.skipped
-        ended: Ended | Literal["converged", "failed"] = "failed"
+        self._train(chain(*parts), progress, annealing, schedule)
+
+    def _train(
+        self,
+        segments: Iterable[int],
+        progress: FitProgress,
+        annealing: Annealing | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Do the steps, and say how they ended, whatever ended them."""
+        before, skipped = self._trainer.steps_done, self.skipped
+        ended: Ended | Literal["converged", "limit", "failed"] = "failed"
         try:
-            ended = self._trainer.run(chain(*parts), progress)
+            ended = self._trainer.run(segments, progress)
         finally:
+            if annealing is not None:
+                annealing.finish()
             if schedule is not None:
                 schedule.finish()
-                if ended == "steps" and schedule.has_converged:
-                    ended = "converged"
+                if ended == "steps":
+                    ended = "converged" if schedule.has_converged else "limit"
             self.approx.fit_state = FitState(
-                len(self.hist) - before,
+                self._trainer.steps_done - before,
                 self.skipped - skipped,
                 ended,
                 "" if schedule is None else schedule.message,
@@ -350,8 +369,7 @@ class NFVI(KLqp):
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
         _check_fit_arguments(n)
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
-            ended = self._trainer.run([n], progress)
-            self.approx.fit_state = FitState(len(self.hist), self.skipped, ended)
+            self._train([n], progress)
         return self.approx
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:

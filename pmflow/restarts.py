@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +13,31 @@ from numpy.typing import ArrayLike, NDArray
 from pymc.util import RandomState
 
 from pmflow.approximation import Approximation, NormalizingFlow
-from pmflow.errors import ParameterError
+from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
 from pmflow.export import Samples
 from pmflow.fit_state import FitState
 from pmflow.flow_group import Captured
 from pmflow.starts import starts_agreement
 
-__all__ = ["COMBINE", "Stack", "check_restarts", "fit_from_starts", "sample_starts"]
+__all__ = ["COMBINE", "Stack", "check_count", "check_restarts", "fit_from_starts", "sample_starts"]
+
+_log = logging.getLogger("pmflow")
 
 COMBINE = ("best", "stack")
 
 _DRAWS = 2000
 """Of each start, to compare them by."""
+
+
+def check_count(restarts: int) -> None:
+    """Check a number of starts.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
+        raise ParameterError(f"restarts must be an integer >= 1, but is {restarts!r}.")
 
 
 def check_restarts(approx: Any, restarts: int, combine: str) -> None:
@@ -32,8 +47,7 @@ def check_restarts(approx: Any, restarts: int, combine: str) -> None:
     ------
     ParameterError
     """
-    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
-        raise ParameterError(f"restarts must be an integer >= 1, but is {restarts!r}.")
+    check_count(restarts)
     if combine not in COMBINE:
         raise ParameterError(
             f"combine must be one of {', '.join(map(repr, COMBINE))}, but is {combine!r}."
@@ -66,28 +80,44 @@ def fit_from_starts(
     Returns
     -------
     Approximation
-        `approx` at the best one, or a `Stack`; `starts` says how far the fits agree.
+        `approx` at the best one, or a `Stack`; `starts` says how far the fits agree. After an
+        interrupt, of the starts so far.
+
+    Raises
+    ------
+    NonFiniteError
+        If no start had a finite loss; a start that fails beside others is left out.
     """
+    if not moves:
+        fit_once()
+        return approx
     group = approx.groups[0]
     captured: list[Captured] = []
     states: list[FitState | None] = []
     draws: list[xr.DataTree] = []
-    try:
-        for move in (None, *moves):
+    for number, move in enumerate((None, *moves)):
+        try:
             if move is not None:
                 move()
             fit_once()
-            captured.append(group.capture())
-            states.append(approx.fit_state)
-            if not moves:
-                return approx
             draws.append(approx.sample(_DRAWS))
-            if approx.fit_state is not None and approx.fit_state.ended == "interrupted":
-                break
-    finally:
-        if captured:
-            group.restore(captured[0])
+        except NonFiniteError as error:
+            if number == len(moves) and not captured:
+                raise
+            _log.warning("Start %d is left out: %s", number, error)
+            continue
+        except KeyboardInterrupt:
+            if not captured:
+                raise
+            _log.warning("Interrupted at start %d; the fits before it are kept.", number)
+            break
+        captured.append(group.capture())
+        states.append(approx.fit_state)
+        if approx.fit_state is not None and approx.fit_state.ended == "interrupted":
+            break
     if len(captured) < 2:
+        group.restore(captured[0])
+        approx.fit_state = states[0]
         return approx
     starts = starts_agreement(draws)
     group.restore(captured[starts.best])
@@ -151,14 +181,16 @@ class Stack(Approximation):
     def __init__(self, approx: NormalizingFlow, captured: Sequence[Captured]) -> None:
         assert approx.starts is not None
         super().__init__(approx.groups, model=approx.model)
-        self._flow, self.starts = approx, approx.starts
+        self._flow, self.starts = approx, replace(approx.starts, stacked=True)
         self.fit_state, self.hist = approx.fit_state, approx.hist
         modes = np.array(approx.starts.modes)
         chosen, weights = [], []
         for mode in dict.fromkeys(modes.tolist()):
             here = np.flatnonzero(modes == mode)
-            chosen.append(captured[here[np.argmax(approx.starts.elbo[here])]])
-            weights.append(approx.starts.weights[here].sum())
+            weight = approx.starts.weights[here].sum()
+            if weight > 0:
+                chosen.append(captured[here[np.argmax(approx.starts.elbo[here])]])
+                weights.append(weight)
         self._captured = chosen
         self.weights: NDArray[np.float64] = np.array(weights) / np.sum(weights)
 
@@ -166,6 +198,21 @@ class Stack(Approximation):
     def formula(self) -> Any:
         """The formula of each component."""
         return self._flow.formula
+
+    @property
+    def ordering(self) -> Any:
+        """Place of each variable in the latent vector."""
+        return self._flow.ordering
+
+    def set_size_and_deterministic(self, *_: Any, **__: Any) -> Any:
+        """Not available: a mixture of fits is no one graph, so it is not trained either."""
+        raise UnsupportedError(
+            "A Stack is several fits of one flow, not one graph: it can't be trained, and nodes "
+            "can't be evaluated at its draws. Use its `sample`, `log_prob` and `state`, or "
+            "combine='best'."
+        )
+
+    symbolic_sample_over_posterior = sample_node = set_size_and_deterministic
 
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
         """Log density of the mixture at points of shape (n, dim) or (dim,), unconstrained."""

@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {
         *(
             "approximation",
+            "auto",
             "callbacks",
             "compare",
             "diagnostics",
@@ -75,7 +76,8 @@ ALLOWED: dict[str, set[str]] = {
             "fitting",
             "flows",
         ),
-        *("formula", "frames", "group", "importance", "inference", "plots", "targets"),
+        *("formula", "frames", "group", "importance", "inference", "plots", "restarts"),
+        *("targets", "training"),
     },
     "demo": {"__init__"},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,19 +47,26 @@ class Annealing:
     seed: int
     steps: int = 150
     rate: float | None = None
+    _has_begun: bool = field(default=False, init=False, repr=False)
 
     def segments(self) -> Iterator[int]:
         """Numbers of steps; whoever does them asks for the next one after it."""
         yield 1  # the first step is that of the compilation
         loop, share, number = self.handles(), 0.0, 0
+        self._has_begun = True
         if self.rate is not None:
-            loop.learning_rate = self.rate
+            loop.learning_rate, loop.accumulate = self.rate, 1
         while share < 1:
             number += 1
             share = next_share(share, self.ratio.log_weights(self.seed + number))
             loop.annealed = share
             _log.debug("annealed to %.3f", share)
             yield self.steps
+
+    def finish(self) -> None:
+        """Leave the posterior itself as the target, however far an interrupted fit had come."""
+        if self._has_begun:
+            self.handles().annealed = 1.0
 
 
 def next_share(share: float, log_ratio: NDArray[np.float64]) -> float:

@@ -12,6 +12,7 @@ from pymc.variational.opvi import ObjectiveFunction
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import ParameterError
+from pmflow.training.optimizer import HANDLE
 
 __all__ = [
     "ESTIMATORS",
@@ -108,7 +109,7 @@ class AnnealedKL(KL):
 
     def __init__(self, approx: Any, beta: float, estimator: str) -> None:
         super().__init__(approx, beta=beta)
-        self.share = pytensor.shared(floatX(np.asarray(1.0)), "annealed")
+        self.share = pytensor.shared(floatX(np.asarray(1.0)), HANDLE.format("annealed"))
         self.estimator = estimator
 
     def apply(self, f: Any) -> TensorVariable:

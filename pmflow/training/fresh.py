@@ -8,12 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pymc.data import MinibatchOp
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
+from pytensor.graph.traversal import ancestors
 
 from pmflow.density import rows_at_once
 from pmflow.evaluate import compile_once
 
 __all__ = ["Elbo", "FreshElbo", "summarize"]
+
+
+_DRAWS_A_MINIBATCH = 20
+"""Draws that share a minibatch: a single one for all would be fitted, not the data."""
 
 
 class Elbo(NamedTuple):
@@ -37,18 +43,23 @@ class FreshElbo:
     approx : Approximation
         With a density.
     draws : int
+    beta : float
+        Weight of the divergence from the prior, as in the objective.
     from_start : bool
         Compare log p with the density of the start instead of log q.
     """
 
-    def __init__(self, approx: Any, draws: int = 1000, *, from_start: bool = False) -> None:
+    def __init__(
+        self, approx: Any, draws: int = 1000, *, beta: float = 1.0, from_start: bool = False
+    ) -> None:
         self.draws = draws
         size = pt.lscalar("size")
-        other = approx.symbolic_start_logp if from_start else approx.symbolic_logq
-        self._outputs = approx.set_size_and_deterministic(
-            [other, approx.sized_symbolic_logp], size, 0
-        )
+        other = approx.symbolic_start_logp if from_start else beta * approx.symbolic_logq
+        logp = approx.sized_symbolic_datalogp + beta * approx.sized_symbolic_varlogp
+        self._outputs = approx.set_size_and_deterministic([other, logp], size, 0)
         self._rows = rows_at_once(self._outputs, approx.ddim)
+        if any(isinstance(x.owner.op, MinibatchOp) for x in ancestors(self._outputs) if x.owner):
+            self._rows = min(self._rows, _DRAWS_A_MINIBATCH)
         self._function: Callable[..., Any] = compile_once([size], self._outputs, random_seed=False)
 
     def log_weights(self, seed: int) -> NDArray[np.float64]:

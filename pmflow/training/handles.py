@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.training.loops import Loop
+from pmflow.training.optimizer import HANDLE
 
 __all__ = ["LoopHandles", "Losses"]
 
@@ -64,7 +65,7 @@ class LoopHandles:
     @property
     def learning_rate(self) -> float:
         """Step size of the optimiser."""
-        return float(self._shared["learning_rate"].get_value())
+        return float(self._get("learning_rate").get_value())
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
@@ -73,7 +74,7 @@ class LoopHandles:
     @property
     def accumulate(self) -> int:
         """Steps whose mean gradient makes one step of the parameters."""
-        return int(self._shared["accumulate"].get_value())
+        return int(self._get("accumulate").get_value())
 
     @accumulate.setter
     def accumulate(self, steps: int) -> None:
@@ -82,7 +83,7 @@ class LoopHandles:
     @property
     def annealed(self) -> float:
         """How far the target is on its way from the start (0) to the posterior (1)."""
-        return float(self._shared["annealed"].get_value())
+        return float(self._get("annealed").get_value())
 
     @annealed.setter
     def annealed(self, share: float) -> None:
@@ -91,7 +92,7 @@ class LoopHandles:
     @property
     def average(self) -> NDArray[np.floating]:
         """Mean of the iterates since `begin_average`."""
-        return np.asarray(self._shared["average"].get_value())
+        return np.asarray(self._get("average").get_value())
 
     def begin_average(self) -> None:
         """Forget the iterates so far."""
@@ -106,6 +107,9 @@ class LoopHandles:
         """Of all steps so far."""
         return self._losses.so_far
 
+    def _get(self, name: str) -> Any:
+        return self._shared[HANDLE.format(name)]
+
     def _set(self, name: str, value: Any) -> None:
-        shared = self._shared[name]
+        shared = self._get(name)
         shared.set_value(np.asarray(value, dtype=shared.type.dtype))

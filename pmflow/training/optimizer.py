@@ -12,10 +12,13 @@ from pymc.pytensorf import floatX
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["SteadyAdam"]
+__all__ = ["HANDLE", "SteadyAdam"]
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _MEDIAN_STEP = 0.02
+
+HANDLE = "pmflow_{}"
+"""Name of a shared variable that a schedule sets: not that of a model's data."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class SteadyAdam:
     - The mean of the iterates is kept (Polyak & Juditsky, 1992,
       https://doi.org/10.1137/0330046).
 
-    Its handles are shared variables in what it returns and reads, by name: ``learning_rate``,
-    ``accumulate``, ``average`` and ``averaged``, the number of iterates in the average, which may
-    be set to 0 to begin a new one.
+    Its handles are shared variables in what it returns and reads, by name (see `HANDLE`):
+    ``learning_rate``, ``accumulate``, ``average`` and ``averaged``, the number of iterates in the
+    average, which may be set to 0 to begin a new one.
 
     Parameters
     ----------
@@ -91,8 +94,8 @@ class SteadyAdam:
 
 
 def _scalar(value: float, name: str) -> Any:
-    return pytensor.shared(floatX(value), name)
+    return pytensor.shared(floatX(value), HANDLE.format(name))
 
 
 def _vector(value: Any, name: str) -> Any:
-    return pytensor.shared(value.copy(), name, shape=value.shape)
+    return pytensor.shared(value.copy(), HANDLE.format(name), shape=value.shape)

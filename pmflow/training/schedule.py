@@ -108,11 +108,13 @@ class Schedule:
 
     best: Elbo = field(default=Elbo(-np.inf, np.nan), init=False)
     has_converged: bool = field(default=False, init=False)
+    _is_finished: bool = field(default=False, init=False, repr=False)
 
     def segments(self) -> Iterator[int]:
         """Numbers of steps to do; whoever does them asks for the next one after it."""
         yield 1  # the first step is that of the compilation
         loop = self.handles()
+        loop.accumulate = 1  # a loop that is used again remembers its last stage
         self._params = np.array(loop.params)
         self._weights = self._weigh(loop)
         rate = yield from self._search(loop)
@@ -136,11 +138,17 @@ class Schedule:
         return f"ELBO {self.best}" if np.isfinite(self.best.value) else ""
 
     def finish(self) -> None:
-        """Put the best state so far into the loop; also after an interrupt."""
-        if hasattr(self, "_params"):
-            loop = self.handles()
-            loop.params = self._params
-            self.best = summarize(self._weights)
+        """Put the best state so far into the loop; what an interrupt left is looked at too."""
+        if self._is_finished or not hasattr(self, "_weights"):
+            return
+        loop, self._is_finished = self.handles(), True
+        try:
+            if not self.has_converged:
+                self._keep_best(loop, [np.array(loop.params), np.array(loop.average)])
+        except KeyboardInterrupt:
+            _log.warning("Interrupted again; the steps of the last stage are lost.")
+        loop.params = self._params
+        self.best = summarize(self._weights)
 
     def _search(self, loop: Handles) -> Generator[int, None, float]:
         start, found = np.array(loop.params), []

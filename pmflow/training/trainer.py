@@ -70,6 +70,11 @@ class Trainer:
         self._steps_done = 0
 
     @property
+    def steps_done(self) -> int:
+        """Of all fits."""
+        return self._steps_done
+
+    @property
     def has_begun(self) -> bool:
         """Whether there was a fit to go on with."""
         return self._plan is not None
@@ -83,7 +88,7 @@ class Trainer:
         ----------
         callbacks : tuple of callable
         score : bool
-            Whether to keep losses.
+            Whether to keep losses in `hist`.
         settings : dict
             Arguments of `build_step`, and `backend`, `compile_kwargs`, `estimator` and
             `anneal`.
@@ -121,8 +126,9 @@ class Trainer:
             ended = "callback"
             _log.info("Stopped at step %d: %s", self._steps_done, stop)
         finally:
-            hist = self._inference.hist = self._losses.so_far
-            self._inference.approx.hist = hist  # where pm.fit looks for it
+            if self._plan.score:
+                self._inference.hist = self._losses.so_far
+            hist = self._inference.approx.hist = self._inference.hist  # pm.fit looks for it there
             shown = hist if self._plan.score else None
             progress.update(self._steps_done - begin, shown, force=True)
         if self._plan.score and len(hist):
@@ -153,7 +159,8 @@ class Trainer:
                         trace = self._loop.advance(steps)
                     self._record(plan, self._loop, trace)
                 self._call_back(plan, begin)
-                progress.update(self._steps_done - begin, self._losses.so_far)
+                shown = self._losses.so_far if plan.score else None
+                progress.update(self._steps_done - begin, shown)
 
     @property
     def handles(self) -> LoopHandles:
@@ -192,8 +199,7 @@ class Trainer:
         """Keep what some steps gave: parameters, losses, what trackers watch."""
         approx, params = self._inference.approx, loop.step.params
         params.push()
-        if plan.score:
-            self._losses.extend(trace.losses)
+        self._losses.extend(trace.losses)
         if trace.params is not None and trace.gradients is not None:
             names = approx.param_names
             # the parameters of `more_obj_params` come after those of the approximation

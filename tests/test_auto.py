@@ -1,0 +1,178 @@
+"""A fit that is told nothing: which families it tries, and which one it takes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytest
+from models import conjugate_normal, conjugate_posterior, gaussian
+
+import pmflow as pmf
+from pmflow import auto
+from pmflow.errors import FitWarning, NonFiniteError, NotContinuousError, ParameterError
+
+PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing was to be trained")
+
+    monkeypatch.setattr(pmf.NFVI, "fit", fit)
+
+
+def skewed() -> pm.Model:
+    """Log of a gamma variable: a tail to the left that no Gaussian has."""
+    with pm.Model() as model:
+        pm.Gamma("g", 1.0, 2.0)
+    return model
+
+
+@pytest.mark.usefixtures("no_training")
+class TestGaussian:
+    def test_a_gaussian_posterior_needs_no_flow(self) -> None:
+        data = np.random.default_rng(1).normal(3, 1, size=30)
+        approx = pmf.fit(model=conjugate_normal(data), random_seed=1, progressbar=False)
+        mean, sd = conjugate_posterior(data)
+        assert float(approx.mean.eval(mode="FAST_COMPILE")[0]) == pytest.approx(mean, abs=1e-3)
+        assert float(approx.std.eval(mode="FAST_COMPILE")[0]) == pytest.approx(sd, rel=1e-3)
+        assert [rung.formula for rung in approx.ladder.rungs] == ["Gaussian"]
+        assert approx.ladder.taken == 0
+        assert approx.diagnosis.verdict == "reliable"
+        assert approx.fit_state.ended == "converged"
+        assert str(approx.ladder).startswith("-> Gaussian (")
+
+    def test_correlations_and_dims_are_kept(self) -> None:
+        cov = [[1.0, 0.9], [0.9, 1.0]]
+        with pm.Model(coords={"axis": ["a", "b"]}) as model:
+            pm.MvNormal("z", [1.0, -1.0], cov, dims="axis")
+            approx = pmf.fit(random_seed=1, progressbar=False)  # the model of the context
+        np.testing.assert_allclose(approx.cov.eval(mode="FAST_COMPILE"), cov, atol=0.01)
+        draws = approx.sample(10)["posterior"]["z"]
+        assert draws.dims == ("chain", "draw", "axis")
+        assert model["z"].ndim == 1
+
+    def test_the_same_seed_gives_the_same_fit(self) -> None:
+        model = gaussian([1.0, 2.0], [[1.0, 0.5], [0.5, 2.0]])
+        one, two = (pmf.fit(model=model, random_seed=5, progressbar=False) for _ in range(2))
+        np.testing.assert_array_equal(
+            one.sample(5)["posterior"]["z"], two.sample(5)["posterior"]["z"]
+        )
+
+    def test_two_gaussian_modes_are_stacked(self) -> None:
+        with pm.Model() as model:
+            pm.Mixture("x", [0.7, 0.3], [pm.Normal.dist(-6, 0.5), pm.Normal.dist(6, 1.0)])
+        approx = pmf.fit(model=model, random_seed=3, restarts=6, progressbar=False)
+        np.testing.assert_allclose(np.sort(approx.weights), [0.3, 0.7], atol=0.02)
+        assert approx.starts.missed == 0
+        assert approx.diagnosis.verdict == "reliable"
+        assert "2 modes, which are all kept" in str(approx.diagnosis)
+
+    def test_minibatches_are_fitted_but_not_judged(self) -> None:
+        data = np.random.default_rng(1).normal(3, 1, size=30)
+        model = conjugate_normal(data, batch=10)
+        with pytest.warns(FitWarning, match="not judged"):
+            approx = pmf.fit(model=model, random_seed=1, restarts=1, progressbar=False)
+        assert approx.diagnosis is None
+        assert "not diagnosed" in str(approx.ladder)
+        mean, _ = conjugate_posterior(data)  # the frame is found with all rows
+        assert float(approx.mean.eval(mode="FAST_COMPILE")[0]) == pytest.approx(mean, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def approx() -> pmf.Approximation:
+    return pmf.fit(model=skewed(), random_seed=1, restarts=1, **PYTHON)
+
+
+class TestClimb:
+    def test_a_skewed_posterior_ends_with_a_reliable_flow(self, approx: Any) -> None:
+        ladder = approx.ladder
+        assert ladder.rungs[0].diagnosis.verdict != "reliable"
+        assert ladder.taken >= 1
+        assert approx.diagnosis is ladder.rungs[ladder.taken].diagnosis
+        assert approx.diagnosis.verdict == "reliable"
+        assert approx.diagnosis.elbo == max(rung.diagnosis.elbo for rung in ladder.rungs)
+        assert str(approx.formula) == ladder.rungs[ladder.taken].formula
+
+    def test_the_draws_are_those_of_the_posterior(self, approx: Any) -> None:
+        found = np.sort(approx.sample(4_000, random_seed=1)["posterior"]["g"].values.ravel())
+        shares = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+        expected = -np.log1p(-shares) / 2  # quantiles of the exponential distribution
+        # probability that the fit gives to what lies below them
+        below = np.searchsorted(found, expected) / len(found)
+        np.testing.assert_allclose(below, shares, atol=0.03)
+
+
+class TestWhatGoesWrong:
+    """In a flow: the Gaussian is there already."""
+
+    def climb(self, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> Any:
+        calls = []
+
+        def fit(inference: pmf.NFVI, **_: Any) -> None:
+            calls.append(str(inference.approx.formula))
+            raise error("made up")
+
+        monkeypatch.setattr(pmf.NFVI, "fit", fit)
+        with pytest.warns(FitWarning, match="best of"):
+            approx = pmf.fit(model=skewed(), random_seed=1, restarts=1, **PYTHON)
+        assert len(calls) == 1
+        assert approx.ladder.taken == 0
+        return approx
+
+    def test_a_flow_that_fails(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.WARNING, "pmflow"):
+            approx = self.climb(monkeypatch, NonFiniteError)
+        assert "left out: made up" in caplog.text
+        assert approx.ladder.rungs[1].diagnosis is None
+
+    def test_an_interrupt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert len(self.climb(monkeypatch, KeyboardInterrupt).ladder.rungs) == 1
+
+    def test_no_further_flow_after_a_fit_that_was_stopped(self) -> None:
+        def stop(*_: Any) -> None:
+            raise StopIteration("enough")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitWarning)
+            approx = pmf.fit(model=skewed(), random_seed=1, restarts=1, callbacks=[stop], **PYTHON)
+        assert len(approx.ladder.rungs) == 2
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"n": 100, "method": "auto"}, "chooses n by itself"),
+            ({"obj_optimizer": pm.adam(learning_rate=0.1)}, "chooses obj_optimizer by itself"),
+            ({"combine": "best"}, "chooses combine by itself"),
+            ({"inf_kwargs": {"jitter": 1.0}}, "jitter can't be honoured"),
+            ({"obj_nmc": 3}, "no argument obj_nmc"),
+            ({"restarts": 0}, "restarts must be an integer >= 1"),
+        ],
+    )
+    def test_bad_ones_are_refused_first(
+        self, given: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(auto, "_Climb", None)  # nothing is begun
+        with pytest.raises(ParameterError, match=message):
+            pmf.fit(model=skewed(), **given)
+
+    def test_discrete_variables(self) -> None:
+        with pm.Model() as model:
+            pm.Poisson("k", 3.0)
+        with pytest.raises(NotContinuousError, match="k is discrete"):
+            pmf.fit(model=model)
+
+    def test_with_n_it_is_one_flow(self) -> None:
+        approx = pmf.fit(2, model=skewed(), random_seed=1, **PYTHON)
+        assert str(approx.formula) == "scale-loc"
+        assert approx.ladder is None
+        assert approx.fit_state.ended == "steps"
