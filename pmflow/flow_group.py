@@ -20,6 +20,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.checks import as_numbers, check_seed
 from pmflow.density import LogDensity
 from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
 from pmflow.evaluate import compile_once
@@ -37,6 +38,7 @@ from pmflow.group_input import (
     named,
     shared,
 )
+from pmflow.model_input import check_start, checked_model
 
 __all__ = ["DEFAULT_JITTER", "Captured", "NormalizingFlowGroup"]
 
@@ -113,6 +115,9 @@ class NormalizingFlowGroup(opvi.Group):
         else:
             self.formula = Formula(self.default_formula if vfam is None else vfam)
             self.flow = Chain(self.formula.layers)
+        model = checked_model(model)
+        check_start(start, model)
+        check_seed(random_seed)
         (seed,) = _get_seeds_per_chain(random_seed, 1)
         super().__init__(
             group, None, params, random_seed=seed, model=model, options=options, start=start
@@ -267,7 +272,12 @@ class NormalizingFlowGroup(opvi.Group):
             for name, shape in sorted(shapes.items()):
                 value = params[index][name]
                 if not isinstance(value, TensorVariable):
-                    value = pt.as_tensor(floatX(np.asarray(value)), name=name)
+                    value = as_numbers(f"params[{index}][{name!r}]", value, str(shape))
+                    if not np.isfinite(value).all():
+                        raise ParameterError(
+                            f"params[{index}][{name!r}] must be finite, but is {value}."
+                        )
+                    value = pt.as_tensor(floatX(value), name=name)
                 got = (
                     value.get_value().shape
                     if isinstance(value, SharedVariable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,10 @@ from pymc.variational.inference import Inference, KLqp
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
+from pmflow.checks import check_names, checked_count
 from pmflow.diagnostics import diagnose
-from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
+from pmflow.errors import FitWarning, ParameterError, UnsupportedError
+from pmflow.fit_input import MORE, check_fit_arguments, checked_callbacks
 from pmflow.fit_state import FitState
 from pmflow.flows.bases import AbstractBase
 from pmflow.formula import Formula
@@ -33,9 +35,9 @@ from pmflow.training.trainer import Ended, Trainer
 
 __all__ = ["NFVI", "fit"]
 
-_BACKENDS = ("numba", "c", "jax")
-
 _AUTOMATIC_DRAWS = 64
+
+_PYMC_METHODS = ("advi", "fullrank_advi", "svgd", "asvgd")
 
 _log = logging.getLogger("pmflow")
 
@@ -104,6 +106,9 @@ class NFVI(KLqp):
         base: str | AbstractBase | None = None,
         frame: str | Frame | None = None,
     ) -> None:
+        is_number = isinstance(beta, int | float | np.number) and not isinstance(beta, bool)
+        if not is_number or not 0 <= beta < np.inf:
+            raise ParameterError(f"beta must be a finite number >= 0, but is {beta!r}.")
         if isinstance(flow, Approximation):
             given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
             given |= {"base": base, "frame": frame}
@@ -119,8 +124,6 @@ class NFVI(KLqp):
                 base="normal" if base is None else base,
                 frame=frame,
             )
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not beta >= 0:
-            raise ParameterError(f"beta must be a number >= 0, but is {beta!r}.")
         super().__init__(approx, beta=beta)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
@@ -209,17 +212,26 @@ class NFVI(KLqp):
             After 100 steps in a row without a finite loss and gradient. The approximation keeps
             the last good parameters.
         """
+        check_names(kwargs, [*inspect.signature(self.fit).parameters, *MORE], "fit")
+        check_fit_arguments(
+            {
+                **{"n": n, "score": score, "callbacks": callbacks, "progressbar": progressbar},
+                **{"obj_n_mc": obj_n_mc, "obj_optimizer": obj_optimizer, "qmc": qmc},
+                **{"total_grad_norm_constraint": total_grad_norm_constraint, "backend": backend},
+                **{"estimator": estimator, "compile_kwargs": compile_kwargs},
+                **{"include_transformed": include_transformed, **kwargs},
+            }
+        )
         is_automatic = n is None and obj_optimizer is None
         n = 10_000 if n is None else n
         obj_n_mc = (_AUTOMATIC_DRAWS if is_automatic else 1) if obj_n_mc is None else obj_n_mc
-        _check_fit_arguments(n, obj_n_mc, total_grad_norm_constraint, backend, compile_kwargs)
         if estimator is None:
             estimator = best_estimator(self.approx) if is_automatic else "total"
         if qmc is None:
             qmc = is_automatic and can_use_qmc(self.approx)
         check_estimator(estimator, self.approx)
         check_qmc(qmc, self.approx)
-        callbacks = tuple(callbacks or ())
+        callbacks = checked_callbacks(callbacks)
         self._check_trackers(callbacks)
         if not self.approx.params:
             raise ParameterError(
@@ -296,7 +308,7 @@ class NFVI(KLqp):
         """
         if not self._trainer.has_begun:
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
-        _check_fit_arguments(n)
+        check_fit_arguments({"n": checked_count("n", n, 0), "progressbar": progressbar})
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
             ended = self._trainer.run([n], progress)
             self.approx.fit_state = FitState(len(self.hist), self.skipped, ended)
@@ -304,8 +316,6 @@ class NFVI(KLqp):
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
         for callback in callbacks:
-            if not callable(callback):
-                raise ParameterError(f"callbacks must be callable, but one is {callback!r}.")
             if isinstance(callback, Tracker) and callback.inference not in (None, self):
                 raise ParameterError(
                     "A Tracker among the callbacks belongs to another inference. "
@@ -363,6 +373,11 @@ def fit(
     >>> print(approx.formula)
     planar*2
     """
+    if inf_kwargs is not None and not isinstance(inf_kwargs, Mapping):
+        raise ParameterError(
+            "inf_kwargs must be a dict of arguments of the inference class, "
+            f"but is of type {type(inf_kwargs).__name__}."
+        )
     given = dict(inf_kwargs or {})
     for name, value in {"random_seed": random_seed, "start": start}.items():
         if value is not None:
@@ -375,10 +390,18 @@ def fit(
             "method must be 'nfvi', 'nfvi=<formula>', a method of pymc.fit, or an inference "
             f"object, but is of type {type(method).__name__}."
         )
-    name, _, formula = method.partition("=")
+    name, has_formula, formula = method.partition("=")
     if name.strip().lower() != "nfvi":
+        if method.lower() not in _PYMC_METHODS:
+            raise ParameterError(
+                "method must be 'nfvi', 'nfvi=<formula>' or one of "
+                f"{', '.join(map(repr, _PYMC_METHODS))}, but is {method!r}."
+            )
         return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
-    if formula:
+    check_names(given, list(inspect.signature(NFVI).parameters), "inf_kwargs")
+    check_names(kwargs, [*inspect.signature(NFVI.fit).parameters, *MORE], "fit")
+    check_fit_arguments({"n": n, **kwargs})
+    if has_formula:
         if "flow" in given:
             raise ParameterError(
                 f"The formula is given twice: method={method!r} and "
@@ -398,31 +421,4 @@ def _refuse_with(what: str, given: Mapping[str, Any]) -> None:
         raise ParameterError(
             f"{', '.join(names)} can't be honoured together with {what}. "
             "Give them where you make it."
-        )
-
-
-def _check_fit_arguments(
-    n: int,
-    obj_n_mc: int = 1,
-    total_grad_norm_constraint: float | None = None,
-    backend: str | None = None,
-    compile_kwargs: Mapping[str, Any] | None = None,
-) -> None:
-    for name, value, least in (("n", n, 0), ("obj_n_mc", obj_n_mc, 1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ParameterError(f"{name} must be an integer >= {least}, but is {value!r}.")
-    if total_grad_norm_constraint is not None and not total_grad_norm_constraint > 0:
-        raise ParameterError(
-            "total_grad_norm_constraint must be a positive number, "
-            f"but is {total_grad_norm_constraint!r}."
-        )
-    if backend is None:
-        return
-    if backend not in _BACKENDS:
-        raise BackendError(f"backend must be one of {', '.join(_BACKENDS)}, but is {backend!r}.")
-    if compile_kwargs and "mode" in compile_kwargs:
-        raise ParameterError("backend and compile_kwargs['mode'] say the same: give only one.")
-    if backend == "jax" and importlib.util.find_spec("jax") is None:
-        raise BackendError(
-            "backend='jax' needs JAX, which is not installed: pip install 'pmflow[jax]'."
         )
