@@ -21,7 +21,7 @@ from xarray import DataTree
 from pmflow import export
 from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
 from pmflow.errors import ParameterError, UnsupportedError
-from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.evaluate import NotVectorizedError, checks_as_values, compile_once, vectorize_over_draws
 from pmflow.fit_state import FitState, Starts
 from pmflow.flow_group import NormalizingFlowGroup
 from pmflow.flows import Chain
@@ -124,6 +124,7 @@ class Approximation(opvi.Approximation):
         single = not isinstance(node, list | tuple)
         flat = self.to_flat_input(node, more_replacements=more_replacements)
         nodes = [flat] if single else list(flat)
+        nodes = checks_as_values(nodes, check_bounds=self.model.check_bounds)
         draws = dict(zip(self.inputs, self.symbolic_randoms, strict=True))
         try:
             batched = vectorize_over_draws(nodes, draws)
@@ -133,7 +134,7 @@ class Approximation(opvi.Approximation):
                 "The result is the same, but more than one draw a step will be slow.",
                 stacklevel=2,
             )
-            return super().symbolic_sample_over_posterior(flat)
+            return super().symbolic_sample_over_posterior(nodes[0] if single else nodes)
         return batched[0] if single else batched
 
     def sample(

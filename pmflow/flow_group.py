@@ -172,6 +172,7 @@ class NormalizingFlowGroup(opvi.Group):
     ) -> tuple[list[dict[str, SharedVariable]], NDArray[np.float64]]:
         rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
         offset = np.zeros(self.ddim) if self.frame is not None else self._prepare_start(start)
+        self._first_start = offset
         values, offset = self._start_values(offset, rng)
         return [shared(layer) for layer in values], offset
 
@@ -249,7 +250,8 @@ class NormalizingFlowGroup(opvi.Group):
         """From the output of the layers to the latent vector."""
         origin = np.zeros(self.ddim)
         if self.frame is None and self.user_params is None and not self.offset.any():
-            origin = self._prepare_start(self._start)
+            # kept, not found again: a graph that is built must draw no seeds
+            origin = self._first_start
         return Placement(self.offset, self.frame, origin=origin)
 
     @node_property

@@ -209,7 +209,8 @@ class NFVI(KLqp):
         ParameterError, BackendError
             If an argument is wrong; nothing has been compiled then.
         NonFiniteError
-            After 100 steps in a row without a finite loss and gradient. The approximation keeps
+            If the model has no finite log density at any draw at the start; nothing has been
+            compiled then. After 100 steps in a row without a finite loss and gradient. The approximation keeps
             the last good parameters.
         """
         check_names(kwargs, [*inspect.signature(self.fit).parameters, *MORE], "fit")
@@ -310,8 +311,11 @@ class NFVI(KLqp):
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
         check_fit_arguments({"n": checked_count("n", n, 0), "progressbar": progressbar})
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
-            ended = self._trainer.run([n], progress)
-            self.approx.fit_state = FitState(len(self.hist), self.skipped, ended)
+            ended: Ended | Literal["failed"] = "failed"
+            try:
+                ended = self._trainer.run([n], progress)
+            finally:
+                self.approx.fit_state = FitState(len(self.hist), self.skipped, ended)
         return self.approx
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
