@@ -210,8 +210,8 @@ class NFVI(KLqp):
             If an argument is wrong; nothing has been compiled then.
         NonFiniteError
             If the model has no finite log density at any draw at the start; nothing has been
-            compiled then. After 100 steps in a row without a finite loss and gradient. The approximation keeps
-            the last good parameters.
+            compiled then. After 100 steps in a row without a finite loss and gradient. The
+            approximation keeps the last good parameters.
         """
         check_names(kwargs, [*inspect.signature(self.fit).parameters, *MORE], "fit")
         check_fit_arguments(

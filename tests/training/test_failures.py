@@ -171,7 +171,8 @@ class TestOutOfRange:
 
     def test_it_spoils_its_own_log_p_alone(self) -> None:
         drawn = self.approx().sample(200, random_seed=1)
-        mu, log_p = drawn["posterior"]["mu"].values, drawn["sample_stats"]["log_p"].values
+        mu = np.asarray(drawn["posterior"]["mu"])
+        log_p = np.asarray(drawn["sample_stats"]["log_p"])
         likelihood = norm.logpdf([[[1.0]], [[2.0]]], 0, abs(mu)).sum(0)
         expected = np.where(mu > 0, norm.logpdf(mu) + likelihood, -np.inf)
         assert 0.1 < (mu > 0).mean() < 0.9
@@ -179,7 +180,8 @@ class TestOutOfRange:
 
     def test_without_checks_it_is_what_the_formula_gives(self) -> None:
         drawn = self.approx(check_bounds=False).sample(200, random_seed=1)
-        mu, log_p = drawn["posterior"]["mu"].values, drawn["sample_stats"]["log_p"].values
+        mu = np.asarray(drawn["posterior"]["mu"])
+        log_p = np.asarray(drawn["sample_stats"]["log_p"])
         with np.errstate(invalid="ignore"):
             terms = [-0.5 * (y / mu) ** 2 - np.log(mu * np.sqrt(2 * np.pi)) for y in (1.0, 2.0)]
         np.testing.assert_allclose(log_p, norm.logpdf(mu) + sum(terms), rtol=1e-10)
@@ -232,7 +234,7 @@ class TestCtrlC:
     @both
     @pytest.mark.parametrize("is_signal", [True, False], ids=["signal", "exception"])
     def test_in_compilation(
-        self, is_signal: bool, length: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+        self, is_signal: Any, length: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupt(*args: Any, **kwargs: Any) -> Any:
             if is_signal:
