@@ -6,7 +6,9 @@ moments run a graph once or twice on large arrays, where NumPy is as fast and st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,9 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.batched_scan import open_batched_scans
 
 __all__ = [
+    "GLOBAL_STATE",
     "NotVectorizedError",
+    "changed_flags",
     "checks_as_values",
     "compile_once",
     "for_numpy",
@@ -55,6 +59,10 @@ def _split_long_sums(fgraph: Any, node: Apply) -> list[Variable] | None:
         for i in range(0, len(node.inputs), _MOST_OPERANDS)
     ]
     return [node.op(*parts)]
+
+
+GLOBAL_STATE = threading.RLock()
+"""Held by the thread that changes, for a while, what all threads share."""
 
 
 class NotVectorizedError(Exception):
@@ -85,6 +93,17 @@ def for_numpy(mode: Mode) -> Mode:
     )
 
 
+@contextmanager
+def changed_flags(**flags: Any) -> Iterator[None]:
+    """PyTensor's flags, changed for a while by one thread at a time.
+
+    Flags belong to the process: of two threads that change one at once, the second would take the
+    changed value for the one to go back to, and leave it behind.
+    """
+    with GLOBAL_STATE, pytensor.config.change_flags(**flags):
+        yield
+
+
 def compile_once(
     inputs: Sequence[Variable], outputs: Sequence[Variable], **kwargs: object
 ) -> Callable[..., Any]:
@@ -98,7 +117,7 @@ def compile_once(
         Passed on to `pymc.compile`.
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
-    with pytensor.config.change_flags(cxx=""):
+    with changed_flags(cxx=""):
         return pm.compile(list(inputs), list(outputs), mode=for_numpy(FAST_COMPILE), **kwargs)
 
 

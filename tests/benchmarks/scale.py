@@ -136,10 +136,10 @@ def measure_dim(formula: str, dim: int) -> dict[str, float]:
 def main(arguments: list[str]) -> None:
     """Measure everything, or, as a child, one thing."""
     match arguments:
-        case ["rows", path, rows, way]:
-            print(json.dumps(_rows_child(path, int(rows), way)))
-        case ["dim", formula, dim]:
-            print(json.dumps(_dim_child(formula, int(dim))))
+        case ["rows", path, length, kind]:
+            print(json.dumps(_rows_child(path, int(length), kind)))
+        case ["dim", text, length]:
+            print(json.dumps(_dim_child(text, int(length))))
         case _:
             for way in ("minibatch", "set_data"):
                 for rows in (1_000_000, 10_000_000):

@@ -16,6 +16,7 @@ from scipy.stats import norm
 import pmflow as pmf
 from pmflow.errors import NonFiniteError
 from pmflow.training import trainer
+from pmflow.training.blame import check_beginning
 from pmflow.training.loops import StepLoop
 
 FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
@@ -99,7 +100,7 @@ class TestAtTheStart:
 
     def test_the_check_changes_no_random_state(self) -> None:
         one, two = nfvi(), nfvi()
-        trainer.check_beginning(one.approx, 1)
+        check_beginning(one.approx, 1)
         for inference in (one, two):
             inference.fit(5, **FAST)
         np.testing.assert_array_equal(one.hist, two.hist)
