@@ -19,14 +19,16 @@ from pytensor.tensor.variable import TensorVariable
 from xarray import DataTree
 
 from pmflow import export
+from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
 from pmflow.errors import ParameterError, UnsupportedError
-from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.evaluate import NotVectorizedError, checks_as_values, compile_once, vectorize_over_draws
 from pmflow.fit_state import FitState, Starts
 from pmflow.flow_group import Captured, NormalizingFlowGroup
 from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase, mean_with_choices, standard_normal_logp
 from pmflow.formula import Formula
 from pmflow.frames import Frame
+from pmflow.model_input import checked_groups
 
 __all__ = ["Approximation", "NormalizingFlow"]
 
@@ -49,14 +51,12 @@ class Approximation(opvi.Approximation):
 
     Raises
     ------
-    pymc.variational.opvi.GroupError
-        If a variable is in two groups or in none.
+    ParameterError
+        If a variable is in two groups or in none, or the groups are of several models.
     """
 
     def __init__(self, groups: Sequence[opvi.Group], model: pm.Model | None = None) -> None:
-        groups = list(groups)
-        if model is None and groups:
-            model = groups[0].model
+        groups, model = checked_groups(groups, model)
         super().__init__(groups, model=model)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.fit_state: FitState | None = None
@@ -132,6 +132,7 @@ class Approximation(opvi.Approximation):
         single = not isinstance(node, list | tuple)
         flat = self.to_flat_input(node, more_replacements=more_replacements)
         nodes = [flat] if single else list(flat)
+        nodes = checks_as_values(nodes, check_bounds=self.model.check_bounds)
         draws = dict(zip(self.inputs, self.symbolic_randoms, strict=True))
         try:
             batched = vectorize_over_draws(nodes, draws)
@@ -141,7 +142,7 @@ class Approximation(opvi.Approximation):
                 "The result is the same, but more than one draw a step will be slow.",
                 stacklevel=2,
             )
-            return super().symbolic_sample_over_posterior(flat)
+            return super().symbolic_sample_over_posterior(nodes[0] if single else nodes)
         return batched[0] if single else batched
 
     def sample(
@@ -178,7 +179,11 @@ class Approximation(opvi.Approximation):
         ParameterError
             If `draws` is not a positive integer.
         """
-        draws = _checked_draws(draws)
+        draws = checked_count("draws", draws, 1)
+        check_flags(
+            return_inferencedata=return_inferencedata, include_transformed=include_transformed
+        )
+        check_seed(random_seed)
         samples = self._draw(draws, random_seed)
         if not return_inferencedata:
             return export.to_multitrace(self.model, samples)
@@ -244,7 +249,8 @@ class Approximation(opvi.Approximation):
         UnsupportedError
             If a group has no density, such as PyMC's Empirical.
         """
-        points = np.asarray(z, dtype=self.groups[0].symbolic_initial.dtype)
+        points = as_numbers("z", z, f"(n, {self.ddim})")
+        points = points.astype(self.groups[0].symbolic_initial.dtype)
         if points.ndim not in (1, 2) or points.shape[-1] != self.ddim:
             raise ParameterError(
                 f"z must have shape (n, {self.ddim}), one unconstrained point a row, "
@@ -341,7 +347,15 @@ class NormalizingFlow(Approximation):
         frame: str | Frame | None = None,
     ) -> None:
         group = NormalizingFlowGroup(
-            None, flow, None, random_seed, model, start=start, jitter=jitter, base=base, frame=frame
+            None,
+            Formula(flow),
+            None,
+            random_seed,
+            model,
+            start=start,
+            jitter=jitter,
+            base=base,
+            frame=frame,
         )
         super().__init__([group], model=model)
 
@@ -387,19 +401,14 @@ class NormalizingFlow(Approximation):
             The base draw, then the output of each layer, unconstrained; the last one is a draw
             from the approximation.
         """
-        draws = _checked_draws(draws)
+        draws = checked_count("draws", draws, 1)
+        check_seed(random_seed)
         if "layers" not in self._compiled:
             noise = pt.matrix("noise", dtype=self._group.symbolic_initial.dtype)
             self._compiled["layers"] = compile_once([noise], self._group.steps_at(noise))
         rng = np.random.default_rng(self._seed(random_seed))
         noise = rng.standard_normal((draws, self._group.noise_length))
         return list(self._compiled["layers"](noise.astype(self._group.symbolic_initial.dtype)))
-
-
-def _checked_draws(draws: int) -> int:
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
-        raise ParameterError(f"draws must be an integer >= 1, but is {draws!r}.")
-    return int(draws)
 
 
 def _logq_at(group: opvi.Group, z: TensorVariable) -> TensorVariable:

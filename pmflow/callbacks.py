@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pymc.variational.callbacks import Callback
 
+from pmflow.checks import check_flags, checked_count
 from pmflow.errors import ParameterError
 
 __all__ = ["Tracker"]
@@ -62,8 +63,8 @@ class Tracker(Callback):
         gradients: bool = True,
         **stats: Callable[..., Any],
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
-            raise ParameterError(f"every must be an integer >= 1, but is {every!r}.")
+        every = checked_count("every", every, 1)
+        check_flags(gradients=gradients)
         if inference is not None and not hasattr(inference, "watched_names"):
             raise ParameterError(
                 f"inference must be an NFVI, but is of type {type(inference).__name__}. "
@@ -85,7 +86,7 @@ class Tracker(Callback):
                     "Choose another."
                 )
         self.inference = inference
-        self.every = int(every)
+        self.every = every
         self.whatchdict = stats
         self._takes_step = {name: _takes_three(stat) for name, stat in stats.items()}
         self.clear()

@@ -173,6 +173,11 @@ def _shared_names(
         )
     if var_names is None:
         return shared
+    if not isinstance(var_names, Sequence):
+        raise ParameterError(
+            f"var_names must be names of variables, but is {var_names!r}. "
+            f"Both have: {', '.join(shared)}."
+        )
     names = [var_names] if isinstance(var_names, str) else list(dict.fromkeys(var_names))
     if not names:
         raise ParameterError(

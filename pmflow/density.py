@@ -12,17 +12,14 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pymc.data import MinibatchOp
-from pymc.logprob.utils import local_check_parameter_to_ninf_switch
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
-from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.rewriting.basic import out2in
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
-from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.evaluate import NotVectorizedError, checks_as_values, compile_once, vectorize_over_draws
 
 __all__ = ["LogDensity", "rows_at_once"]
 
@@ -63,7 +60,7 @@ class LogDensity:
         logp = _over_all_rows(model.logp())
         (self._logp,) = clone_replace([logp], values, rebuild_strict=False)
         self._rows = rows_at_once([self._logp], self.dim)
-        self._logp = _with_checks_as_values(self._logp)
+        (self._logp,) = checks_as_values([self._logp], check_bounds=model.check_bounds)
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
@@ -97,13 +94,6 @@ def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
     """How many points a graph may be evaluated at in one call, by the longest data in it."""
     longest = max((_size(v) for v in ancestors(list(graphs))), default=1)
     return max(1, _NUMBERS_AT_ONCE // max(longest, dim))
-
-
-def _with_checks_as_values(logp: TensorVariable) -> TensorVariable:
-    """Parameters out of range as -inf; a check of a batch would fail for all draws at once."""
-    graph = FunctionGraph(outputs=[logp], clone=True, copy_inputs=False)
-    out2in(local_check_parameter_to_ninf_switch).rewrite(graph)
-    return graph.outputs[0]
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:

@@ -11,13 +11,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from pmflow.checks import check_seed, checked_count
 from pmflow.components import component_table
 from pmflow.fit_state import FitState, Starts
 from pmflow.importance import (
     MIN_DRAWS,
     Shifts,
     check_densities,
-    checked_count,
     importance_weights,
     weighted_shifts,
 )
@@ -243,6 +243,7 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     """
     draws = checked_count("draws", draws, MIN_DRAWS)
     check_densities(approx, "diagnose")
+    check_seed(random_seed)
     found = approx.sample(draws, random_seed=random_seed)
     stats = found["sample_stats"].to_dataset()
     weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())

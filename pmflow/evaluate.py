@@ -6,12 +6,16 @@ moments run a graph once or twice on large arrays, where NumPy is as fast and st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pymc.logprob.utils import CheckParameterValue
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import FAST_COMPILE, Mode
 from pytensor.graph.basic import Apply, Variable
@@ -28,7 +32,15 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.batched_scan import open_batched_scans
 
-__all__ = ["NotVectorizedError", "compile_once", "for_numpy", "vectorize_over_draws"]
+__all__ = [
+    "GLOBAL_STATE",
+    "NotVectorizedError",
+    "changed_flags",
+    "checks_as_values",
+    "compile_once",
+    "for_numpy",
+    "vectorize_over_draws",
+]
 
 _MOST_OPERANDS = 16
 """Of one sum or product: NumPy's ufuncs take 32 at most, outputs included."""
@@ -47,6 +59,10 @@ def _split_long_sums(fgraph: Any, node: Apply) -> list[Variable] | None:
         for i in range(0, len(node.inputs), _MOST_OPERANDS)
     ]
     return [node.op(*parts)]
+
+
+GLOBAL_STATE = threading.RLock()
+"""Held by the thread that changes, for a while, what all threads share."""
 
 
 class NotVectorizedError(Exception):
@@ -77,6 +93,17 @@ def for_numpy(mode: Mode) -> Mode:
     )
 
 
+@contextmanager
+def changed_flags(**flags: Any) -> Iterator[None]:
+    """PyTensor's flags, changed for a while by one thread at a time.
+
+    Flags belong to the process: of two threads that change one at once, the second would take the
+    changed value for the one to go back to, and leave it behind.
+    """
+    with GLOBAL_STATE, pytensor.config.change_flags(**flags):
+        yield
+
+
 def compile_once(
     inputs: Sequence[Variable], outputs: Sequence[Variable], **kwargs: object
 ) -> Callable[..., Any]:
@@ -90,7 +117,7 @@ def compile_once(
         Passed on to `pymc.compile`.
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
-    with pytensor.config.change_flags(cxx=""):
+    with changed_flags(cxx=""):
         return pm.compile(list(inputs), list(outputs), mode=for_numpy(FAST_COMPILE), **kwargs)
 
 
@@ -136,6 +163,32 @@ def vectorize_over_draws(
         new if new.ndim > old.ndim else pt.broadcast_to(new, (size, *old.shape))
         for old, new in zip(nodes, batched, strict=True)
     ]
+
+
+def checks_as_values(nodes: Sequence[Variable], *, check_bounds: bool = True) -> list[Variable]:
+    """Graphs of one point in which a parameter out of range gives a log density of -inf.
+
+    To be done before a graph is batched: a check of a batch fails, or is -inf, for all draws at
+    once if one of them is out of range.
+
+    Parameters
+    ----------
+    nodes : sequence of Variable
+    check_bounds : bool
+        False leaves the checks out, as `pymc.Model` with ``check_bounds=False`` asks for.
+    """
+    new: dict[Variable, Variable] = {}
+    for node in io_toposort([], list(nodes)):
+        inputs = [new.get(x, x) for x in node.inputs]
+        if isinstance(node.op, CheckParameterValue) and node.op.can_be_replaced_by_ninf:
+            value, *conditions = inputs
+            if check_bounds:
+                value = pt.switch(pt.all([pt.all(c) for c in conditions]), value, -np.inf)
+            new[node.outputs[0]] = value.astype(node.outputs[0].dtype)
+        elif any(x is not old for x, old in zip(inputs, node.inputs, strict=True)):
+            copy = node.clone_with_new_inputs(inputs)
+            new.update(zip(node.outputs, copy.outputs, strict=True))
+    return [new.get(x, x) for x in nodes]
 
 
 def _culprit(

@@ -18,6 +18,8 @@ from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray as TraceBackend
 from xarray import DataTree
 
+from pmflow.evaluate import GLOBAL_STATE
+
 __all__ = ["Samples", "to_datatree", "to_multitrace"]
 
 
@@ -77,7 +79,7 @@ def to_datatree(
         groups["unconstrained_posterior"] = _with_chain(
             {name: samples.unconstrained[name] for name in sorted(transformed)}
         )
-    with warnings.catch_warnings():
+    with GLOBAL_STATE, warnings.catch_warnings():
         # data that are computed, not given, can't be stored
         warnings.filterwarnings("ignore", message="Could not extract data from symbolic")
         data = {"observed_data": find_observations(model), "constant_data": find_constants(model)}

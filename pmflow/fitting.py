@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,14 @@ from pymc.util import RandomState
 from pymc.variational.inference import Inference
 
 from pmflow.auto import fit_automatically
+from pmflow.checks import check_names
 from pmflow.errors import ParameterError
+from pmflow.fit_input import MORE, check_fit_arguments
 from pmflow.inference import NFVI, refuse_with
 
 __all__ = ["fit"]
+
+_PYMC_METHODS = ("advi", "fullrank_advi", "svgd", "asvgd")
 
 
 def fit(
@@ -85,14 +90,22 @@ def fit(
             "method must be 'auto', 'nfvi', 'nfvi=<formula>', a method of pymc.fit, or an "
             f"inference object, but is of type {type(method).__name__}."
         )
-    name, _, formula = method.partition("=")
+    name, has_formula, formula = method.partition("=")
     if method.strip().lower() == "auto":
         refuse_with("method='auto', which chooses them", dict.fromkeys(inf_kwargs or (), True))
         return fit_automatically(model, n=n, random_seed=random_seed, start=start, **kwargs)
     if name.strip().lower() != "nfvi":
+        if method.lower() not in _PYMC_METHODS:
+            raise ParameterError(
+                "method must be 'auto', 'nfvi', 'nfvi=<formula>' or one of "
+                f"{', '.join(map(repr, _PYMC_METHODS))}, but is {method!r}."
+            )
         n = 10_000 if n is None else n
         return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
-    if formula:
+    check_names(given, list(inspect.signature(NFVI).parameters), "inf_kwargs")
+    check_names(kwargs, [*inspect.signature(NFVI.fit).parameters, *MORE], "fit")
+    check_fit_arguments({**({} if n is None else {"n": n}), **kwargs})
+    if has_formula:
         if "flow" in given:
             raise ParameterError(
                 f"The formula is given twice: method={method!r} and "

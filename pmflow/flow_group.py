@@ -20,6 +20,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.checks import as_numbers, check_seed
 from pmflow.density import LogDensity
 from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
 from pmflow.evaluate import compile_once
@@ -37,6 +38,7 @@ from pmflow.group_input import (
     named,
     shared,
 )
+from pmflow.model_input import check_start, checked_model
 
 __all__ = ["DEFAULT_JITTER", "Captured", "NormalizingFlowGroup"]
 
@@ -113,6 +115,9 @@ class NormalizingFlowGroup(opvi.Group):
         else:
             self.formula = Formula(self.default_formula if vfam is None else vfam)
             self.flow = Chain(self.formula.layers)
+        model = checked_model(model)
+        check_start(start, model)
+        check_seed(random_seed)
         (seed,) = _get_seeds_per_chain(random_seed, 1)
         super().__init__(
             group, None, params, random_seed=seed, model=model, options=options, start=start
@@ -167,6 +172,7 @@ class NormalizingFlowGroup(opvi.Group):
     ) -> tuple[list[dict[str, SharedVariable]], NDArray[np.float64]]:
         rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
         offset = np.zeros(self.ddim) if self.frame is not None else self._prepare_start(start)
+        self._first_start = offset
         values, offset = self._start_values(offset, rng)
         return [shared(layer) for layer in values], offset
 
@@ -253,7 +259,8 @@ class NormalizingFlowGroup(opvi.Group):
         """From the output of the layers to the latent vector."""
         origin = np.zeros(self.ddim)
         if self.frame is None and self.user_params is None and not self.offset.any():
-            origin = self._prepare_start(self._start)
+            # kept, not found again: a graph that is built must draw no seeds
+            origin = self._first_start
         return Placement(self.offset, self.frame, origin=origin)
 
     @node_property
@@ -276,7 +283,12 @@ class NormalizingFlowGroup(opvi.Group):
             for name, shape in sorted(shapes.items()):
                 value = params[index][name]
                 if not isinstance(value, TensorVariable):
-                    value = pt.as_tensor(floatX(np.asarray(value)), name=name)
+                    value = as_numbers(f"params[{index}][{name!r}]", value, str(shape))
+                    if not np.isfinite(value).all():
+                        raise ParameterError(
+                            f"params[{index}][{name!r}] must be finite, but is {value}."
+                        )
+                    value = pt.as_tensor(floatX(value), name=name)
                 got = (
                     value.get_value().shape
                     if isinstance(value, SharedVariable)

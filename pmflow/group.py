@@ -10,9 +10,11 @@ from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational import opvi
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.checks import check_names, check_seed
 from pmflow.errors import ParameterError
 from pmflow.flow_group import NormalizingFlowGroup
 from pmflow.formula import Formula
+from pmflow.model_input import checked_model
 
 __all__ = ["Group"]
 
@@ -69,8 +71,10 @@ def Group(
     """
     if vfam is None and params is None:
         raise ParameterError("Group needs `vfam` or `params`, but got none of them.")
+    model = checked_model(model)
+    check_seed(random_seed)
     if group is not None:
-        group = _checked_variables(group, pm.modelcontext(model))
+        group = _checked_variables(group, model)
     if vfam is not None:
         is_flow = not (isinstance(vfam, str) and vfam.lower() in _PYMC_FAMILIES)
         if not is_flow and params is not None:
@@ -84,11 +88,12 @@ def Group(
             isinstance(params, Mapping) and params and all(isinstance(k, str) for k in params)
         )
     if is_flow:
+        check_names(kwargs, ("start", "jitter", "base", "frame"), "A group of a flow")
         return NormalizingFlowGroup(group, vfam, params, random_seed, model, **kwargs)
     (seed,) = _get_seeds_per_chain(random_seed, 1)
     if group is not None:
         # PyMC's families fill their start in the order of the model, whatever the group's is
-        order = pm.modelcontext(model).free_RVs
+        order = model.free_RVs
         group = sorted(group, key=order.index)
     return opvi.Group(group, vfam=vfam, params=params, random_seed=seed, model=model, **kwargs)
 

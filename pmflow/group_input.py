@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from pmflow.errors import ParameterError
 from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer
 from pmflow.flows.catalogue import layer_class, words
+from pmflow.model_input import check_start
 
 __all__ = [
     "DEFAULT_JITTER",
@@ -52,20 +52,7 @@ def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, A
     """The start with every value in the shape of its variable."""
     if start is None:
         return None
-    if not isinstance(start, Mapping):
-        raise ParameterError(
-            "start must be a dict of variable names to values, "
-            f"but is of type {type(start).__name__}."
-        )
-    known = {rv.name for rv in model.free_RVs} | {v.name for v in model.value_vars}
-    for name in start:
-        if name not in known:
-            close = get_close_matches(str(name), sorted(known), n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            raise ParameterError(
-                f"start names {name!r}, which is no free variable of the model. "
-                f"{hint}The free variables are {', '.join(rv.name for rv in model.free_RVs)}."
-            )
+    check_start(start, model)
     given = [rv for rv in model.free_RVs if rv.name in start]
     if not given:
         return start

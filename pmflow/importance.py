@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pmflow.checks import check_seed, checked_count
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "Shifts",
     "Weights",
     "check_densities",
-    "checked_count",
     "importance_resample",
     "importance_weights",
     "k_threshold",
@@ -288,7 +288,7 @@ def check_densities(approx: Any, what: str) -> None:
     if not hasattr(approx, "sample"):
         raise ParameterError(
             f"{what} needs an approximation, but got an object of type {type(approx).__name__}. "
-            "Pass what pmflow.fit or NFVI(...).fit returned."
+            "Pass what pmflow.fit or NFVI(...).fit returned, the .approx of an inference."
         )
     if not getattr(approx, "has_logq", True):
         raise UnsupportedError(
@@ -403,6 +403,7 @@ def importance_resample(
         candidates = max(_CANDIDATES * draws, 1_000)
     else:
         candidates = checked_count("candidates", candidates, least)
+    check_seed(random_seed)
     check_densities(approx, "importance_resample")
     seed, shuffle_seed = _two_seeds(approx, random_seed)
     found = approx.sample(candidates, random_seed=seed)
@@ -474,10 +475,3 @@ def _two_seeds(approx: Any, random_seed: Any) -> tuple[int, int]:
         # the candidates are those of approx.sample(candidates, random_seed=random_seed)
         first, second = random_seed, np.random.SeedSequence(random_seed).generate_state(1)[0]
     return int(first), int(second)
-
-
-def checked_count(name: str, value: Any, least: int) -> int:
-    """An integer argument, or an error."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ParameterError(f"{name} must be an integer >= {least}, but is {value!r}.")
-    return int(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +20,10 @@ from xarray import DataTree
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
+from pmflow.checks import check_names, checked_count
 from pmflow.diagnostics import diagnose
-from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
+from pmflow.errors import FitWarning, ParameterError, UnsupportedError
+from pmflow.fit_input import MORE, check_fit_arguments, checked_callbacks
 from pmflow.fit_state import FitState
 from pmflow.flow_group import START_SPREAD
 from pmflow.flows.bases import AbstractBase
@@ -38,8 +40,6 @@ from pmflow.training.schedule import Schedule, Settings
 from pmflow.training.trainer import Ended, Trainer
 
 __all__ = ["NFVI", "refuse_with"]
-
-_BACKENDS = ("numba", "c", "jax")
 
 _AUTOMATIC_DRAWS = 64
 _ANNEALING_RATE = 0.01
@@ -116,6 +116,9 @@ class NFVI(KLqp):
         base: str | AbstractBase | None = None,
         frame: str | Frame | None = None,
     ) -> None:
+        is_number = isinstance(beta, int | float | np.number) and not isinstance(beta, bool)
+        if not is_number or not 0 <= beta < np.inf:
+            raise ParameterError(f"beta must be a finite number >= 0, but is {beta!r}.")
         if isinstance(flow, Approximation):
             given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
             given |= {"base": base, "frame": frame}
@@ -136,8 +139,6 @@ class NFVI(KLqp):
                 base="normal" if base is None else base,
                 frame=frame,
             )
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not beta >= 0:
-            raise ParameterError(f"beta must be a number >= 0, but is {beta!r}.")
         super().__init__(approx, beta=beta)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
@@ -238,13 +239,23 @@ class NFVI(KLqp):
         ParameterError, BackendError
             If an argument is wrong; nothing has been compiled then.
         NonFiniteError
-            After 100 steps in a row without a finite loss and gradient. The approximation keeps
-            the last good parameters.
+            If the model has no finite log density at any draw at the start; nothing has been
+            compiled then. After 100 steps in a row without a finite loss and gradient. The
+            approximation keeps the last good parameters.
         """
+        check_names(kwargs, [*inspect.signature(self.fit).parameters, *MORE], "fit")
+        check_fit_arguments(
+            {
+                **{"n": n, "score": score, "callbacks": callbacks, "progressbar": progressbar},
+                **{"obj_n_mc": obj_n_mc, "obj_optimizer": obj_optimizer, "qmc": qmc},
+                **{"total_grad_norm_constraint": total_grad_norm_constraint, "backend": backend},
+                **{"estimator": estimator, "compile_kwargs": compile_kwargs},
+                **{"include_transformed": include_transformed, **kwargs},
+            }
+        )
         is_automatic = n is None and obj_optimizer is None
         n = 10_000 if n is None else n
         obj_n_mc = (_AUTOMATIC_DRAWS if is_automatic else 1) if obj_n_mc is None else obj_n_mc
-        _check_fit_arguments(n, obj_n_mc, total_grad_norm_constraint, backend, compile_kwargs)
         if estimator is None:
             estimator = best_estimator(self.approx) if is_automatic else "total"
         if qmc is None:
@@ -253,7 +264,7 @@ class NFVI(KLqp):
         check_anneal(anneal, self.approx)
         check_estimator(estimator, self.approx)
         check_qmc(qmc, self.approx)
-        callbacks = tuple(callbacks or ())
+        callbacks = checked_callbacks(callbacks)
         self._check_trackers(callbacks)
         if not self.approx.params:
             raise ParameterError(
@@ -367,15 +378,13 @@ class NFVI(KLqp):
         """
         if not self._trainer.has_begun:
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
-        _check_fit_arguments(n)
+        check_fit_arguments({"n": checked_count("n", n, 0), "progressbar": progressbar})
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
             self._train([n], progress)
         return self.approx
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
         for callback in callbacks:
-            if not callable(callback):
-                raise ParameterError(f"callbacks must be callable, but one is {callback!r}.")
             if isinstance(callback, Tracker) and callback.inference not in (None, self):
                 raise ParameterError(
                     "A Tracker among the callbacks belongs to another inference. "
@@ -417,31 +426,4 @@ def refuse_with(what: str, given: Mapping[str, Any]) -> None:
         raise ParameterError(
             f"{', '.join(names)} can't be honoured together with {what}. "
             "Give them where you make it."
-        )
-
-
-def _check_fit_arguments(
-    n: int,
-    obj_n_mc: int = 1,
-    total_grad_norm_constraint: float | None = None,
-    backend: str | None = None,
-    compile_kwargs: Mapping[str, Any] | None = None,
-) -> None:
-    for name, value, least in (("n", n, 0), ("obj_n_mc", obj_n_mc, 1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ParameterError(f"{name} must be an integer >= {least}, but is {value!r}.")
-    if total_grad_norm_constraint is not None and not total_grad_norm_constraint > 0:
-        raise ParameterError(
-            "total_grad_norm_constraint must be a positive number, "
-            f"but is {total_grad_norm_constraint!r}."
-        )
-    if backend is None:
-        return
-    if backend not in _BACKENDS:
-        raise BackendError(f"backend must be one of {', '.join(_BACKENDS)}, but is {backend!r}.")
-    if compile_kwargs and "mode" in compile_kwargs:
-        raise ParameterError("backend and compile_kwargs['mode'] say the same: give only one.")
-    if backend == "jax" and importlib.util.find_spec("jax") is None:
-        raise BackendError(
-            "backend='jax' needs JAX, which is not installed: pip install 'pmflow[jax]'."
         )

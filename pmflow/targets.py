@@ -41,6 +41,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
 
+from pmflow.checks import as_numbers, checked_count, checked_number
 from pmflow.errors import ParameterError
 
 __all__ = [
@@ -103,7 +104,12 @@ class Target:
 
     def log_density(self, z: ArrayLike) -> NDArray[np.float64]:
         """Log density, not normalised, at points of shape (*batch, dim): shape (*batch,)."""
-        return np.asarray(self.formula(np.asarray(z, dtype=float), np))
+        points = as_numbers("z", z, f"(*batch, {self.dim})")
+        if points.shape[-1:] != (self.dim,):
+            raise ParameterError(
+                f"z must have shape (*batch, {self.dim}), but has shape {points.shape}."
+            )
+        return np.asarray(self.formula(points, np))
 
     def model(self) -> pm.Model:
         """A new model with the free variable ``z``, shape ``(dim,)``, that has this posterior."""
@@ -237,18 +243,12 @@ gaussian_mixture = Target(
 """``0.5 N((1, 1), I) + 0.5 N((-2, -2), I)``."""
 
 
-def _checked_dim(dim: int, least: int = 2) -> int:
-    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < least:
-        raise ParameterError(f"dim must be an integer >= {least}, but is {dim!r}.")
-    return int(dim)
-
-
 def funnel(dim: int = 10) -> Target:
     r"""Neal's funnel: :math:`v \sim N(0, 3^2)`, then `dim` - 1 times :math:`x_i \sim N(0, e^v)`.
 
     `v` is the first coordinate. The scale of the others runs over five orders of magnitude.
     """
-    dim = _checked_dim(dim)
+    dim = checked_count("dim", dim, 2)
 
     def formula(z: Any, xp: Any) -> Any:
         v, x = z[..., 0], z[..., 1:]
@@ -272,7 +272,8 @@ def banana(dim: int = 2, bend: float = 0.03) -> Target:
 
     and any others :math:`N(0, 1)`. `bend` is :math:`b`.
     """
-    dim = _checked_dim(dim)
+    dim = checked_count("dim", dim, 2)
+    bend = checked_number("bend", bend)
 
     def formula(z: Any, xp: Any) -> Any:
         first, second = z[..., 0], z[..., 1]
@@ -296,9 +297,9 @@ def ill_conditioned(dim: int = 50, condition: float = 1e6, seed: int = 0) -> Tar
 
     The mean is 0; `seed` draws the directions.
     """
-    dim = _checked_dim(dim)
-    if not condition >= 1:
-        raise ParameterError(f"condition must be a number >= 1, but is {condition!r}.")
+    dim = checked_count("dim", dim, 2)
+    seed = checked_count("seed", seed, 0)
+    condition = checked_number("condition", condition, "a finite number >= 1", least=1)
     turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))
     half = math.log(condition) / 2
     scales = np.exp(np.linspace(-half, half, dim) / 2)
@@ -318,9 +319,8 @@ def ill_conditioned(dim: int = 50, condition: float = 1e6, seed: int = 0) -> Tar
 
 def student_t(dim: int = 2, df: float = 3.0) -> Target:
     """Independent Student t coordinates with `df` degrees of freedom; 1 is Cauchy."""
-    dim = _checked_dim(dim, least=1)
-    if not 0 < df < math.inf:
-        raise ParameterError(f"df must be positive and finite, but is {df!r}.")
+    dim = checked_count("dim", dim, 1)
+    df = checked_number("df", df, "a positive finite number", least=math.ulp(0.0))
     log_norm = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
 
     def formula(z: Any, xp: Any) -> Any:
@@ -340,8 +340,7 @@ def many_modes(modes: int = 40, seed: int = 0) -> Target:
 
     The square has the side 80, each scale is ``log(1 + e)``; `seed` draws the means.
     """
-    if isinstance(modes, bool) or not isinstance(modes, int | np.integer) or modes < 1:
-        raise ParameterError(f"modes must be an integer >= 1, but is {modes!r}.")
+    modes, seed = checked_count("modes", modes, 1), checked_count("seed", seed, 0)
     means = np.random.default_rng(seed).uniform(-40, 40, size=(modes, 2))
     scale = math.log1p(math.e)
 

@@ -10,5 +10,5 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
 
 # no deadline: a busy machine is no failure. `pytest --hypothesis-profile=thorough` for more.
 settings.register_profile("fast", deadline=None, max_examples=50, derandomize=True)
-settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile("fast")

@@ -384,10 +384,10 @@ def test_what_no_group_has_is_an_attribute_error(model: pm.Model) -> None:
 
 
 def test_an_empty_model_says_so() -> None:
-    with pytest.raises(TypeError, match="free RVs"):
+    with pytest.raises(ParameterError, match="no free variables"):
         pmf.NormalizingFlow(model=pm.Model())
 
 
-def test_without_a_model_pymc_says_so() -> None:
-    with pytest.raises(TypeError, match="No model on context stack"):
+def test_without_a_model_it_says_so() -> None:
+    with pytest.raises(ParameterError, match="No model on context stack"):
         pmf.NormalizingFlow()

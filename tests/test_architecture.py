@@ -22,47 +22,52 @@ ROOT = Path(__file__).parents[1]
 ALLOWED: dict[str, set[str]] = {
     # the leaves
     "errors": set(),
+    "checks": {"errors"},
     "grammar": {"errors"},
     "batched_scan": set(),
     "evaluate": {"batched_scan"},
     "density": {"errors", "evaluate"},
-    "export": set(),
-    "targets": {"errors"},
+    "export": {"evaluate"},
+    "targets": {"checks", "errors"},
     # layers: testable without a model
     "flows": {"errors", "grammar", "flows"},
     "formula": {"errors", "grammar", "flows"},
     # a model's posterior, without how it is trained
     "frames": {"density", "errors", "flows", "frames"},
-    "group_input": {"errors", "evaluate", "flows"},
+    "model_input": {"errors"},
+    "group_input": {"errors", "evaluate", "flows", "model_input"},
     "flow_group": {
-        *("density", "errors", "evaluate", "flows", "formula", "frames", "group_input"),
+        *("checks", "density", "errors", "evaluate", "flows", "formula", "frames"),
+        *("group_input", "model_input"),
     },
-    "group": {"errors", "flow_group", "formula"},
+    "group": {"checks", "errors", "flow_group", "formula", "model_input"},
     "approximation": {
-        *("errors", "evaluate", "export", "fit_state", "flow_group", "flows", "formula", "frames"),
+        *("checks", "errors", "evaluate", "export", "fit_state", "flow_group", "flows"),
+        *("formula", "frames", "model_input"),
     },
     # training
     "training": {"density", "errors", "evaluate", "flows", "training"},
-    "callbacks": {"errors"},
+    "callbacks": {"checks", "errors"},
+    "fit_input": {"checks", "errors", "training"},
     "inference": {
-        *("approximation", "callbacks", "diagnostics", "errors", "fit_state", "flow_group"),
-        *("flows", "formula", "frames", "restarts", "training"),
+        *("approximation", "callbacks", "checks", "diagnostics", "errors", "fit_input"),
+        *("fit_state", "flow_group", "flows", "formula", "frames", "restarts", "training"),
     },
     "auto": {
         *("approximation", "density", "diagnostics", "errors", "fit_state", "inference"),
         *("restarts", "training"),
     },
-    "fitting": {"auto", "errors", "inference"},
+    "fitting": {"auto", "checks", "errors", "fit_input", "inference"},
     "restarts": {"approximation", "errors", "export", "fit_state", "flow_group", "starts"},
     # results: they need only data
     "compare": {"errors"},
     "fit_state": set(),
     "components": set(),
-    "importance": {"errors"},
+    "importance": {"checks", "errors"},
     "starts": {"components", "errors", "fit_state", "importance"},
     "verdict": {"fit_state", "importance"},
-    "diagnostics": {"components", "fit_state", "importance", "starts", "verdict"},
-    "plots": {"errors", "plots"},
+    "diagnostics": {"checks", "components", "fit_state", "importance", "starts", "verdict"},
+    "plots": {"checks", "errors", "plots"},
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
         *(

@@ -7,6 +7,8 @@ import doctest
 import enum
 import pickle
 import re
+import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
@@ -630,6 +632,57 @@ def test_any_normal_form_is_lower_case_without_space(
 
 
 FRAGMENTS = ["planar", "loc", "probe", "size", "true", *"-*()[]=,.0123456789 eE+_'"]
+
+
+FUZZ = settings(deadline=None, max_examples=300, parent=settings.get_profile("fast"))
+if settings.get_current_profile_name() == "thorough":
+    FUZZ = settings.get_profile("thorough")  # 10,000 examples
+
+
+@FUZZ
+@given(
+    st.text(max_size=300)
+    # near to a formula: a good one with characters put in, taken out, doubled
+    | st.builds(
+        lambda text, at, junk, cut: text[: at % (len(text) + 1)] + junk + text[at + cut :],
+        st.sampled_from(["scale-hh*4-loc", "(planar*2-radial)*3", "spline[bins=4,bound=3.5]"]),
+        st.integers(0, 30),
+        st.text(max_size=5) | st.sampled_from(["*999999999", "((((", "[[", "--", "\u0130", "\x00"]),
+        st.integers(0, 9),
+    )
+    # nested, counted and long
+    | st.builds(
+        lambda deep, count, times: "(" * deep + "loc" + f"*{count})" * deep + "-loc" * times,
+        st.integers(0, 300),
+        st.integers(-3, 10**12),
+        st.integers(0, 3_000),
+    )
+)
+@example("((((((((loc*999999999)*999999999)*999999999)*999999999)*999999999)*9)*9)*9)")
+@example("loc*" + "9" * 4_000)
+@example("\U0001f600" * 1_000)
+@example("scale\ud800-loc")
+@example("spline[bins=" + "1" * 90 + "]")
+@example("iaf[hidden=1,hidden=2]" * 100)
+def test_any_text_is_a_formula_or_a_formula_error_at_once(text: str) -> None:
+    tracemalloc.start()
+    began = time.perf_counter()
+    formula, said = None, ""
+    try:
+        formula = Formula(text)
+    except FormulaError as error:
+        said = str(error)
+    finally:
+        seconds = time.perf_counter() - began
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    if formula is None:
+        assert said
+    else:
+        assert 1 <= len(formula) <= MAX_LAYERS
+        assert Formula(str(formula)) == formula
+    assert seconds < 10  # a hang, not a slow machine
+    assert most < 50 * 2**20
 
 
 @PROPERTY

@@ -341,8 +341,8 @@ def test_targets_come_in_any_dimension(make: Callable[[int], Target], dim: int) 
             lambda: targets.banana(2.5),  # type: ignore[arg-type]
             "dim must be an integer >= 2",
         ),
-        (lambda: targets.ill_conditioned(2, 0.5), "condition must be a number >= 1"),
-        (lambda: targets.student_t(2, 0), "df must be positive and finite"),
+        (lambda: targets.ill_conditioned(2, 0.5), "condition must be a finite number >= 1"),
+        (lambda: targets.student_t(2, 0), "df must be a positive finite number"),
         (lambda: targets.many_modes(0), "modes must be an integer >= 1"),
     ],
 )

@@ -67,6 +67,11 @@ def plot_comparison(
     ParameterError
         If there is nothing to compare, bounds are missing, or draws have another shape.
     """
+    if draws is not None and not isinstance(draws, Mapping):
+        raise ParameterError(
+            "draws must be a dict of a method's name to its draws, "
+            f"but is of type {type(draws).__name__}."
+        )
     if not draws:
         raise ParameterError("draws must hold at least one method, but is empty.")
     density, window = density_in_window(log_density, bounds)

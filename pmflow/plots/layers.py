@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pmflow.errors import ParameterError
-from pmflow.plots.style import BLUE, Bounds, as_points, label_plane, new_panels, tidy
+from pmflow.plots.style import (
+    BLUE,
+    Bounds,
+    as_points,
+    check_bounds,
+    label_plane,
+    new_panels,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +68,11 @@ def plot_layers(
     ParameterError
         If there are no layers, if they differ in shape, or `labels` or `coords` do not fit them.
     """
+    if not isinstance(layers, Sequence) or isinstance(layers, str):
+        raise ParameterError(
+            "layers must be a list of draws, as sample_layers returns it, "
+            f"but is of type {type(layers).__name__}."
+        )
     arrays = [as_points(layer, f"layers[{i}]") for i, layer in enumerate(layers)]
     if not arrays:
         raise ParameterError("layers must hold at least the base draw, but is empty.")
@@ -69,12 +82,16 @@ def plot_layers(
                 f"layers must have the same shape, but layers[0] has {arrays[0].shape} and "
                 f"layers[{i}] has {array.shape}."
             )
+    if labels is not None and (not isinstance(labels, Sequence) or isinstance(labels, str)):
+        raise ParameterError(f"labels must be a list of one a panel, but is {labels!r}.")
     titles = [*labels] if labels is not None else _titles(len(arrays))
     if len(titles) != len(arrays):
         raise ParameterError(f"labels must be {len(arrays)}, one a panel, but are {len(titles)}.")
     dim = arrays[0].shape[1]
-    if dim > 1 and (len(coords) != 2 or not all(0 <= c < dim for c in coords)):
-        raise ParameterError(f"coords must be two of 0 to {dim - 1}, but are {coords}.")
+    if dim > 1:
+        _check_coords(coords, dim)
+    if bounds is not None:
+        check_bounds(bounds)
     columns = min(_COLUMNS, len(arrays))
     rows = -(-len(arrays) // columns)
     size = figsize or (2.2 * columns + 0.6, 2.2 * rows + 0.6)
@@ -100,6 +117,14 @@ def plot_layers(
             if dim > 1:
                 ax.set_ylim(*bounds[1])
     return figure
+
+
+def _check_coords(coords: Any, dim: int) -> None:
+    are_places = isinstance(coords, Sequence) and all(
+        isinstance(c, int | np.integer) and not isinstance(c, bool) and 0 <= c < dim for c in coords
+    )
+    if not are_places or len(coords) != 2:
+        raise ParameterError(f"coords must be two of 0 to {dim - 1}, but are {coords!r}.")
 
 
 def _titles(panels: int) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pmflow.checks import as_numbers, checked_count, checked_number
 from pmflow.errors import ParameterError
 from pmflow.plots.style import BLUE, GREEN, ORANGE, new_panels, tidy
 
@@ -56,12 +57,16 @@ def plot_loss(
     ParameterError
         If there is no finite loss, or `window` is below 1.
     """
-    losses = np.asarray(hist, dtype=float).ravel()
+    losses = as_numbers("hist", hist, "(steps,)")
+    if losses.ndim != 1:
+        raise ParameterError(f"hist must have shape (steps,), but has shape {losses.shape}.")
     finite = np.isfinite(losses)
     if not finite.any():
         raise ParameterError("hist must hold at least one finite loss. Was fit called with score?")
-    if window is not None and window < 1:
-        raise ParameterError(f"window must be at least 1, but is {window}.")
+    if window is not None:
+        window = checked_count("window", window, 1)
+    if log_evidence is not None:
+        log_evidence = checked_number("log_evidence", log_evidence)
     lost = losses.size - finite.sum()
     steps, losses = np.arange(1, losses.size + 1)[finite], losses[finite]
     figure, (ax,) = new_panels(1, 1, figsize, axes)

@@ -67,6 +67,8 @@ def plot_marginals(
     """
     from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
 
+    if not isinstance(names, Sequence) or isinstance(names, str) or len(names) != 2:
+        raise ParameterError(f"names must be two, of idata and of reference, but are {names!r}.")
     ours, theirs = _posterior(idata, "idata"), _posterior(reference, "reference")
     chosen = _shared_names(ours, theirs, var_names)
     ours, theirs = _matched(ours[chosen], theirs[chosen])
@@ -159,6 +161,10 @@ def _shared_names(
         )
     if var_names is None:
         return shared
+    if not isinstance(var_names, Sequence):
+        raise ParameterError(
+            f"var_names must be among what both have, {', '.join(shared)}, but are {var_names!r}."
+        )
     names = [var_names] if isinstance(var_names, str) else list(dict.fromkeys(var_names))
     unknown = [name for name in names if name not in shared]
     if unknown or not names:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pmflow.checks import as_numbers
 from pmflow.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -63,10 +64,13 @@ def new_panels(
     panels: int, columns: int, figsize: tuple[float, float], axes: Any = None, **kwargs: Any
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure with so many axes, shape (panels,), in rows of `columns`; or the axes given."""
+    _check_figsize(figsize)
     if axes is not None:
         given = np.asarray(axes, dtype=object).ravel()
         if given.size != panels:
             raise ParameterError(f"axes must be {panels}, one a panel, but are {given.size}.")
+        if not all(hasattr(ax, "figure") for ax in given):
+            raise ParameterError(f"axes must be matplotlib's Axes, but are {axes!r}.")
         return given[0].figure, given
     import matplotlib.pyplot as plt
 
@@ -79,6 +83,18 @@ def new_panels(
     return figure, grid.ravel()[:panels]
 
 
+def _check_figsize(figsize: Any) -> None:
+    try:
+        width, height = map(float, figsize)
+        is_size = 0 < width < math.inf and 0 < height < math.inf
+    except (TypeError, ValueError):
+        is_size = False
+    if not is_size:
+        raise ParameterError(
+            f"figsize must be (width, height) in inches, both positive, but is {figsize!r}."
+        )
+
+
 def tidy(ax: Axes) -> None:
     """Take away the frame on the sides where there is no axis."""
     ax.spines[["top", "right"]].set_visible(False)
@@ -86,12 +102,15 @@ def tidy(ax: Axes) -> None:
 
 def as_points(points: ArrayLike, name: str, dim: int | None = None) -> NDArray[np.float64]:
     """Check that `points` are rows of numbers, shape (draws, dim)."""
-    array = np.asarray(points, dtype=float)
+    expected = "dim" if dim is None else dim
+    array = as_numbers(name, points, f"(draws, {expected})")
     if array.ndim != 2 or 0 in array.shape or dim not in (None, array.shape[1]):
-        expected = "dim" if dim is None else dim
         raise ParameterError(
             f"{name} must have shape (draws, {expected}), but has shape {array.shape}."
         )
+    lost = len(array) - int(np.isfinite(array).all(1).sum())
+    if lost:
+        raise ParameterError(f"{name} must be finite, but {lost} of {len(array)} draws are not.")
     return array
 
 
@@ -117,12 +136,20 @@ def density_in_window(
             "bounds must be ((low, high), (low, high)), but are missing. "
             "Only a target brings its own."
         )
-    window = np.asarray(bounds, dtype=float)
+    check_bounds(bounds)
+    return log_density, bounds
+
+
+def check_bounds(bounds: Any) -> None:
+    """Check that bounds are two intervals."""
+    try:
+        window = np.asarray(bounds, dtype=float)
+    except (TypeError, ValueError):
+        window = np.empty(0)
     if window.shape != (2, 2) or not np.isfinite(window).all() or (np.diff(window) <= 0).any():
         raise ParameterError(
-            f"bounds must be ((low, high), (low, high)) with low < high, but are {bounds}."
+            f"bounds must be ((low, high), (low, high)) with low < high, but are {bounds!r}."
         )
-    return log_density, bounds
 
 
 def window_height(width: float, bounds: Bounds) -> float:

@@ -92,15 +92,25 @@ def plot_tracker(
 
 
 def _chosen(dataset: xr.Dataset, var_names: Sequence[str] | None) -> list[str]:
+    if not isinstance(dataset, xr.Dataset):
+        raise ParameterError(
+            "dataset must be a Dataset, as Tracker.to_dataset() returns it, "
+            f"but is of type {type(dataset).__name__}."
+        )
     tracked = [str(n) for n in dataset.data_vars]
     # a statistic of the user's may be called grad_norm, and is not the gradient of anything
     names = [n for n in tracked if not (n.startswith("grad_") and n[len("grad_") :] in tracked)]
     if not names or dataset.sizes.get("step", 0) == 0:
         raise ParameterError(
-            "There is nothing to plot: give a tracker to fit(callbacks=[tracker]) first."
+            "There is nothing to plot in the dataset: give a tracker to "
+            "fit(callbacks=[tracker]) first."
         )
     if var_names is None:
         return names
+    if not isinstance(var_names, Sequence):
+        raise ParameterError(
+            f"var_names must be names, but is {var_names!r}; tracked are: {', '.join(names)}."
+        )
     chosen = [var_names] if isinstance(var_names, str) else list(dict.fromkeys(var_names))
     unknown = [n for n in chosen if n not in names]
     if unknown or not chosen:

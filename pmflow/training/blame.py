@@ -8,11 +8,57 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
+from pmflow.density import rows_at_once
+from pmflow.errors import NonFiniteError
 from pmflow.evaluate import compile_once
 
-__all__ = ["find_culprits"]
+__all__ = ["check_beginning", "find_culprits"]
 
 _DRAWS = 100
+
+_FIRST = 10
+"""Draws looked at before the others: nearly always one of them is fine."""
+
+
+def check_beginning(approx: Any, step: int) -> None:
+    """Check that the model has a finite log density at some draw, before steps are compiled.
+
+    Evaluated by NumPy, which starts at once; it changes no random state of the approximation.
+
+    Parameters
+    ----------
+    approx : Approximation
+    step : int
+        The step that is to come, for the error.
+
+    Raises
+    ------
+    NonFiniteError
+        If it is infinite or NaN at all of 100 draws.
+    """
+    size = pt.lscalar("size")
+    outputs = approx.set_size_and_deterministic([approx.sized_symbolic_logp], size, 0)
+    fn = compile_once([size], outputs, random_seed=False)
+    reseed_rngs(find_rng_nodes(outputs), 0)
+    most = rows_at_once(outputs, approx.ddim)
+    seen, draws = 0, _FIRST
+    while seen < _DRAWS:
+        draws = min(draws, most, _DRAWS - seen)
+        with np.errstate(all="ignore"):
+            (logp,) = fn(draws)
+        if np.isfinite(logp).any():
+            return
+        seen, draws = seen + draws, _DRAWS
+    culprits = find_culprits(approx, 0)
+    found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
+    raise NonFiniteError(
+        f"The log density of the model is infinite or NaN at all of {_DRAWS} draws at the start, "
+        f"so that no step can be taken; nothing was compiled. {found}. Look at the model with "
+        "model.debug() and model.point_logps(), or give `start` a point of positive probability "
+        "for these variables.",
+        step=step,
+        variables=tuple(culprits),
+    )
 
 
 def find_culprits(approx: Any, seed: int) -> dict[str, str]:

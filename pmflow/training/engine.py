@@ -13,7 +13,7 @@ from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.link.vm import VMLinker
 
-from pmflow.evaluate import for_numpy
+from pmflow.evaluate import changed_flags, for_numpy
 from pmflow.training.jax_loop import JaxLoop
 from pmflow.training.loops import Loop, ScanLoop, StepLoop, Trace
 from pmflow.training.step import Step
@@ -56,7 +56,7 @@ def compile_loop(
     for kind, kwargs in _attempts(compile_kwargs):
         try:
             # notes on where each node was made double with every layer of a deep graph
-            with pytensor.config.change_flags(traceback__limit=0):
+            with changed_flags(traceback__limit=0):
                 loop = kind(step, record=record, compile_kwargs=kwargs)
             loop.restart(seed)
             first = loop.advance(1)

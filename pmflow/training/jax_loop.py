@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import get_mode
@@ -19,6 +18,7 @@ from pytensor.tensor.random.basic import NormalRV
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 
+from pmflow.evaluate import changed_flags
 from pmflow.training.loops import Loop, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
 
@@ -116,7 +116,7 @@ def _static_input(shared: Any) -> Any:
 
 def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
     graph = FunctionGraph(inputs, outputs, clone=True)
-    with pytensor.config.change_flags(cxx=""):
+    with changed_flags(cxx=""):
         get_mode("JAX").optimizer.rewrite(graph)
         out2in(_bind_constants_of_batched_scans).rewrite(graph)
     return graph

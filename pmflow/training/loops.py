@@ -172,8 +172,10 @@ class StepLoop(Loop):
     def advance(self, n: int) -> Trace:
         """Do `n` steps, or fewer if too many in a row fail."""
         rows = []
-        for _ in range(n):
-            rows.append(self._function())
-            if rows[-1][1] >= MAX_FAILURES:
-                break
+        # of what is not finite the failures tell; machine code does not warn of it either
+        with np.errstate(all="ignore"):
+            for _ in range(n):
+                rows.append(self._function())
+                if rows[-1][1] >= MAX_FAILURES:
+                    break
         return as_trace([np.stack(column) for column in zip(*rows, strict=True)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pymc.pytensorf import floatX, resolve_backend_compile_kwargs
 
 from pmflow.errors import NonFiniteError
-from pmflow.training.blame import find_culprits
+from pmflow.training.blame import check_beginning, find_culprits
 from pmflow.training.chunks import DeferredInterrupt, Pace, is_due, next_due
 from pmflow.training.engine import compile_loop
 from pmflow.training.estimators import objective_for
@@ -68,6 +68,7 @@ class Trainer:
         self._plan: _Plan | None = None
         self._loop: Loop | None = None
         self._steps_done = 0
+        self._failed_in_a_row = 0  # a schedule that restarts the loop resets what the loop counts
 
     @property
     def steps_done(self) -> int:
@@ -95,6 +96,7 @@ class Trainer:
         seed : int
         """
         self._plan, self._loop = _Plan(callbacks, score, settings, seed), None
+        self._failed_in_a_row = 0
 
     def run(self, segments: Iterable[int], progress: FitProgress) -> Ended:
         """Do steps; whatever ends them, losses and parameters so far are kept.
@@ -179,6 +181,7 @@ class Trainer:
                     rate = optimizer_rate(plan.settings["obj_optimizer"])
                     loop.step.learning_rate.set_value(floatX(rate))
                 return loop, None
+        check_beginning(self._inference.approx, self._steps_done + 1)
         settings = dict(plan.settings)
         compile_kwargs = resolve_backend_compile_kwargs(
             settings.pop("backend"), settings.pop("compile_kwargs")
@@ -210,9 +213,14 @@ class Trainer:
                 tracker.extend(self._steps_done + 1, values)
         self._steps_done += len(trace.losses)
         self._inference.skipped += int((trace.failures > 0).sum())
-        if trace.failures[-1] >= MAX_FAILURES:
+        good = np.flatnonzero(trace.failures == 0)
+        failed = len(trace.failures) - 1 - int(good[-1]) if len(good) else len(trace.failures)
+        failed += 0 if len(good) else self._failed_in_a_row
+        self._failed_in_a_row = failed
+        if failed >= MAX_FAILURES:
             loop.step.failures.set_value(np.int32(0))
-            raise _failure(approx, self._steps_done - MAX_FAILURES + 1)
+            self._failed_in_a_row = 0
+            raise _failure(approx, failed, self._steps_done - failed + 1)
 
     def _call_back(self, plan: _Plan, begin: int) -> None:
         so_far = self._losses.so_far if plan.score else None
@@ -221,12 +229,12 @@ class Trainer:
                 callback(self._inference.approx, so_far, self._steps_done)
 
 
-def _failure(approx: Any, first: int) -> NonFiniteError:
+def _failure(approx: Any, steps: int, first: int) -> NonFiniteError:
     """What to say after so many failed steps, of which `first` was the first."""
     culprits = find_culprits(approx, int(approx.rng.randint(2**30)))
     found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
     return NonFiniteError(
-        f"Loss or gradient was infinite or NaN at {MAX_FAILURES} steps in a row, from "
+        f"Loss or gradient was infinite or NaN at {steps} steps in a row, from "
         f"step {first} on. {found or 'At fresh draws every term of the model is finite'}. "
         "The approximation keeps its last good parameters. Look at the model with "
         "model.debug(), give `start` a point of positive probability, take a smaller step "

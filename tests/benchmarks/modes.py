@@ -64,9 +64,9 @@ def switched(seed: int) -> dict[str, float]:
 EVIDENCE = ("gaussian_mixture", "banana", "ill_conditioned", "potential_1", "potential_2")
 
 
-def evidence(seed: int) -> dict[str, float]:
+def evidence(seed: int) -> dict[str, Any]:
     """Errors of the log evidence by `diagnose`, in standard errors, on targets that know it."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in EVIDENCE:
         target = pmf.targets.ALL[name]
         approx = pmf.fit(model=target.model(), random_seed=seed, progressbar=False)

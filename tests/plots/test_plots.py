@@ -83,7 +83,7 @@ class TestLoss:
         assert plots.plot_loss([1.0]).axes[0].lines[0].get_marker() == "o"
 
     def test_a_window_below_1_is_refused(self) -> None:
-        with pytest.raises(ParameterError, match="window must be at least 1, but is 0"):
+        with pytest.raises(ParameterError, match="window must be an integer >= 1, but is 0"):
             plots.plot_loss([1.0], window=0)
 
     def test_axes_are_labelled(self) -> None:
