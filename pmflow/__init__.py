@@ -11,6 +11,7 @@ from pmflow.frames import Frame
 from pmflow.group import Group
 from pmflow.importance import importance_resample
 from pmflow.inference import NFVI, fit
+from pmflow.loading import load
 
 __all__ = [
     "NFVI",
@@ -29,6 +30,7 @@ __all__ = [
     "fit",
     "flows",
     "importance_resample",
+    "load",
     "plots",
     "targets",
 ]
