@@ -12,6 +12,7 @@ from pmflow.group import Group
 from pmflow.importance import importance_resample
 from pmflow.inference import NFVI, fit
 from pmflow.loading import load
+from pmflow.resume import resume
 
 __all__ = [
     "NFVI",
@@ -32,5 +33,6 @@ __all__ = [
     "importance_resample",
     "load",
     "plots",
+    "resume",
     "targets",
 ]

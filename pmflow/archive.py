@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,21 +75,17 @@ def write_archive(path: str | os.PathLike[str], archive: Archive) -> None:
 
 
 def _replace(target: Path, encoded: bytes) -> None:
-    name = ""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
-        ) as file:
-            name = file.name
+        with part.open("xb") as file:
             file.write(encoded)
             file.flush()
             os.fsync(file.fileno())
         if target.exists():
-            os.chmod(name, target.stat().st_mode & 0o777)
-        os.replace(name, target)
+            part.chmod(target.stat().st_mode & 0o777)
+        os.replace(part, target)
     except BaseException:
-        if name:
-            Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
     if hasattr(os, "O_DIRECTORY"):  # so that the move itself is on the disk too
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from pymc.variational.inference import Inference, KLqp
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
+from pmflow.checkpoint import Checkpoint, checkpoint_for
 from pmflow.diagnostics import diagnose
 from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
 from pmflow.fit_state import FitState
@@ -28,6 +30,7 @@ from pmflow.training.fresh import FreshElbo
 from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.progress import FitProgress
 from pmflow.training.quasi import can_use_qmc, check_qmc
+from pmflow.training.run_state import RunState
 from pmflow.training.schedule import Schedule
 from pmflow.training.trainer import Ended, Trainer
 
@@ -148,6 +151,8 @@ class NFVI(KLqp):
         backend: str | None = None,
         compile_kwargs: dict[str, Any] | None = None,
         include_transformed: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 60.0,
         **kwargs: Any,
     ) -> Approximation:
         """Train the approximation.
@@ -193,6 +198,11 @@ class NFVI(KLqp):
             Passed on to `pymc.compile`, such as ``{"mode": ...}``.
         include_transformed : bool
             Accepted from `pymc.fit`; `sample(include_transformed=True)` shows these variables.
+        checkpoint : path-like, optional
+            A netCDF file for the state of the fit, written while it runs and when it ends, however
+            it ends; `pmflow.resume` goes on from it. Only with `n`. See :doc:`/saving`.
+        checkpoint_every : float
+            Seconds from one state to the next. Default 60.
         **kwargs
             `more_obj_params`, `more_updates`, `more_replacements` as in PyMC.
 
@@ -212,7 +222,7 @@ class NFVI(KLqp):
         is_automatic = n is None and obj_optimizer is None
         n = 10_000 if n is None else n
         obj_n_mc = (_AUTOMATIC_DRAWS if is_automatic else 1) if obj_n_mc is None else obj_n_mc
-        _check_fit_arguments(n, obj_n_mc, total_grad_norm_constraint, backend, compile_kwargs)
+        check_fit_arguments(n, obj_n_mc, total_grad_norm_constraint, backend, compile_kwargs)
         if estimator is None:
             estimator = best_estimator(self.approx) if is_automatic else "total"
         if qmc is None:
@@ -236,8 +246,12 @@ class NFVI(KLqp):
             "qmc": bool(qmc),
             **kwargs,
         }
+        keeper = checkpoint_for(
+            self, checkpoint, checkpoint_every, settings, callbacks, automatic=is_automatic
+        )
+        plan = {"score": self._maybe_score(score), "settings": settings, "keeper": keeper}
         seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
-        self._trainer.begin(callbacks, score=self._maybe_score(score), settings=settings, seed=seed)
+        self._trainer.begin(callbacks, seed=seed, **plan)
         if not is_automatic:
             return self.refine(n, progressbar, progressbar_theme)
         with FitProgress(None, visible=progressbar, theme=progressbar_theme) as progress:
@@ -296,11 +310,31 @@ class NFVI(KLqp):
         """
         if not self._trainer.has_begun:
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
-        _check_fit_arguments(n)
+        check_fit_arguments(n)
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
             ended = self._trainer.run([n], progress)
             self.approx.fit_state = FitState(len(self.hist), self.skipped, ended)
         return self.approx
+
+    def _go_on(
+        self,
+        run: RunState,
+        keeper: Checkpoint | None,
+        callbacks: tuple[Callable[..., Any], ...],
+        *,
+        progressbar: bool,
+        **plan: Any,
+    ) -> Approximation:
+        """Do the rest of a fit that was broken off (see `pmflow.resume`)."""
+        self._check_trackers(callbacks)
+        self.hist, self.skipped = run.losses, run.skipped
+        self._trainer.begin(callbacks, seed=run.seed, keeper=keeper, **plan)
+        self._trainer.go_back(run)
+        return self.refine(run.end - run.done, progressbar)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # compiled functions stay behind: the copy can be fitted, not refined
+        return _revived, (type(self), self.approx, self.objective.op.beta, self.hist, self.skipped)
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
         for callback in callbacks:
@@ -388,6 +422,15 @@ def fit(
     return NFVI(model=model, **given).fit(n, **kwargs)
 
 
+def _revived(
+    kind: type[NFVI], approx: Approximation, beta: float, hist: NDArray[np.float64], skipped: int
+) -> NFVI:
+    """What `NFVI.__reduce__` took apart."""
+    made = kind(approx, beta=beta)
+    made.hist, made.skipped = hist, skipped
+    return made
+
+
 def _adam() -> Any:
     return pm.adam(learning_rate=0.01)
 
@@ -401,7 +444,7 @@ def _refuse_with(what: str, given: Mapping[str, Any]) -> None:
         )
 
 
-def _check_fit_arguments(
+def check_fit_arguments(
     n: int,
     obj_n_mc: int = 1,
     total_grad_norm_constraint: float | None = None,

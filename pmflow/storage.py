@@ -93,7 +93,7 @@ def _pack_group(group: opvi.Group, prefix: str, arrays: Arrays) -> dict[str, Any
     packed["variables"] = [rv.name for rv in group.group]
     state = group.rng.get_state(legacy=False)
     arrays[f"{prefix}rng_key"] = state["state"]["key"]
-    arrays[f"{prefix}rng_gauss"] = np.float64(state["gauss"])
+    arrays[f"{prefix}rng_gauss"] = np.array(state["gauss"])
     packed["rng"] = {"pos": int(state["state"]["pos"]), "has_gauss": int(state["has_gauss"])}
     return packed
 
@@ -292,9 +292,12 @@ def _unpack_flow(
     )
     _set(group.base_params, base_values)
     origin = arrays[f"{prefix}origin"]
-    group.offset = arrays[f"{prefix}offset"] if frame is None else np.zeros(group.ddim)
-    if origin.shape != (group.ddim,) or group.offset.shape != (group.ddim,):
+    group.offset = np.zeros(group.ddim) if frame is not None else arrays[f"{prefix}offset"]
+    expected = (group.ddim,), np.dtype(pytensor.config.floatX)
+    if (origin.shape, origin.dtype) != expected or group.offset.shape != expected[0]:
         raise ParameterError("the place of the flow is not one of the model's variables")
+    if frame is None and group.offset.dtype != expected[1]:
+        raise ParameterError("the place of the flow is not one of numbers with a point")
     group._placement.place(group.offset, frame, origin=origin)
     group._moment_seed = int(packed["moment_seed"])
     # from now on as if the parameters were the flow's own

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 ALLOWED: dict[str, set[str]] = {
     # the leaves
     "errors": set(),
+    "archive": {"errors"},
+    "model_outline": set(),
     "grammar": {"errors"},
     "batched_scan": set(),
     "evaluate": {"batched_scan"},
@@ -38,14 +40,32 @@ ALLOWED: dict[str, set[str]] = {
         *("density", "errors", "evaluate", "flows", "formula", "frames", "group_input"),
     },
     "group": {"errors", "flow_group", "formula"},
+    "storage": {
+        *("archive", "errors", "evaluate", "fit_state", "flow_group", "flows", "formula"),
+        *("frames", "group", "model_outline"),
+    },
     "approximation": {
+        *("archive", "storage"),
         *("errors", "evaluate", "export", "fit_state", "flow_group", "flows", "formula", "frames"),
     },
     # training
     "training": {"density", "errors", "evaluate", "flows", "training"},
     "callbacks": {"errors"},
+    "checkpoint": {"archive", "callbacks", "errors", "fit_state", "storage", "training"},
+    "loading": {"approximation", "archive"},
+    "resume": {
+        *("approximation", "archive", "checkpoint", "errors", "inference", "training"),
+    },
     "inference": {
-        *("approximation", "callbacks", "diagnostics", "errors", "fit_state", "flows"),
+        *(
+            "approximation",
+            "callbacks",
+            "checkpoint",
+            "diagnostics",
+            "errors",
+            "fit_state",
+            "flows",
+        ),
         *("formula", "frames", "training"),
     },
     # results: they need only data
@@ -60,7 +80,8 @@ ALLOWED: dict[str, set[str]] = {
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
         *("approximation", "callbacks", "compare", "diagnostics", "errors", "fit_state", "flows"),
-        *("formula", "frames", "group", "importance", "inference", "plots", "targets"),
+        *("formula", "frames", "group", "importance", "inference", "loading", "plots", "resume"),
+        *("targets",),
     },
     "demo": {"__init__"},
 }
