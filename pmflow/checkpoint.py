@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 import warnings
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor
+from pytensor.compile.mode import predefined_modes
 
 from pmflow.archive import Archive, write_archive
 from pmflow.callbacks import Tracker
-from pmflow.errors import FitWarning, ParameterError, StorageError
+from pmflow.errors import FitWarning, ParameterError, PmflowError, StorageError
 from pmflow.fit_state import FitState
 from pmflow.storage import pack
 from pmflow.training.run_state import RunState
@@ -158,8 +160,8 @@ def checkpoint_for(
             f"checkpoint= can't keep {', '.join(others)}: graphs of your own are in no file. Leave "
             "checkpoint= out, and save at the end: approx.save(path)."
         )
-    mode = (settings["compile_kwargs"] or {}).get("mode", "")
-    if not isinstance(mode, str) or set(settings["compile_kwargs"] or {}) - {"mode"}:
+    how = {} if settings["compile_kwargs"] is None else settings["compile_kwargs"]
+    if not isinstance(how, dict) or set(how) - {"mode"} or not _is_mode(how.get("mode", "NUMBA")):
         raise ParameterError(
             "checkpoint= can keep of compile_kwargs only the name of a mode, such as "
             f"{{'mode': 'FAST_COMPILE'}}, but they are {settings['compile_kwargs']!r}."
@@ -172,6 +174,10 @@ def checkpoint_for(
     }
     trackers = [c for c in callbacks if isinstance(c, Tracker)]
     return Checkpoint(inference, path, float(every), plan, trackers)
+
+
+def _is_mode(mode: Any) -> bool:
+    return isinstance(mode, str) and mode in predefined_modes
 
 
 def _optimizer_name(optimizer: Any) -> dict[str, Any] | None:
@@ -187,6 +193,17 @@ def _optimizer_name(optimizer: Any) -> dict[str, Any] | None:
         return None
     numbers = {k: v.item() if isinstance(v, np.number) else v for k, v in (given or {}).items()}
     return {"name": name, "options": numbers}
+
+
+def _named_optimizer(named: Mapping[str, Any]) -> Any:
+    """What `_optimizer_name` named: one of the list, with numbers as arguments."""
+    function, options = OPTIMIZERS[named["name"]], named["options"]
+    known = {*inspect.signature(function).parameters} - {"loss_or_grads", "params"}
+    if not set(options) <= known or not all(
+        value is None or isinstance(value, int | float) for value in options.values()
+    ):
+        raise TypeError("the options of the optimiser are not its own")
+    return partial(function, **options)
 
 
 def stored_run(archive: Archive, where: str, obj_optimizer: Any) -> tuple[RunState, dict[str, Any]]:
@@ -218,7 +235,7 @@ def stored_run(archive: Archive, where: str, obj_optimizer: Any) -> tuple[RunSta
                 "resume(..., obj_optimizer=...)."
             )
         if obj_optimizer is None:
-            obj_optimizer = partial(OPTIMIZERS[named["name"]], **named["options"])
+            obj_optimizer = _named_optimizer(named)
         arrays = {n[4:]: a for n, a in archive.arrays.items() if n.startswith("run_")}
         counts = {name: run[name] for name in ("seed", "begin", "done", "end", "skipped")}
         if any(type(n) is not int or n < 0 for n in counts.values()):
@@ -228,6 +245,8 @@ def stored_run(archive: Archive, where: str, obj_optimizer: Any) -> tuple[RunSta
         losses, score = archive.arrays["hist"], run["score"] is True
         state = RunState(**counts, score=score, losses=losses, arrays=arrays)
         settings = {name: plan[name] for name in _SETTINGS} | {"obj_optimizer": obj_optimizer}
+    except PmflowError:
+        raise
     except (AttributeError, LookupError, TypeError) as error:
         raise StorageError(
             f"{where!r} does not hold the state of a fit ({type(error).__name__}: {error})."

@@ -334,7 +334,8 @@ class NFVI(KLqp):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # compiled functions stay behind: the copy can be fitted, not refined
-        return _revived, (type(self), self.approx, self.objective.op.beta, self.hist, self.skipped)
+        beta = float(self.objective.op.beta)
+        return _revived, (type(self), self.approx, beta, self.hist, self.skipped)
 
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
         for callback in callbacks:

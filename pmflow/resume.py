@@ -11,7 +11,7 @@ import pymc as pm
 from pmflow.approximation import Approximation
 from pmflow.archive import read_archive
 from pmflow.checkpoint import checkpoint_for, restore_trackers, stored_run
-from pmflow.errors import PmflowError, StorageError
+from pmflow.errors import ParameterError, PmflowError, StorageError
 from pmflow.inference import NFVI, check_fit_arguments
 from pmflow.training.estimators import check_estimator
 from pmflow.training.quasi import check_qmc
@@ -92,6 +92,8 @@ def resume(
 
 def check_settings(settings: dict[str, Any], approx: Approximation) -> None:
     """Check the settings of a plan as `NFVI.fit` checks its arguments."""
+    if not isinstance(settings["compile_kwargs"], dict | None):
+        raise ParameterError("compile_kwargs are not a dict")
     names = ("obj_n_mc", "total_grad_norm_constraint", "backend", "compile_kwargs")
     check_fit_arguments(0, *(settings[name] for name in names))
     check_estimator(settings["estimator"], approx)

@@ -61,8 +61,8 @@ def rich_model(
         if turned:
             first()
         pm.Normal("m", 0, 1, dims=("side", "year"))
-        ordered = None if upper else transforms.ordered
-        pm.Normal("o", 0, 1, shape=length, transform=ordered, initval=np.arange(length))
+        ordered = {} if upper else {"transform": transforms.ordered}
+        pm.Normal("o", 0, 1, shape=length, initval=np.arange(length), **ordered)
         pm.Dirichlet("d", np.ones(3))
         pm.LKJCholeskyCov("c", eta=2, n=2, sd_dist=pm.HalfNormal.dist())
         if extra:
@@ -150,7 +150,7 @@ class TestRoundTrip:
             flow = pmf.Group([rich["o"], rich["h"]], "planar*2", random_seed=1)
             full = pmf.Group([rich["d"]], "fr", random_seed=2)
             approx = pmf.Approximation([flow, full, pmf.Group(None, "mf", random_seed=3)])
-        full.params[0].set_value(np.array([0.3, -0.2]))
+        full.params_dict["mu"].set_value(np.array([0.3, -0.2]))
         loaded = round_trip(approx, tmp_path / "fit.nc", rich_model())
         assert type(loaded) is pmf.Approximation
         assert str(loaded) == str(approx)
@@ -289,11 +289,15 @@ def copies(approx: Any) -> list[Any]:
 
 
 class TestCopies:
-    def test_draw_the_same(self, rich: pm.Model) -> None:
-        approx = pmf.NormalizingFlow("planar*2", model=rich, random_seed=1, base="mixture")
+    def test_draw_the_same(self, small: pm.Model) -> None:
+        approx = pmf.NormalizingFlow("planar*2", model=small, random_seed=1, base="mixture")
         expected = draws_of(approx)
         for other in copies(approx):
             assert draws_of(other).equals(expected)
+
+    def test_a_pickle_of_a_model_with_transforms(self, rich: pm.Model) -> None:
+        approx = pmf.NormalizingFlow("scale-loc", model=rich, random_seed=1)
+        assert draws_of(pickle.loads(pickle.dumps(approx))).equals(draws_of(approx))
 
     def test_are_independent(self, small: pm.Model) -> None:
         approx = pmf.NormalizingFlow("scale-loc", model=small, random_seed=1)
