@@ -46,8 +46,8 @@ def load(path: str | os.PathLike[str], model: pm.Model | None = None) -> Approxi
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     approx.save(f"{folder}/fit.nc")
     ...     loaded = pmf.load(f"{folder}/fit.nc", model)
-    >>> loaded
-    NormalizingFlow{NormalizingFlowGroup[planar*2, dim=2]}
+    >>> print(loaded)
+    Approximation{NormalizingFlowGroup[planar*2, dim=2]}
     """
     model = pm.modelcontext(model)
     return Approximation._from_archive(read_archive(path), model, os.fspath(path))
