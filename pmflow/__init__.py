@@ -13,7 +13,9 @@ from pmflow.frames import Frame
 from pmflow.group import Group
 from pmflow.importance import importance_resample
 from pmflow.inference import NFVI
+from pmflow.loading import load
 from pmflow.restarts import Stack
+from pmflow.resume import resume
 from pmflow.training.schedule import Settings
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "fit",
     "flows",
     "importance_resample",
+    "load",
     "plots",
+    "resume",
     "targets",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,8 +20,9 @@ from pytensor.tensor.variable import TensorVariable
 from xarray import DataTree
 
 from pmflow import export
+from pmflow.archive import Archive, decode, encode, write_archive
 from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
-from pmflow.errors import ParameterError, UnsupportedError
+from pmflow.errors import ParameterError, StorageError, UnsupportedError
 from pmflow.evaluate import NotVectorizedError, checks_as_values, compile_once, vectorize_over_draws
 from pmflow.fit_state import FitState, Starts
 from pmflow.flow_group import Captured, NormalizingFlowGroup
@@ -29,6 +31,7 @@ from pmflow.flows.bases import AbstractBase, mean_with_choices, standard_normal_
 from pmflow.formula import Formula
 from pmflow.frames import Frame
 from pmflow.model_input import checked_groups
+from pmflow.storage import pack, unpack
 
 __all__ = ["Approximation", "NormalizingFlow"]
 
@@ -65,6 +68,47 @@ class Approximation(opvi.Approximation):
         self.diagnosis: Any = None
         self.ladder: Any = None
         self._compiled: dict[str, Any] = {}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the approximation to a netCDF file, for `pmflow.load`.
+
+        Formula, base, parameters, frame, `hist`, `fit_state`, `starts`, and an outline of the
+        model: names, shapes, transforms, dims and coords. Not the model, and not its data. See
+        :doc:`/saving`.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that is there is replaced at once, when the new one is complete.
+
+        Raises
+        ------
+        StorageError
+            If the file can't be written; the one that was there is as it was. If a group is
+            neither a flow nor mean field nor full rank.
+        """
+        write_archive(path, pack(self))
+
+    @classmethod
+    def _from_archive(cls, archive: Archive, model: pm.Model, where: str) -> Approximation:
+        stored = unpack(archive, model, where)
+        kind = NormalizingFlow if archive.content.get("single") is True else Approximation
+        if kind is NormalizingFlow and len(stored.groups) != 1:
+            raise StorageError(f"{where!r} has not one group of variables, but should.")
+        made = kind.__new__(kind)
+        Approximation.__init__(made, stored.groups, model)
+        made.hist, made.fit_state, made.starts = stored.hist, stored.fit_state, stored.starts
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a model has no plain pickle; cloudpickle is what PyMC itself sends models with
+        import cloudpickle
+
+        return _revived, (cloudpickle.dumps(self.model), encode(pack(self)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Approximation:
+        """Return a copy with parameters of its own, of the posterior of the same model."""
+        return self._from_archive(decode(encode(pack(self))), self.model, "The copy")
 
     @property
     def rng(self) -> np.random.RandomState:
@@ -409,6 +453,13 @@ class NormalizingFlow(Approximation):
         rng = np.random.default_rng(self._seed(random_seed))
         noise = rng.standard_normal((draws, self._group.noise_length))
         return list(self._compiled["layers"](noise.astype(self._group.symbolic_initial.dtype)))
+
+
+def _revived(model: bytes, encoded: bytes) -> Approximation:
+    """What `Approximation.__reduce__` took apart."""
+    import cloudpickle
+
+    return Approximation._from_archive(decode(encoded), cloudpickle.loads(model), "The pickle")
 
 
 def _logq_at(group: opvi.Group, z: TensorVariable) -> TensorVariable:

@@ -143,6 +143,25 @@ class Tracker(Callback):
         known = ", ".join((*self.watched_names, *self.whatchdict))
         raise KeyError(f"{name!r} is not tracked; tracked are: {known or 'nothing'}")
 
+    def packed(self) -> dict[str, NDArray[Any]]:
+        """Everything recorded that is numbers, by name, for a file."""
+        arrays = {name: series.values for name, series in self._series.items()}
+        for name, values in self._stats.items():
+            array = _numbers(values)
+            if array is not None:
+                arrays[name] = array
+        arrays["steps"] = np.asarray(self.steps, dtype=np.int64)
+        return arrays
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `packed` gave; what was recorded before is forgotten."""
+        self.clear()
+        self.steps = [int(step) for step in arrays["steps"]]
+        for name, series in self._series.items():
+            series.extend(arrays[name])
+        for name, values in self._stats.items():
+            values.extend(arrays.get(name, ()))
+
     def to_dataset(self) -> xr.Dataset:
         """Parameters and gradients as labelled arrays with the dimension ``step``.
 
@@ -183,6 +202,15 @@ class _Series:
     @property
     def values(self) -> NDArray[Any]:
         return self._buffer[: self._size]
+
+
+def _numbers(values: list[Any]) -> NDArray[Any] | None:
+    """What a statistic gave as one array, None if it is none of numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # arrays of unequal shapes
+        return None
+    return array if array.dtype.kind in "biuf" else None
 
 
 def _takes_three(stat: Callable[..., Any]) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "ParameterError",
     "PmflowError",
     "RootError",
+    "StorageError",
     "UnsupportedError",
 ]
 
@@ -88,6 +89,10 @@ class BackendError(PmflowError, ImportError, ValueError):
 
 class RootError(PmflowError, ArithmeticError):
     """The inverse of a layer was not found; a wrong one is never returned."""
+
+
+class StorageError(PmflowError, ValueError, OSError):
+    """A file that can't be written or read, is damaged, or does not fit the model."""
 
 
 class FitWarning(UserWarning):

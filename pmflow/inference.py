@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from xarray import DataTree
 
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
+from pmflow.checkpoint import Checkpoint, checkpoint_for
 from pmflow.checks import check_names, checked_count
 from pmflow.diagnostics import diagnose
 from pmflow.errors import FitWarning, ParameterError, UnsupportedError
@@ -36,6 +38,7 @@ from pmflow.training.fresh import FreshElbo
 from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.progress import FitProgress
 from pmflow.training.quasi import can_use_qmc, check_qmc
+from pmflow.training.run_state import RunState
 from pmflow.training.schedule import Schedule, Settings
 from pmflow.training.trainer import Ended, Trainer
 
@@ -171,6 +174,8 @@ class NFVI(KLqp):
         backend: str | None = None,
         compile_kwargs: dict[str, Any] | None = None,
         include_transformed: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 60.0,
         **kwargs: Any,
     ) -> Approximation:
         """Train the approximation.
@@ -226,6 +231,11 @@ class NFVI(KLqp):
             Passed on to `pymc.compile`, such as ``{"mode": ...}``.
         include_transformed : bool
             Accepted from `pymc.fit`; `sample(include_transformed=True)` shows these variables.
+        checkpoint : path-like, optional
+            A netCDF file for the state of the fit, written while it runs and when it ends, however
+            it ends; `pmflow.resume` goes on from it. Only with `n`. See :doc:`/saving`.
+        checkpoint_every : float
+            Seconds from one state to the next. Default 60.
         **kwargs
             `more_obj_params`, `more_updates`, `more_replacements` as in PyMC.
 
@@ -283,10 +293,15 @@ class NFVI(KLqp):
             **kwargs,
         }
         score = self._maybe_score(score)
+        score = self._maybe_score(score)
+        is_plain = not is_automatic and restarts == 1 and not anneal
+        keeper = checkpoint_for(
+            self, checkpoint, checkpoint_every, settings, callbacks, automatic=not is_plain
+        )
 
         def fit_once() -> None:
             seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
-            self._trainer.begin(callbacks, score=score, settings=settings, seed=seed)
+            self._trainer.begin(callbacks, score=score, settings=settings, seed=seed, keeper=keeper)
             total = None if is_automatic or anneal else n
             with FitProgress(total, visible=progressbar, theme=progressbar_theme) as progress:
                 self._run(None if is_automatic else n, progress, anneal=anneal)
@@ -383,6 +398,27 @@ class NFVI(KLqp):
             self._train([n], progress)
         return self.approx
 
+    def _go_on(
+        self,
+        run: RunState,
+        keeper: Checkpoint | None,
+        callbacks: tuple[Callable[..., Any], ...],
+        *,
+        progressbar: bool,
+        **plan: Any,
+    ) -> Approximation:
+        """Do the rest of a fit that was broken off (see `pmflow.resume`)."""
+        self._check_trackers(callbacks)
+        self.hist, self.skipped = run.losses, run.skipped
+        self._trainer.begin(callbacks, seed=run.seed, keeper=keeper, **plan)
+        self._trainer.go_back(run)
+        return self.refine(run.end - run.done, progressbar)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # compiled functions stay behind: the copy can be fitted, not refined
+        beta = float(self.objective.op.beta)
+        return _revived, (type(self), self.approx, beta, self.hist, self.skipped)
+
     def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
         for callback in callbacks:
             if isinstance(callback, Tracker) and callback.inference not in (None, self):
@@ -408,6 +444,15 @@ def _tell_verdict(approx: Approximation) -> None:
         FitWarning,
         stacklevel=3,
     )
+
+
+def _revived(
+    kind: type[NFVI], approx: Approximation, beta: float, hist: NDArray[np.float64], skipped: int
+) -> NFVI:
+    """What `NFVI.__reduce__` took apart."""
+    made = kind(approx, beta=beta)
+    made.hist, made.skipped = hist, skipped
+    return made
 
 
 def _adam() -> Any:

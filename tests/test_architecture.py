@@ -23,6 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     # the leaves
     "errors": set(),
     "checks": {"errors"},
+    "archive": {"errors"},
+    "model_outline": set(),
     "grammar": {"errors"},
     "batched_scan": set(),
     "evaluate": {"batched_scan"},
@@ -41,17 +43,28 @@ ALLOWED: dict[str, set[str]] = {
         *("group_input", "model_input"),
     },
     "group": {"checks", "errors", "flow_group", "formula", "model_input"},
+    "storage": {
+        *("archive", "errors", "evaluate", "fit_state", "flow_group", "flows", "formula"),
+        *("frames", "group", "model_outline"),
+    },
     "approximation": {
-        *("checks", "errors", "evaluate", "export", "fit_state", "flow_group", "flows"),
-        *("formula", "frames", "model_input"),
+        *("archive", "checks", "errors", "evaluate", "export", "fit_state", "flow_group"),
+        *("flows", "formula", "frames", "model_input", "storage"),
     },
     # training
     "training": {"density", "errors", "evaluate", "flows", "training"},
     "callbacks": {"checks", "errors"},
     "fit_input": {"checks", "errors", "training"},
+    "checkpoint": {"archive", "callbacks", "errors", "fit_state", "storage", "training"},
+    "loading": {"approximation", "archive"},
+    "resume": {
+        *("approximation", "archive", "checkpoint", "checks", "errors", "fit_input"),
+        *("inference", "training"),
+    },
     "inference": {
-        *("approximation", "callbacks", "checks", "diagnostics", "errors", "fit_input"),
-        *("fit_state", "flow_group", "flows", "formula", "frames", "restarts", "training"),
+        *("approximation", "callbacks", "checkpoint", "checks", "diagnostics", "errors"),
+        *("fit_input", "fit_state", "flow_group", "flows", "formula", "frames", "restarts"),
+        *("training",),
     },
     "auto": {
         *("approximation", "density", "diagnostics", "errors", "fit_state", "inference"),
@@ -81,8 +94,8 @@ ALLOWED: dict[str, set[str]] = {
             "fitting",
             "flows",
         ),
-        *("formula", "frames", "group", "importance", "inference", "plots", "restarts"),
-        *("targets", "training"),
+        *("formula", "frames", "group", "importance", "inference", "loading", "plots"),
+        *("restarts", "resume", "targets", "training"),
     },
     "demo": {"__init__"},
 }

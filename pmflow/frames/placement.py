@@ -38,6 +38,8 @@ class Placement:
     ----------
     shared : list of shared variable
         All numbers that may change.
+    names : tuple of str
+        A name for each of them.
     log_det : TensorVariable, shape ()
     """
 
@@ -49,9 +51,9 @@ class Placement:
     ) -> None:
         self._has_frame = frame is not None
         origin = np.zeros_like(offset) if origin is None else origin
-        self.shared = [
-            _shared(value, name) for name, value in self._numbers(offset, frame, origin).items()
-        ]
+        numbers = self._numbers(offset, frame, origin)
+        self.names = tuple(numbers)
+        self.shared = [_shared(value, name) for name, value in numbers.items()]
         if frame is None:
             self._loc, self._origin = self.shared
             self.log_det = pt.constant(0.0, dtype="floatX")

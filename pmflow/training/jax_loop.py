@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
+from numpy.typing import NDArray
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import get_mode
 from pytensor.graph.basic import Constant
@@ -87,6 +89,40 @@ class JaxLoop(Loop):
         """Begin anew at the parameters as they are."""
         super().restart(seed)
         self._seed_generators()
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """The state of the loop between two calls, for `go_back`: numbers by name."""
+        taken = {
+            f"state_{place}": np.array(v.get_value())
+            for place, v in enumerate(self._state)
+            if v not in self._generators
+        }
+        return taken | self._generator_leaves() | {"jax_steps": np.array(self._steps)}
+
+    def go_back(self, seed: int, taken: Mapping[str, NDArray[Any]]) -> None:
+        """To the state of a `snapshot`; `seed` is that of the fit."""
+        import jax
+
+        self.restart(seed)
+        self._check(self.snapshot(), taken)
+        for place, shared in enumerate(self._state):
+            if shared not in self._generators:
+                shared.set_value(taken[f"state_{place}"])
+                continue
+            leaves, tree = jax.tree.flatten(self._generators[shared])
+            values = [taken[f"jax_{place}_{i}"] for i in range(len(leaves))]
+            self._generators[shared] = jax.tree.unflatten(tree, map(jax.numpy.asarray, values))
+        self._steps = int(taken["jax_steps"])
+
+    def _generator_leaves(self) -> dict[str, NDArray[Any]]:
+        import jax
+
+        return {
+            f"jax_{place}_{i}": np.array(leaf)
+            for place, v in enumerate(self._state)
+            if v in self._generators
+            for i, leaf in enumerate(jax.tree.leaves(self._generators[v]))
+        }
 
     def _seed_generators(self) -> None:
         """JAX's generators, seeded from NumPy's: from then on they go their own way."""

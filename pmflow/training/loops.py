@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
 from pytensor.scan.utils import until
+from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 
+from pmflow.errors import StorageError
 from pmflow.training.step import MAX_FAILURES, Step
 
 __all__ = ["Loop", "ScanLoop", "StepLoop", "Trace", "as_trace", "inner_graph"]
@@ -88,6 +90,70 @@ class Loop(ABC):
     def restart(self, seed: int) -> None:
         """Begin anew at the parameters as they are."""
         self.step.restart(seed)
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """The state of the loop between two calls, for `go_back`: numbers by name."""
+        return {
+            f"state_{place}": _generator_numbers(v.get_value())
+            if isinstance(v.type, RandomType)
+            else np.array(v.get_value())
+            for place, v in enumerate(self.step.updates)
+        }
+
+    def go_back(self, seed: int, taken: Mapping[str, NDArray[Any]]) -> None:
+        """To the state of a `snapshot`; `seed` is that of the fit.
+
+        Raises
+        ------
+        StorageError
+            If the state is that of another loop.
+        """
+        self.restart(seed)
+        values = [v.get_value() for v in self.step.updates]
+        is_rng = [isinstance(v.type, RandomType) for v in self.step.updates]
+        now = [_generator_numbers(v) if rng else v for v, rng in zip(values, is_rng, strict=True)]
+        self._check({f"state_{place}": value for place, value in enumerate(now)}, taken)
+        for place, (shared, rng) in enumerate(zip(self.step.updates, is_rng, strict=True)):
+            value = taken[f"state_{place}"]
+            shared.set_value(_generator(value) if rng else value)
+
+    @staticmethod
+    def _check(mine: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+        # JAX's generators begin as Python's numbers and become arrays: of them only the shape
+        kinds = [
+            {n: (np.shape(v), n[:4] == "jax_" or np.asarray(v).dtype) for n, v in state.items()}
+            for state in (mine, taken)
+        ]
+        if kinds[0] != kinds[1]:
+            raise StorageError(
+                "The optimiser, the random generators or the backend of the checkpoint are not "
+                "those of this fit. Resume with the optimiser and on the kind of machine that it "
+                "was begun with."
+            )
+
+
+def _generator_numbers(generator: np.random.Generator) -> NDArray[np.uint64]:
+    """State of NumPy's default generator: two numbers of 128 bits and what it holds back."""
+    state = generator.bit_generator.state
+    if state["bit_generator"] != "PCG64":
+        raise StorageError(
+            f"A random generator of type {state['bit_generator']} can't be saved, only PCG64."
+        )
+    numbers = state["state"]["state"], state["state"]["inc"]
+    halves = [half for number in numbers for half in divmod(number, 2**64)]
+    return np.array([*halves, state["has_uint32"], state["uinteger"]], np.uint64)
+
+
+def _generator(numbers: NDArray[np.uint64]) -> np.random.Generator:
+    high, low, inc_high, inc_low, has_uint32, uinteger = map(int, numbers)
+    bits = np.random.PCG64(0)
+    bits.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": (high << 64) + low, "inc": (inc_high << 64) + inc_low},
+        "has_uint32": has_uint32,
+        "uinteger": uinteger,
+    }
+    return np.random.Generator(bits)
 
 
 def as_trace(arrays: Sequence[Any]) -> Trace:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pytensor
 from numpy.typing import NDArray
 from pymc.pytensorf import floatX, resolve_backend_compile_kwargs
 
@@ -19,6 +20,7 @@ from pmflow.training.estimators import objective_for
 from pmflow.training.handles import LoopHandles, Losses
 from pmflow.training.loops import Loop, Trace
 from pmflow.training.progress import FitProgress, recent_loss
+from pmflow.training.run_state import Keeper, RunState
 from pmflow.training.step import MAX_FAILURES, build_step, optimizer_key, optimizer_rate
 
 __all__ = ["Trainer"]
@@ -37,6 +39,7 @@ class _Plan:
     score: bool
     settings: dict[str, Any]
     seed: int
+    keeper: Keeper | None = None
 
     @property
     def trackers(self) -> list[Any]:
@@ -47,7 +50,12 @@ class _Plan:
     def key(self) -> dict[str, Any]:
         """Equal for plans that one compiled loop can carry out."""
         optimizer = optimizer_key(self.settings["obj_optimizer"])
-        return {**self.settings, "obj_optimizer": optimizer, "record": bool(self.trackers)}
+        return {
+            **self.settings,
+            "obj_optimizer": optimizer,
+            "record": bool(self.trackers),
+            "exact": self.keeper is not None,
+        }
 
 
 class Trainer:
@@ -67,7 +75,9 @@ class Trainer:
         self._loops: list[tuple[dict[str, Any], Loop]] = []
         self._plan: _Plan | None = None
         self._loop: Loop | None = None
-        self._steps_done = 0
+        self._steps_done = self._begin = self._end = 0
+        self._taken: RunState | None = None
+        self._is_whole = False
         self._failed_in_a_row = 0  # a schedule that restarts the loop resets what the loop counts
 
     @property
@@ -81,7 +91,13 @@ class Trainer:
         return self._plan is not None
 
     def begin(
-        self, callbacks: tuple[Callback, ...], *, score: bool, settings: dict[str, Any], seed: int
+        self,
+        callbacks: tuple[Callback, ...],
+        *,
+        score: bool,
+        settings: dict[str, Any],
+        seed: int,
+        keeper: Keeper | None = None,
     ) -> None:
         """Plan a fit with a fresh optimiser and fresh random numbers.
 
@@ -94,9 +110,15 @@ class Trainer:
             Arguments of `build_step`, and `backend`, `compile_kwargs`, `estimator` and
             `anneal`.
         seed : int
+        keeper : Keeper, optional
+            Is offered the state of the fit between chunks, to write it to a file.
         """
-        self._plan, self._loop = _Plan(callbacks, score, settings, seed), None
-        self._failed_in_a_row = 0
+        self._plan, self._loop = _Plan(callbacks, score, settings, seed, keeper), None
+        self._failed_in_a_row, self._taken = 0, None
+
+    def go_back(self, taken: RunState) -> None:
+        """To the state of a fit that was broken off, planned anew by `begin`."""
+        self._taken, self._steps_done = taken, taken.done
 
     def run(self, segments: Iterable[int], progress: FitProgress) -> Ended:
         """Do steps; whatever ends them, losses and parameters so far are kept.
@@ -113,12 +135,14 @@ class Trainer:
             What ended it.
         """
         assert self._plan is not None
-        begin = self._steps_done
+        begin = self._begin = self._taken.begin if self._taken else self._steps_done
         self._losses = Losses(self._inference.hist)
-        ended: Ended = "steps"
+        self._is_whole = False
+        ended: Ended | None = None
         try:
             with DeferredInterrupt() as interrupt:
                 self._run_segments(segments, progress, interrupt)
+            ended = "steps"
         except KeyboardInterrupt:
             ended = "interrupted"
             _log.warning(
@@ -133,6 +157,7 @@ class Trainer:
             hist = self._inference.approx.hist = self._inference.hist  # pm.fit looks for it there
             shown = hist if self._plan.score else None
             progress.update(self._steps_done - begin, shown, force=True)
+            self._keep(ended or "failed")
         if self._plan.score and len(hist):
             _log.info("Average loss of the last steps: %.5g", recent_loss(hist))
         return ended
@@ -141,9 +166,9 @@ class Trainer:
         self, segments: Iterable[int], progress: FitProgress, interrupt: DeferredInterrupt
     ) -> None:
         assert self._plan is not None
-        plan, begin, pace = self._plan, self._steps_done, Pace()
+        plan, begin, pace = self._plan, self._begin, Pace()
         for n in segments:
-            end = self._steps_done + n
+            end = self._end = self._steps_done + n
             if n and self._loop is None:
                 self._loop, first = self._compile(plan)
                 if first is not None:
@@ -156,6 +181,7 @@ class Trainer:
                 steps = min(due, end) - self._steps_done
                 steps = min(steps, pace.steps, self._loop.most_steps)
                 with interrupt.held():
+                    self._is_whole = False
                     self._loop.step.params.pull()
                     with pace.measure(steps):
                         trace = self._loop.advance(steps)
@@ -163,6 +189,29 @@ class Trainer:
                 self._call_back(plan, begin)
                 shown = self._losses.so_far if plan.score else None
                 progress.update(self._steps_done - begin, shown)
+                with interrupt.held():
+                    self._keep()
+
+    def _keep(self, ended: str | None = None) -> None:
+        """Offer the state to who keeps it, unless a chunk was broken off in its middle."""
+        assert self._plan is not None
+        if self._plan.keeper is not None and self._loop is not None and self._is_whole:
+            self._plan.keeper.offer(self._take, ended)
+
+    def _take(self) -> RunState:
+        assert self._loop is not None
+        assert self._plan is not None
+        self._loop.step.params.pull()  # what a callback has set
+        return RunState(
+            seed=self._plan.seed,
+            begin=self._begin,
+            done=self._steps_done,
+            end=self._end,
+            skipped=self._inference.skipped,
+            score=self._plan.score,
+            losses=self._losses.so_far,
+            arrays=self._loop.snapshot(),
+        )
 
     @property
     def handles(self) -> LoopHandles:
@@ -192,11 +241,19 @@ class Trainer:
             anneal=settings.pop("anneal", False),
         )
         step = build_step(objective, **settings)
-        loop, first = compile_loop(
-            step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed
-        )
+        # Numba's fast mathematics rounds otherwise in code that comes from its disk cache
+        flags = {} if plan.keeper is None else {"numba__fastmath": False}
+        with pytensor.config.change_flags(**flags):
+            loop, first = compile_loop(
+                step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed
+            )
         self._loops.append((plan.key, loop))
-        return loop, first
+        if self._taken is None:
+            return loop, first
+        loop.go_back(plan.seed, self._taken.arrays)  # also from the first step, that of compiling
+        loop.step.params.push()
+        self._taken = None
+        return loop, None
 
     def _record(self, plan: _Plan, loop: Loop, trace: Trace) -> None:
         """Keep what some steps gave: parameters, losses, what trackers watch."""
@@ -213,6 +270,7 @@ class Trainer:
                 tracker.extend(self._steps_done + 1, values)
         self._steps_done += len(trace.losses)
         self._inference.skipped += int((trace.failures > 0).sum())
+        self._is_whole = True
         good = np.flatnonzero(trace.failures == 0)
         failed = len(trace.failures) - 1 - int(good[-1]) if len(good) else len(trace.failures)
         failed += 0 if len(good) else self._failed_in_a_row

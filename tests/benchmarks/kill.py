@@ -1,0 +1,142 @@
+"""Fits killed at random moments: those that go on must have the losses of an unbroken one.
+
+    python tests/benchmarks/kill.py --backend numba --kills 50
+
+A fit is begun in a process of its own, killed by SIGKILL after a random time, resumed, killed
+again, and so on; when it is over its losses are compared with those of a fit that was left alone,
+bit for bit, and another one is begun. Ends with status 1 if they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pymc as pm
+
+import pmflow as pmf
+
+BACKENDS = ("python", "numba", "c", "jax")
+
+
+def regression() -> pm.Model:
+    """A small regression on minibatches, so that there are several random generators."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3))
+    y = x @ np.array([1.0, 2.0, -1.0]) + rng.normal(size=40)
+    with pm.Model() as model:
+        slopes = pm.Normal("slopes", 0, 2, shape=3)
+        noise = pm.HalfNormal("noise")
+        rows, values = pm.Minibatch(x, y, batch_size=10)
+        pm.Normal("y", (rows * slopes).sum(-1), noise, observed=values, total_size=40)
+    return model
+
+
+def fit(path: Path, out: Path, backend: str, steps: int) -> None:
+    """Begin a fit, or go on with it if there is a file of it; its losses go to `out`."""
+    trackers: list[Any] = []
+
+    def watch(inference: Any) -> list[Any]:
+        trackers.append(pmf.Tracker(inference, every=50))
+        return trackers
+
+    if path.exists():
+        approx = pmf.resume(
+            path, regression(), callbacks=watch, checkpoint_every=0, progressbar=False
+        )
+    else:
+        inference = pmf.NFVI("scale-planar-loc", model=regression(), random_seed=1)
+        how: dict[str, Any] = {"backend": backend}
+        if backend == "python":
+            how = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
+        approx = inference.fit(
+            steps,
+            obj_n_mc=4,
+            callbacks=watch(inference),
+            checkpoint=path,
+            checkpoint_every=0,
+            progressbar=False,
+            **how,
+        )
+    recorded = [np.ravel(values) for values in trackers[0].hist.values()]
+    np.save(out, np.concatenate([approx.hist, *recorded]))
+
+
+def in_a_process(*args: Any) -> int:
+    """Begin `fit` in a copy of this process; its number."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        fit(*args)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def ended_within(child: int, seconds: float) -> bool:
+    """Whether the process ends by itself; if not, it is killed."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            if status:
+                sys.exit(f"a fit ended with status {status}")
+            return True
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def run(backend: str, kills: int, steps: int, seed: int) -> int:
+    """How many of the resumed fits had other losses than the unbroken one."""
+    rng = np.random.default_rng(seed)
+    killed = finished = differing = resumed = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        began = time.monotonic()
+        ended_within(in_a_process(folder / "whole.nc", folder / "whole.npy", backend, steps), 3600)
+        usual = time.monotonic() - began
+        whole = np.load(folder / "whole.npy")
+        path, out = folder / "broken.nc", folder / "broken.npy"
+        while killed < kills or path.exists():
+            seconds = rng.uniform(0, 1.1 * usual) if killed < kills else 3600
+            resumed += path.exists()
+            if not ended_within(in_a_process(path, out, backend, steps), seconds):
+                killed += 1
+                continue
+            finished += 1
+            differing += not np.array_equal(np.load(out), whole)
+            path.unlink()
+    print(
+        f"{backend}: {killed} kills, {resumed} fits went on from a file, {finished} came to their "
+        f"end, {differing} of them with other losses or records"
+    )
+    return differing
+
+
+def main() -> int:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=BACKENDS, default="numba")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    return int(run(given.backend, given.kills, given.steps, given.seed) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
