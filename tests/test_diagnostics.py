@@ -454,7 +454,7 @@ class TestPrinted:
         colours = re.findall(r"(?:color|background)\s*:\s*([^;\"]+)", html)
         assert {*colours} == {"inherit", "none"}
 
-    @pytest.mark.parametrize("ended", ["converged", "steps", "callback", "failed"])
+    @pytest.mark.parametrize("ended", ["converged", "limit", "steps", "callback", "failed"])
     def test_states_have_words(self, ended: Any) -> None:
         assert str(pmf.FitState(1_000, 0, ended)).startswith("1,000 steps: ")
 

