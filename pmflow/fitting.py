@@ -74,6 +74,11 @@ def fit(
     >>> print(approx.formula)
     planar*2
     """
+    if inf_kwargs is not None and not isinstance(inf_kwargs, Mapping):
+        raise ParameterError(
+            "inf_kwargs must be a dict of arguments of the inference class, "
+            f"but is of type {type(inf_kwargs).__name__}."
+        )
     given = dict(inf_kwargs or {})
     for name, value in {"random_seed": random_seed, "start": start}.items():
         if value is not None:

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, Literal
@@ -266,33 +267,18 @@ class NFVI(KLqp):
         is_automatic = n is None and obj_optimizer is None
         n = 10_000 if n is None else n
         obj_n_mc = (_AUTOMATIC_DRAWS if is_automatic else 1) if obj_n_mc is None else obj_n_mc
-        if estimator is None:
-            estimator = best_estimator(self.approx) if is_automatic else "total"
-        if qmc is None:
-            qmc = is_automatic and can_use_qmc(self.approx)
         check_restarts(self.approx, restarts, combine)
-        check_anneal(anneal, self.approx)
-        check_estimator(estimator, self.approx)
-        check_qmc(qmc, self.approx)
         callbacks = checked_callbacks(callbacks)
-        self._check_trackers(callbacks)
-        if not self.approx.params:
-            raise ParameterError(
-                "There is nothing to train: all parameters were given as fixed values. "
-                "Give shared variables (pytensor.shared) for those to be trained."
-            )
         settings = {
             "backend": backend,
             "compile_kwargs": compile_kwargs,
             "obj_n_mc": int(obj_n_mc),
             "obj_optimizer": obj_optimizer or (SteadyAdam() if is_automatic else _adam()),
             "total_grad_norm_constraint": total_grad_norm_constraint,
-            "estimator": estimator,
-            "qmc": bool(qmc),
-            "anneal": anneal,
+            **self._checked_estimate(estimator, qmc=qmc, anneal=anneal, is_automatic=is_automatic),
             **kwargs,
         }
-        score = self._maybe_score(score)
+        self._check_trackers(callbacks)
         score = self._maybe_score(score)
         is_plain = not is_automatic and restarts == 1 and not anneal
         keeper = checkpoint_for(
@@ -320,6 +306,24 @@ class NFVI(KLqp):
         if is_automatic and self.tells_verdict:
             _tell_verdict(result)
         return result
+
+    def _checked_estimate(
+        self, estimator: str | None, *, qmc: bool | None, anneal: bool, is_automatic: bool
+    ) -> dict[str, Any]:
+        """How the gradient is estimated, with what was left open filled in."""
+        if not self.approx.params:
+            raise ParameterError(
+                "There is nothing to train: all parameters were given as fixed values. "
+                "Give shared variables (pytensor.shared) for those to be trained."
+            )
+        if estimator is None:
+            estimator = best_estimator(self.approx) if is_automatic else "total"
+        if qmc is None:
+            qmc = is_automatic and can_use_qmc(self.approx)
+        check_anneal(anneal, self.approx)
+        check_estimator(estimator, self.approx)
+        check_qmc(qmc, self.approx)
+        return {"estimator": estimator, "qmc": bool(qmc), "anneal": anneal}
 
     def _run(self, n: int | None, progress: FitProgress, *, anneal: bool) -> None:
         """Do `n` steps, or as many as it takes."""
@@ -412,7 +416,14 @@ class NFVI(KLqp):
         self.hist, self.skipped = run.losses, run.skipped
         self._trainer.begin(callbacks, seed=run.seed, keeper=keeper, **plan)
         self._trainer.go_back(run)
-        return self.refine(run.end - run.done, progressbar)
+        self.refine(run.end - run.done, progressbar)
+        state = self.approx.fit_state
+        assert state is not None
+        before = {"steps": run.done - run.begin, "skipped": run.skipped}
+        self.approx.fit_state = replace(
+            state, steps=state.steps + before["steps"], skipped=state.skipped + before["skipped"]
+        )
+        return self.approx
 
     def __reduce__(self) -> tuple[Any, ...]:
         # compiled functions stay behind: the copy can be fitted, not refined

@@ -11,6 +11,7 @@ import pymc as pm
 from pmflow.approximation import Approximation
 from pmflow.archive import read_archive
 from pmflow.checkpoint import checkpoint_for, restore_trackers, stored_run
+from pmflow.checks import checked_count
 from pmflow.errors import ParameterError, PmflowError, StorageError
 from pmflow.fit_input import check_fit_arguments
 from pmflow.inference import NFVI
@@ -95,7 +96,8 @@ def check_settings(settings: dict[str, Any], approx: Approximation) -> None:
     """Check the settings of a plan as `NFVI.fit` checks its arguments."""
     if not isinstance(settings["compile_kwargs"], dict | None):
         raise ParameterError("compile_kwargs are not a dict")
-    names = ("obj_n_mc", "total_grad_norm_constraint", "backend", "compile_kwargs")
+    checked_count("obj_n_mc", settings["obj_n_mc"], 1)
+    names = ("total_grad_norm_constraint", "backend", "compile_kwargs")
     check_fit_arguments({name: settings[name] for name in names})
     check_estimator(settings["estimator"], approx)
     check_qmc(settings["qmc"], approx)

@@ -779,10 +779,10 @@ add_all(
 )
 add_all(
     "pmf.fit method",
-    {"5": 5, "None": None, "class": pmf.NFVI, "list": ["nfvi"]},
+    {"5": 5, "class": pmf.NFVI, "list": ["nfvi"]},
     lambda w, v: pmf.fit(5, method=v, model=w.other, **FAST),
     ParameterError,
-    "method must be 'nfvi'",
+    "method must be 'auto', 'nfvi'",
 )
 add_all(
     "pmf.fit method",

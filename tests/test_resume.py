@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 from models import conjugate_normal, gaussian
@@ -27,6 +28,8 @@ DATA = np.random.default_rng(1).normal(2.0, 1.0, size=50)
 
 # the C backend looks for a BLAS that pip does not install; nothing here needs one
 pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")
+
+ONE = pytensor.shared(1.0)
 
 
 class PowerCutError(Exception):
@@ -243,13 +246,18 @@ class TestHowFitsEnd:
     def test_failed(self, path: Path) -> None:
         with pm.Model() as model:
             x = pm.Normal("x")
-            pm.Potential("wall", pt.log(x - 1e9))
+            wall = pm.Data("wall", -1e9)
+            pm.Potential("behind", pt.log(x - wall))
         vi = pmf.NFVI("scale-loc", model=model, random_seed=1)
+
+        def move_wall(approx: Any, hist: Any, i: int) -> None:
+            wall.set_value(1e9)
+
         with pytest.raises(NonFiniteError):
-            vi.fit(1000, checkpoint=path, **FAST)
+            vi.fit(1000, callbacks=[move_wall], checkpoint=path, **FAST)
         loaded = pmf.load(path, model)
         assert state_of(loaded).ended == "failed"
-        assert len(loaded.hist) == len(vi.hist) == 100
+        assert len(loaded.hist) == len(vi.hist) == 101
 
     def test_a_checkpoint_of_a_running_fit_says_nothing_of_its_end(self, path: Path) -> None:
         states = []
@@ -321,7 +329,10 @@ class TestRefused:
         ("settings", "says"),
         [
             ({"n": None}, r"given number of steps.*Give n="),
-            ({"more_updates": {1: 2}}, "more_updates: graphs of your own"),
+            (
+                {"more_updates": {pytensor.shared(1.0): pytensor.shared(2.0)}},
+                "more_updates: graphs of your own",
+            ),
             ({"checkpoint_every": -1}, "checkpoint_every must be a number of seconds"),
             ({"checkpoint_every": True}, "checkpoint_every must be a number of seconds"),
             ({"checkpoint": 3}, "checkpoint must be a path"),

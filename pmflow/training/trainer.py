@@ -209,7 +209,7 @@ class Trainer:
             end=self._end,
             skipped=self._inference.skipped,
             score=self._plan.score,
-            losses=self._losses.so_far,
+            losses=self._losses.so_far if self._plan.score else self._inference.hist,
             arrays=self._loop.snapshot(),
         )
 
