@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import logging
 import time
@@ -32,8 +31,8 @@ _log = logging.getLogger("pmflow")
 _NATS_A_DIMENSION = 0.002
 """Divergence from the posterior at which the ladder ends, where the verdict is good too."""
 
-_QUICK_STEP, _SLOW_STEP = 0.005, 0.03
-"""Seconds of a gradient in NumPy up to which JAX, or numba, is not worth its compilation."""
+_QUICK_STEP = 0.03
+"""Seconds of a gradient in NumPy up to which no machine code is worth its compilation."""
 
 _JITTER = 0.01
 _FIT_ARGUMENTS = {
@@ -300,9 +299,7 @@ class _Climb:
         began = time.perf_counter()
         density.value_and_gradient(points)
         seconds = time.perf_counter() - began
-        if seconds > _QUICK_STEP and importlib.util.find_spec("jax") is not None:
-            return {"backend": "jax"}
-        return {"compile_kwargs": {"mode": "FAST_COMPILE"}} if seconds < _SLOW_STEP else {}
+        return {"compile_kwargs": {"mode": "FAST_COMPILE"}} if seconds < _QUICK_STEP else {}
 
     def _add(self, formula: str, approx: Approximation, began: float) -> None:
         try:
