@@ -117,7 +117,7 @@ def compile_once(
         Passed on to `pymc.compile`.
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
-    with changed_flags(cxx=""):
+    with changed_flags(cxx="", traceback__limit=0):
         return pm.compile(list(inputs), list(outputs), mode=for_numpy(FAST_COMPILE), **kwargs)
 
 

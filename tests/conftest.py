@@ -12,3 +12,5 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
 settings.register_profile("fast", deadline=None, max_examples=50, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile("fast")
+
+collect_ignore_glob = ["benchmarks/accuracy/*"]  # packages of programs, imported as such

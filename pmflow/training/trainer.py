@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pytensor
 from numpy.typing import NDArray
 from pymc.pytensorf import floatX, resolve_backend_compile_kwargs
 
 from pmflow.errors import NonFiniteError
+from pmflow.evaluate import changed_flags
 from pmflow.training.blame import check_beginning, find_culprits
 from pmflow.training.chunks import DeferredInterrupt, Pace, is_due, next_due
 from pmflow.training.engine import compile_loop
@@ -242,8 +243,8 @@ class Trainer:
         )
         step = build_step(objective, **settings)
         # Numba's fast mathematics rounds otherwise in code that comes from its disk cache
-        flags = {} if plan.keeper is None else {"numba__fastmath": False}
-        with pytensor.config.change_flags(**flags):
+        exact = nullcontext() if plan.keeper is None else changed_flags(numba__fastmath=False)
+        with exact:
             loop, first = compile_loop(
                 step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed
             )

@@ -204,7 +204,7 @@ class TestFit:
     def test_a_number_of_draws_that_is_no_power_of_two_is_fine(self) -> None:
         assert np.isfinite(self.fit(5, obj_n_mc=7).hist).all()  # a warning would be an error
 
-    @pytest.mark.parametrize("value", [1, "sobol", None], ids=repr)
+    @pytest.mark.parametrize("value", [1, "sobol"], ids=repr)
     def test_qmc_is_true_or_false(self, value: Any) -> None:
         with pytest.raises(ParameterError, match="qmc must be True or False, but is"):
             self.fit(5, qmc=value)
