@@ -16,12 +16,14 @@ import pymc as pm
 from pymc.util import RandomState, _get_seeds_per_chain
 
 from pmflow.approximation import Approximation, NormalizingFlow
-from pmflow.density import LogDensity
+from pmflow.checks import checked_count
 from pmflow.diagnostics import Diagnosis, diagnose
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
+from pmflow.fit_input import MORE
 from pmflow.fit_state import FitState
 from pmflow.inference import NFVI
-from pmflow.restarts import check_count, fit_from_starts
+from pmflow.model_input import checked_model
+from pmflow.restarts import fit_from_starts
 from pmflow.training.schedule import Settings
 
 __all__ = ["Ladder", "Rung", "fit_automatically"]
@@ -35,10 +37,7 @@ _QUICK_STEP = 0.03
 """Seconds of a gradient in NumPy up to which no machine code is worth its compilation."""
 
 _JITTER = 0.01
-_FIT_ARGUMENTS = {
-    *(inspect.signature(NFVI.fit).parameters.keys() - {"self", "kwargs"}),
-    *("more_obj_params", "more_updates", "more_replacements"),
-}
+_FIT_ARGUMENTS = {*(inspect.signature(NFVI.fit).parameters.keys() - {"self", "kwargs"}), *MORE}
 _SETTINGS = Settings(window=100, most_windows=12, patience=1)
 _SMALL_WEIGHT = 0.01
 
@@ -151,7 +150,7 @@ def fit_automatically(
 
 
 def _check_arguments(restarts: int, kwargs: Mapping[str, Any]) -> None:
-    check_count(restarts)
+    checked_count("restarts", restarts, 1)
     for name in ("n", "obj_optimizer", "combine"):
         if kwargs.get(name) is not None:
             raise ParameterError(
@@ -178,7 +177,7 @@ class _Climb:
     ) -> None:
         (seed,) = _get_seeds_per_chain(random_seed, 1)
         self._rng = np.random.default_rng(seed)
-        self._model = pm.modelcontext(model)
+        self._model = checked_model(model)
         self._start = start
         self._kwargs = kwargs
         self._rungs: list[Rung] = []
@@ -281,19 +280,16 @@ class _Climb:
         starts, captured = self._tried[0].starts, self._flow.captured_starts
         if starts is None:
             return [self._flow.groups[0].capture()], None
-        modes, best = np.array(starts.modes), []
-        for mode in dict.fromkeys(modes[np.argsort(-starts.elbo)].tolist()):
-            here = np.flatnonzero(modes == mode)
-            if starts.weights[here].sum() >= _SMALL_WEIGHT:
-                best.append(captured[here[np.argmax(starts.elbo[here])]])
-        return best, starts
+        found = [start for start, weight in starts.of_modes if weight >= _SMALL_WEIGHT]
+        found.sort(key=lambda start: -starts.elbo[start])
+        return [captured[start] for start in found], starts
 
     def _backend(self) -> dict[str, Any]:
         """No compiler where the steps are quick in NumPy: most models need few of them."""
         if self._kwargs.get("backend") or self._kwargs.get("compile_kwargs"):
             return {}
         group = self._flow.groups[0]
-        density = LogDensity(self._model, group.ordering)
+        density = group.log_density
         points = np.tile(group.offset if group.frame is None else group.frame.loc, (64, 1))
         density.value_and_gradient(points)
         began = time.perf_counter()

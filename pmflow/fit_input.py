@@ -16,7 +16,7 @@ from pytensor.graph.basic import Variable
 
 from pmflow.checks import check_flags, check_names, checked_count
 from pmflow.errors import BackendError, ParameterError
-from pmflow.training.estimators import ESTIMATORS
+from pmflow.training.estimators import check_estimator_name
 from pmflow.training.step import optimizer_rate
 
 __all__ = ["MORE", "check_fit_arguments", "checked_callbacks"]
@@ -41,11 +41,8 @@ def check_fit_arguments(given: Mapping[str, Any]) -> None:
             checked_count(name, given[name], least)
     flags = ("score", "progressbar", "include_transformed", "qmc")
     check_flags(**{name: given[name] for name in flags if given.get(name) is not None})
-    estimator = given.get("estimator")
-    if estimator is not None and estimator not in ESTIMATORS:
-        raise ParameterError(
-            f"estimator must be one of {', '.join(ESTIMATORS)}, but is {estimator!r}."
-        )
+    if given.get("estimator") is not None:
+        check_estimator_name(given["estimator"])
     checked_callbacks(given.get("callbacks"))
     _check_norm(given.get("total_grad_norm_constraint"))
     _check_optimizer(given.get("obj_optimizer"))

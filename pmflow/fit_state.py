@@ -96,6 +96,16 @@ class Starts:
         return int(np.argmax(self.elbo))
 
     @property
+    def of_modes(self) -> list[tuple[int, float]]:
+        """The best start of each mode and the weight of the mode, in the order of `modes`."""
+        modes = np.array(self.modes)
+        found = []
+        for mode in dict.fromkeys(self.modes):
+            here = np.flatnonzero(modes == mode)
+            found.append((int(here[np.argmax(self.elbo[here])]), float(self.weights[here].sum())))
+        return found
+
+    @property
     def missed(self) -> float:
         """Share of the evidence in modes that the approximation does not have, 0 to 1.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,8 +202,7 @@ class NormalizingFlowGroup(opvi.Group):
         start = start + rng.uniform(-spread, spread, self.ddim)
         frame = self.frame
         if isinstance(self._frame, str) and frame is not None:
-            density = LogDensity(self.model, self.ordering)
-            frame = build_frame(self._frame, density, start, seed) or frame
+            frame = build_frame(self._frame, self.log_density, start, seed) or frame
         self._begin_anew(start if frame is None else np.zeros(self.ddim), frame, rng)
 
     def move_to(self, frame: Frame, seed: int) -> None:
@@ -250,9 +250,13 @@ class NormalizingFlowGroup(opvi.Group):
                     f"{self.ddim}. Give one of this length, or the name of a kind of frame."
                 )
             return self._frame
-        density = LogDensity(self.model, self.ordering)
         seed = int(self.rng.randint(2**30, dtype=np.int64))
-        return build_frame(self._frame, density, self._prepare_start(start), seed)
+        return build_frame(self._frame, self.log_density, self._prepare_start(start), seed)
+
+    @cached_property
+    def log_density(self) -> LogDensity:
+        """Of the model over the latent vector, for a group of all variables; compiled once."""
+        return LogDensity(self.model, self.ordering)
 
     @node_property
     def _placement(self) -> Placement:

@@ -8,6 +8,7 @@ import pymc as pm
 
 from pmflow.approximation import Approximation
 from pmflow.archive import read_archive
+from pmflow.model_input import checked_model
 
 __all__ = ["load"]
 
@@ -49,5 +50,5 @@ def load(path: str | os.PathLike[str], model: pm.Model | None = None) -> Approxi
     >>> print(loaded)
     Approximation{NormalizingFlowGroup[planar*2, dim=2]}
     """
-    model = pm.modelcontext(model)
+    model = checked_model(model)
     return Approximation._from_archive(read_archive(path), model, os.fspath(path))

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from pymc.util import RandomState
 
 from pmflow.approximation import Approximation, NormalizingFlow
+from pmflow.checks import checked_count
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
 from pmflow.export import Samples
 from pmflow.fit_state import FitState
 from pmflow.flow_group import Captured
 from pmflow.starts import starts_agreement
 
-__all__ = ["COMBINE", "Stack", "check_count", "check_restarts", "fit_from_starts", "sample_starts"]
+__all__ = ["COMBINE", "Stack", "check_restarts", "fit_from_starts", "sample_starts"]
 
 _log = logging.getLogger("pmflow")
 
@@ -29,17 +30,6 @@ _DRAWS = 2000
 """Of each start, to compare them by."""
 
 
-def check_count(restarts: int) -> None:
-    """Check a number of starts.
-
-    Raises
-    ------
-    ParameterError
-    """
-    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
-        raise ParameterError(f"restarts must be an integer >= 1, but is {restarts!r}.")
-
-
 def check_restarts(approx: Any, restarts: int, combine: str) -> None:
     """Check what a fit from several starts was asked for.
 
@@ -47,7 +37,7 @@ def check_restarts(approx: Any, restarts: int, combine: str) -> None:
     ------
     ParameterError
     """
-    check_count(restarts)
+    checked_count("restarts", restarts, 1)
     if combine not in COMBINE:
         raise ParameterError(
             f"combine must be one of {', '.join(map(repr, COMBINE))}, but is {combine!r}."
@@ -134,14 +124,9 @@ def sample_starts(approx: NormalizingFlow, draws: int, random_seed: RandomState)
         raise ParameterError(
             "There is one start only. Fit with restarts=4 to have a chain for each start."
         )
-    group, here = approx.groups[0], approx.groups[0].capture()
-    trees = []
-    try:
-        for captured in approx.captured_starts:
-            group.restore(captured)
-            trees.append(approx.sample(draws, random_seed=random_seed))
-    finally:
-        group.restore(here)
+    trees = _at_each(
+        approx, approx.captured_starts, lambda: approx.sample(draws, random_seed=random_seed)
+    )
     joined = {
         name: xr.concat([tree[name].to_dataset() for tree in trees], dim="chain").assign_coords(
             chain=np.arange(len(trees))
@@ -152,6 +137,21 @@ def sample_starts(approx: NormalizingFlow, draws: int, random_seed: RandomState)
     tree = xr.DataTree.from_dict({**joined, **rest})
     tree.attrs = dict(trees[0].attrs)
     return tree
+
+
+def _at_each[T](
+    approx: NormalizingFlow, captured: Sequence[Captured], fn: Callable[[], T]
+) -> list[T]:
+    """What a function gives while the flow is at each of its states; it goes back after that."""
+    group, found = approx.groups[0], []
+    here = group.capture()
+    try:
+        for state in captured:
+            group.restore(state)
+            found.append(fn())
+    finally:
+        group.restore(here)
+    return found
 
 
 class Stack(Approximation):
@@ -183,16 +183,10 @@ class Stack(Approximation):
         super().__init__(approx.groups, model=approx.model)
         self._flow, self.starts = approx, replace(approx.starts, stacked=True)
         self.fit_state, self.hist = approx.fit_state, approx.hist
-        modes = np.array(approx.starts.modes)
-        chosen, weights = [], []
-        for mode in dict.fromkeys(modes.tolist()):
-            here = np.flatnonzero(modes == mode)
-            weight = approx.starts.weights[here].sum()
-            if weight > 0:
-                chosen.append(captured[here[np.argmax(approx.starts.elbo[here])]])
-                weights.append(weight)
-        self._captured = chosen
-        self.weights: NDArray[np.float64] = np.array(weights) / np.sum(weights)
+        modes = [(start, weight) for start, weight in approx.starts.of_modes if weight > 0]
+        self._captured = [captured[start] for start, _ in modes]
+        weights = np.array([weight for _, weight in modes])
+        self.weights: NDArray[np.float64] = weights / weights.sum()
 
     @property
     def formula(self) -> Any:
@@ -216,7 +210,7 @@ class Stack(Approximation):
 
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
         """Log density of the mixture at points of shape (n, dim) or (dim,), unconstrained."""
-        parts = self._of_each(lambda _: self._flow.log_prob(z))
+        parts = _at_each(self._flow, self._captured, lambda: self._flow.log_prob(z))
         weights = np.log(self.weights).reshape(-1, *np.ones(parts[0].ndim, dtype=int))
         return np.asarray(np.logaddexp.reduce(np.stack(parts) + weights, axis=0))
 
@@ -228,11 +222,11 @@ class Stack(Approximation):
         counts[-1] += draws - counts.sum()
         sizes, seeds = iter(counts.astype(int)), iter(rng.integers(2**30, size=len(counts)))
 
-        def draw(_: Captured) -> Samples | None:
+        def draw() -> Samples | None:
             size, seed = int(next(sizes)), int(next(seeds))
             return self._flow._draw(size, seed) if size else None
 
-        parts = [part for part in self._of_each(draw) if part is not None]
+        parts = [part for part in _at_each(self._flow, self._captured, draw) if part]
         order = rng.permutation(draws)
 
         def joined(of: Callable[[Samples], dict[str, Any]]) -> dict[str, Any]:
@@ -249,14 +243,3 @@ class Stack(Approximation):
             unconstrained=unconstrained,
             constrained=joined(lambda part: part.constrained),
         )
-
-    def _of_each(self, fn: Callable[[Captured], Any]) -> list[Any]:
-        group = self._flow.groups[0]
-        here, found = group.capture(), []
-        try:
-            for captured in self._captured:
-                group.restore(captured)
-                found.append(fn(captured))
-        finally:
-            group.restore(here)
-        return found

@@ -15,6 +15,7 @@ from pmflow.checks import checked_count
 from pmflow.errors import ParameterError, PmflowError, StorageError
 from pmflow.fit_input import check_fit_arguments
 from pmflow.inference import NFVI
+from pmflow.model_input import checked_model
 from pmflow.training.estimators import check_estimator
 from pmflow.training.quasi import check_qmc
 
@@ -77,7 +78,7 @@ def resume(
     where = os.fspath(path)
     archive = read_archive(path)
     state, settings = stored_run(archive, where, obj_optimizer)
-    approx = Approximation._from_archive(archive, pm.modelcontext(model), where)
+    approx = Approximation._from_archive(archive, checked_model(model), where)
     try:
         inference = NFVI(approx, beta=archive.content["plan"]["beta"])
         check_settings(settings, approx)

@@ -52,14 +52,14 @@ ALLOWED: dict[str, set[str]] = {
         *("flows", "formula", "frames", "model_input", "storage"),
     },
     # training
-    "training": {"density", "errors", "evaluate", "flows", "training"},
+    "training": {"checks", "density", "errors", "evaluate", "flows", "training"},
     "callbacks": {"checks", "errors"},
     "fit_input": {"checks", "errors", "training"},
     "checkpoint": {"archive", "callbacks", "errors", "fit_state", "storage", "training"},
-    "loading": {"approximation", "archive"},
+    "loading": {"approximation", "archive", "model_input"},
     "resume": {
         *("approximation", "archive", "checkpoint", "checks", "errors", "fit_input"),
-        *("inference", "training"),
+        *("inference", "model_input", "training"),
     },
     "inference": {
         *("approximation", "callbacks", "checkpoint", "checks", "diagnostics", "errors"),
@@ -67,11 +67,13 @@ ALLOWED: dict[str, set[str]] = {
         *("training",),
     },
     "auto": {
-        *("approximation", "density", "diagnostics", "errors", "fit_state", "inference"),
-        *("restarts", "training"),
+        *("approximation", "checks", "diagnostics", "errors", "fit_input", "fit_state"),
+        *("inference", "model_input", "restarts", "training"),
     },
     "fitting": {"auto", "checks", "errors", "fit_input", "inference"},
-    "restarts": {"approximation", "errors", "export", "fit_state", "flow_group", "starts"},
+    "restarts": {
+        *("approximation", "checks", "errors", "export", "fit_state", "flow_group", "starts"),
+    },
     # results: they need only data
     "compare": {"errors"},
     "fit_state": set(),

@@ -13,7 +13,7 @@ from pmflow.density import LogDensity
 from pmflow.errors import ParameterError
 from pmflow.frames.frame import Frame
 
-__all__ = ["NoModeError", "find_mode", "finite_numbers", "laplace_frame", "most_dense"]
+__all__ = ["MOST_DENSE", "NoModeError", "find_mode", "finite_numbers", "laplace_frame", "negated"]
 
 _ROUNDS = 12
 _STEP = 1e-3
@@ -26,7 +26,7 @@ _PROBES = 64
 
 type Floats = NDArray[np.float64]
 
-most_dense = 500
+MOST_DENSE = 500
 """Dimensions up to which a frame knows correlations; beyond that it is diagonal."""
 
 
@@ -86,17 +86,15 @@ def find_mode(density: LogDensity, start: Floats) -> Frame:
     from scipy.optimize import minimize  # slow to import
 
     frame = Frame(np.asarray(start, dtype=float), np.ones(density.dim), kind="mode")
-    if density.dim <= most_dense:
+    if density.dim <= MOST_DENSE:
         frame = replace(frame, factor=np.diag(frame.factor))
 
     if not np.isfinite(density.value_and_gradient(frame.loc[None])[0][0]):
         raise NoModeError("the log density is not finite at the start")
 
     def loss(y: Floats) -> tuple[float, Floats]:
-        value, gradient = density.value_and_gradient(frame.forward(y[None]))
-        if not np.isfinite(value[0]):
-            return 1e300, np.zeros(density.dim)
-        return -float(value[0]), -frame.pull_gradient(gradient)[0]
+        value, gradient = negated(density, frame.forward(y[None]))
+        return value, frame.pull_gradient(gradient)[0]
 
     for _ in range(_ROUNDS):
         found = minimize(
@@ -115,6 +113,15 @@ def find_mode(density: LogDensity, start: Floats) -> Frame:
         f"no mode was found in {_ROUNDS} rounds of L-BFGS (largest gradient "
         f"{np.abs(gradient).max():.2g} in units of the posterior)"
     )
+
+
+def negated(density: LogDensity, z: Floats) -> tuple[float, Floats]:
+    """What L-BFGS is to make small at one point, shape (1, dim), and its gradient, (1, dim).
+
+    Large and flat where there is no density.
+    """
+    value, gradient = density.value_and_gradient(z)
+    return (-float(value[0]) if np.isfinite(value[0]) else 1e300), -gradient
 
 
 def _curvature(density: LogDensity, frame: Frame) -> Floats:

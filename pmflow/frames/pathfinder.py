@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pmflow.density import LogDensity
 from pmflow.frames.frame import Frame
-from pmflow.frames.laplace import NoModeError, finite_numbers, most_dense
+from pmflow.frames.laplace import MOST_DENSE, NoModeError, finite_numbers, negated
 
 __all__ = ["pathfinder_frame"]
 
@@ -81,8 +81,8 @@ def _path(density: LogDensity, start: Floats) -> Floats:
     points = [start]
 
     def loss(z: Floats) -> tuple[float, Floats]:
-        value, gradient = density.value_and_gradient(z[None])
-        return (-float(value[0]) if np.isfinite(value[0]) else 1e300), -gradient[0]
+        value, gradient = negated(density, z[None])
+        return value, gradient[0]
 
     minimize(
         loss,
@@ -107,7 +107,7 @@ def _gaussian_at(points: Floats, gradients: Floats) -> Frame | None:
         diagonal = 1 / (a / (b * diagonal) + y**2 / b - a * s**2 / (b * c * diagonal**2))
     if not (np.isfinite(diagonal).all() and (diagonal > 0).all()):
         return None
-    if len(diagonal) > most_dense:
+    if len(diagonal) > MOST_DENSE:
         return Frame(points[-1], np.sqrt(diagonal), kind="pathfinder")
     inverse = np.diag(diagonal)
     for s, y in pairs[-_HISTORY:]:  # BFGS

@@ -11,6 +11,7 @@ from pymc.variational.operators import KL
 from pymc.variational.opvi import ObjectiveFunction
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.checks import check_flags
 from pmflow.errors import ParameterError
 from pmflow.training.optimizer import HANDLE
 
@@ -21,6 +22,7 @@ __all__ = [
     "best_estimator",
     "check_anneal",
     "check_estimator",
+    "check_estimator_name",
     "objective_for",
 ]
 
@@ -40,10 +42,23 @@ class PathKL(KL):
     parameters at a fixed point, is zero on average.
     """
 
-    def apply(self, f: Any) -> TensorVariable:
+    @property
+    def logq_norm(self) -> TensorVariable:
         """As KL's, for groups that have a `symbolic_path_logq`."""
-        logq = self.approx.path_logq / self.approx.symbolic_normalizing_constant
-        return -self.datalogp_norm + self.beta * (logq - self.varlogp_norm)
+        return self.approx.path_logq / self.approx.symbolic_normalizing_constant
+
+
+def check_estimator_name(estimator: Any) -> None:
+    """Check that there is such an estimator.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if estimator not in ESTIMATORS:
+        raise ParameterError(
+            f"estimator must be one of {', '.join(ESTIMATORS)}, but is {estimator!r}."
+        )
 
 
 def check_estimator(estimator: str, approx: Any) -> None:
@@ -54,10 +69,7 @@ def check_estimator(estimator: str, approx: Any) -> None:
     ParameterError
         If `estimator` is unknown, or ``"path"`` for an approximation with a group without a flow.
     """
-    if estimator not in ESTIMATORS:
-        raise ParameterError(
-            f"estimator must be one of {', '.join(ESTIMATORS)}, but is {estimator!r}."
-        )
+    check_estimator_name(estimator)
     if estimator == "total":
         return
     others = [str(g) for g in approx.groups if not hasattr(type(g), "symbolic_path_logq")]
@@ -77,8 +89,7 @@ def check_anneal(anneal: bool, approx: Any) -> None:  # noqa: FBT001
     ------
     ParameterError
     """
-    if not isinstance(anneal, bool | np.bool_):
-        raise ParameterError(f"anneal must be True or False, but is {anneal!r}.")
+    check_flags(anneal=anneal)
     if anneal and (
         len(approx.groups) > 1 or not hasattr(type(approx.groups[0]), "symbolic_start_logp")
     ):
@@ -110,16 +121,14 @@ class AnnealedKL(KL):
     def __init__(self, approx: Any, beta: float, estimator: str) -> None:
         super().__init__(approx, beta=beta)
         self.share = pytensor.shared(floatX(np.asarray(1.0)), HANDLE.format("annealed"))
-        self.estimator = estimator
+        self.kl = (PathKL if estimator == "path" else KL)(approx, beta=beta)
 
     def apply(self, f: Any) -> TensorVariable:
         """As KL's, for groups that have a `symbolic_start_logp`."""
-        scale = self.approx.symbolic_normalizing_constant
-        is_path = self.estimator == "path"
-        logq = self.approx.path_logq / scale if is_path else self.logq_norm
         logp = self.datalogp_norm + self.beta * self.varlogp_norm
-        start = self.approx.start_logp / scale
-        return -self.share * logp - (1 - self.share) * start + self.beta * logq
+        start = self.approx.start_logp / self.approx.symbolic_normalizing_constant
+        logq = self.beta * self.kl.logq_norm
+        return -self.share * logp - (1 - self.share) * start + logq
 
 
 def objective_for(

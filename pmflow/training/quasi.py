@@ -11,6 +11,7 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.checks import check_flags
 from pmflow.errors import ParameterError
 
 __all__ = ["QuasiDraws", "can_use_qmc", "check_qmc", "normal_quantile"]
@@ -79,8 +80,7 @@ def check_qmc(qmc: bool, approx: Any) -> None:  # noqa: FBT001
         If `qmc` is no bool; if a base chooses components with trained weights, whose gradient
         needs independent draws; or if a draw takes more numbers than there are Sobol sequences.
     """
-    if not isinstance(qmc, bool | np.bool_):
-        raise ParameterError(f"qmc must be True or False, but is {qmc!r}.")
+    check_flags(qmc=qmc)
     if not qmc:
         return
     choosing = [str(g) for g in approx.groups if getattr(g, "log_choice", None) is not None]

@@ -116,7 +116,7 @@ class Schedule:
         loop = self.handles()
         loop.accumulate = 1  # a loop that is used again remembers its last stage
         self._params = np.array(loop.params)
-        self._weights = self._weigh(loop)
+        self._weights = self.elbo.log_weights(self.seed)
         rate = yield from self._search(loop)
         for stage in range(self.settings.stages):
             before = self._weights
@@ -159,7 +159,7 @@ class Schedule:
                 loop.learning_rate = share * rate
                 yield max(1, round(self.settings.trial * (0.2 if share < 1 else 0.8)))
             state = np.array(loop.params)
-            found.append((summarize(self._weigh(loop)).value, rate, state))
+            found.append((summarize(self.elbo.log_weights(self.seed)).value, rate, state))
         value, rate, state = max(found, key=lambda item: item[0])
         self._keep_best(loop, [state])
         _log.debug("step size %g (ELBO %.4f)", rate, value)
@@ -189,7 +189,7 @@ class Schedule:
         """Take over the first of the states that is better than the best one so far."""
         for state in states:
             loop.params = state
-            weights = self._weigh(loop)
+            weights = self.elbo.log_weights(self.seed)
             if weights.mean() > self._weights.mean() or not np.isfinite(self._weights.mean()):
                 self._params, self._weights = state, weights
         loop.params = self._params
@@ -199,7 +199,3 @@ class Schedule:
         if not np.isfinite(before).all():
             return np.inf
         return float((self._weights - before).mean())
-
-    def _weigh(self, loop: Handles) -> NDArray[np.float64]:
-        weights = self.elbo.log_weights(self.seed)
-        return np.where(np.isnan(weights), -np.inf, weights)

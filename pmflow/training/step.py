@@ -11,21 +11,17 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pymc.logprob.utils import (
-    local_check_parameter_to_ninf_switch,
-    local_remove_check_parameter,
-)
 from pymc.pytensorf import collect_default_updates, floatX, reseed_rngs
 from pymc.variational.opvi import ObjectiveFunction
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.rewriting.basic import out2in
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
+from pmflow.evaluate import checks_as_values
 from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.params import ParamVector
 from pmflow.training.quasi import QuasiDraws
@@ -154,9 +150,12 @@ def build_step(
     guarded |= more_updates
     generators = collect_default_updates([loss, optimize.gradient, *guarded.values()])
     guarded |= {rng: new for rng, new in generators.items() if rng not in guarded}
-    graphs = _without_checks(
-        [loss, optimize.gradient, *guarded.values()], objective.approx.model.check_bounds
+    # `pymc.compile` does so to the function it compiles, but not to what is inside of a scan
+    graphs = checks_as_values(
+        [loss, optimize.gradient, *guarded.values()],
+        check_bounds=objective.approx.model.check_bounds,
     )
+    graphs = _without_notes(graphs)
     replacements = optimize.params.replacements() | _large_constants(graphs)
     replaced = clone_replace(graphs, replacements)
     new_values = [
@@ -218,19 +217,14 @@ def _large_constants(graphs: list[Variable]) -> dict[Variable, SharedVariable]:
     }
 
 
-def _without_checks(graphs: list[Variable], check_bounds: bool) -> list[Variable]:  # noqa: FBT001
-    """Parameters out of range give a log-density of -inf instead of an error.
+def _without_notes(graphs: list[Variable]) -> list[Variable]:
+    """Copies that do not say where each node was made.
 
-    `pymc.compile` does so to the function it compiles, but not to what is inside of a scan.
+    Rewrites add these lists up, longer and longer in a deep graph.
     """
-    rewriter = (
-        local_check_parameter_to_ninf_switch if check_bounds else local_remove_check_parameter
-    )
     fgraph = FunctionGraph(outputs=graphs, clone=True, copy_inputs=False)
-    # where a node was made: rewrites add these lists up, longer and longer in a deep graph
     for variable in fgraph.variables:
         variable.tag.trace = []
-    out2in(rewriter).rewrite(fgraph)
     return list(fgraph.outputs)
 
 

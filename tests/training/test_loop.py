@@ -17,7 +17,6 @@ from pytensor.graph.op import Op
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError
-from pmflow.training import engine, trainer
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 DATA = np.random.default_rng(1).normal(2.0, 1.0, size=50)
@@ -180,18 +179,6 @@ class TestOptimizers:
 
 
 class TestReuse:
-    @pytest.fixture
-    def compilations(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-        calls: list[Any] = []
-        compile_loop = engine.compile_loop
-
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            calls.append(kwargs)
-            return compile_loop(*args, **kwargs)
-
-        monkeypatch.setattr(trainer, "compile_loop", counted)
-        return calls
-
     def test_another_learning_rate_needs_no_compilation(self, compilations: list[Any]) -> None:
         vi = inference()
         vi.fit(3, obj_optimizer=pm.sgd(learning_rate=0.1), **PYTHON)

@@ -18,7 +18,6 @@ from scipy.special import ndtri
 import pmflow as pmf
 from pmflow.errors import ParameterError
 from pmflow.evaluate import compile_once
-from pmflow.training import engine, trainer
 from pmflow.training.quasi import QuasiDraws, normal_quantile
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
@@ -177,16 +176,8 @@ class TestFit:
         np.testing.assert_array_equal(ours, theirs)
 
     def test_a_second_fit_scrambles_anew_whether_compiled_or_reused(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, compilations: list[Any]
     ) -> None:
-        calls: list[Any] = []
-        compile_loop = engine.compile_loop
-
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            calls.append(kwargs)
-            return compile_loop(*args, **kwargs)
-
-        monkeypatch.setattr(trainer, "compile_loop", counted)
         reused, anew = self.fit(5), self.fit(5)
         loop = reused._trainer._loop
         assert loop is not None
@@ -194,12 +185,12 @@ class TestFit:
         first = points.get_value()
         reused.fit(5, obj_n_mc=8, qmc=True, **PYTHON)
         assert not np.array_equal(first, points.get_value())
-        assert len(calls) == 2
+        assert len(compilations) == 2
         anew._trainer._loops.clear()
         anew.fit(5, obj_n_mc=8, qmc=True, **PYTHON)
         np.testing.assert_array_equal(reused.hist, anew.hist)
         reused.fit(5, obj_n_mc=8, **PYTHON)
-        assert len(calls) == 4
+        assert len(compilations) == 4
 
     def test_a_number_of_draws_that_is_no_power_of_two_is_fine(self) -> None:
         assert np.isfinite(self.fit(5, obj_n_mc=7).hist).all()  # a warning would be an error
