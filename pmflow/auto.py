@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import logging
 import time
@@ -36,6 +37,7 @@ _NATS_A_DIMENSION = 0.002
 _QUICK_STEP = 0.03
 """Seconds of a gradient in NumPy up to which no machine code is worth its compilation."""
 
+_MORE_DRAWS = 20_000
 _JITTER = 0.01
 _FIT_ARGUMENTS = {*(inspect.signature(NFVI.fit).parameters.keys() - {"self", "kwargs"}), *MORE}
 _SETTINGS = Settings(window=100, most_windows=12, patience=1)
@@ -186,7 +188,7 @@ class _Climb:
     @property
     def dim(self) -> int:
         """Length of the latent vector."""
-        return int(self._tried[0].ddim)
+        return int(self._flow.ddim)
 
     @property
     def is_done(self) -> bool:
@@ -194,8 +196,10 @@ class _Climb:
         found, state = self._rungs[-1].diagnosis, self._tried[-1].fit_state
         if found is None or (state is not None and state.ended in ("interrupted", "callback")):
             return True
-        limit = _NATS_A_DIMENSION * self.dim
-        return found.verdict == "reliable" and found.kl < limit
+        return found.verdict == "reliable" and self._is_close(found)
+
+    def _is_close(self, found: Diagnosis) -> bool:
+        return found.kl < _NATS_A_DIMENSION * self.dim
 
     def gaussian(self, restarts: int) -> None:
         """The Gaussian of largest ELBO, found by natural gradients: nothing is trained."""
@@ -285,9 +289,14 @@ class _Climb:
         return [captured[start] for start in found], starts
 
     def _backend(self) -> dict[str, Any]:
-        """No compiler where the steps are quick in NumPy: most models need few of them."""
+        """What is soonest at the end: JAX compiles in seconds what takes numba minutes.
+
+        Without JAX, no compiler where the steps are quick in NumPy: most models need few of them.
+        """
         if self._kwargs.get("backend") or self._kwargs.get("compile_kwargs"):
             return {}
+        if importlib.util.find_spec("jax"):
+            return {"backend": "jax"}
         group = self._flow.groups[0]
         density = group.log_density
         points = np.tile(group.offset if group.frame is None else group.frame.loc, (64, 1))
@@ -298,11 +307,14 @@ class _Climb:
         return {"compile_kwargs": {"mode": "FAST_COMPILE"}} if seconds < _QUICK_STEP else {}
 
     def _add(self, formula: str, approx: Approximation, began: float) -> None:
+        found = None
         try:
             found = diagnose(approx, random_seed=self._seed())
+            if found.verdict != "reliable" and self._is_close(found):
+                # more draws cost less than a richer flow, and may be all that is missing
+                found = diagnose(approx, _MORE_DRAWS, random_seed=self._seed())
         except UnsupportedError as error:
             _log.info("Not diagnosed: %s", error)
-            found = None
         rung = Rung(formula, found, time.perf_counter() - began)
         _log.info("%s", rung)
         self._rungs.append(rung)

@@ -20,6 +20,7 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import FAST_COMPILE, Mode
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import HasInnerGraph
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import in2out, node_rewriter, out2in
 from pytensor.graph.traversal import applys_between, io_toposort, truncated_graph_inputs
@@ -40,6 +41,7 @@ __all__ = [
     "compile_once",
     "for_numpy",
     "vectorize_over_draws",
+    "without_notes",
 ]
 
 _MOST_OPERANDS = 16
@@ -104,6 +106,26 @@ def changed_flags(**flags: Any) -> Iterator[None]:
         yield
 
 
+def without_notes(graphs: Sequence[Variable]) -> list[Variable]:
+    """Copies that do not say where each node was made.
+
+    Rewrites add these lists up, and one that meets its own result (a switch between a constant and
+    the same constant) triples its list each time, until memory is full.
+    """
+    fgraph = FunctionGraph(outputs=list(graphs), clone=True, copy_inputs=False)
+    _remove_notes(fgraph)
+    return list(fgraph.outputs)
+
+
+def _remove_notes(fgraph: Any) -> None:
+    for variable in fgraph.variables:
+        variable.tag.trace = []
+    for node in fgraph.apply_nodes:
+        op = getattr(node.op, "core_op", node.op)
+        if isinstance(op, HasInnerGraph):  # becomes part of the graph around it
+            _remove_notes(op.fgraph)
+
+
 def compile_once(
     inputs: Sequence[Variable], outputs: Sequence[Variable], **kwargs: object
 ) -> Callable[..., Any]:
@@ -118,7 +140,8 @@ def compile_once(
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
     with changed_flags(cxx="", traceback__limit=0):
-        return pm.compile(list(inputs), list(outputs), mode=for_numpy(FAST_COMPILE), **kwargs)
+        mode = for_numpy(FAST_COMPILE)
+        return pm.compile(list(inputs), without_notes(outputs), mode=mode, **kwargs)
 
 
 def vectorize_over_draws(

@@ -12,6 +12,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from models import conjugate_normal, eight_schools, gaussian
+from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Constant
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors
@@ -20,7 +21,12 @@ from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 
 import pmflow as pmf
-from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.evaluate import (
+    NotVectorizedError,
+    compile_once,
+    vectorize_over_draws,
+    without_notes,
+)
 
 FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
@@ -306,3 +312,34 @@ class TestCompileOnce:
         before = pytensor.config.cxx
         compile_once([], [pt.constant(1.0)])
         assert pytensor.config.cxx == before
+
+
+class TestNotes:
+    def test_no_variable_keeps_its_notes(self) -> None:
+        x = pt.dvector("x")
+        batched = vectorize_over_draws([pt.diag(x).sum() + 1.0], {x: pt.dmatrix("draws")})
+        noted = [*notes(batched), *notes([pt.diag(x)])]
+        assert noted, "PyTensor no longer writes notes: without_notes can go"
+        assert not notes(without_notes(batched))
+        assert not notes(without_notes([pt.diag(x)]))
+
+    def test_a_switch_between_equal_constants_inside_of_a_graph_fills_no_memory(self) -> None:
+        x = pt.dvector("x")
+        zero = pt.constant(0.0)  # each rewrite of a switch would triple its notes
+        inner = sum(pt.switch(x > i, zero, zero) for i in range(12))
+        y = pt.dvector("y")
+        (found,) = compile_once([y], [OpFromGraph([x], [x + inner], inline=True)(y)])(np.ones(2))
+        np.testing.assert_array_equal(found, np.ones(2))
+        assert len(zero.tag.trace) == 0
+
+
+def notes(outputs: list[Any]) -> list[Any]:
+    """Those of all variables, of graphs inside of the graph too."""
+    found = []
+    for variable in ancestors(outputs):
+        found += getattr(variable.tag, "trace", [])
+        op = getattr(variable.owner, "op", None)
+        op = getattr(op, "core_op", op)
+        if isinstance(op, OpFromGraph):
+            found += [n for v in op.fgraph.variables for n in getattr(v.tag, "trace", [])]
+    return found

@@ -15,6 +15,7 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import node_rewriter, out2in
 from pytensor.scan.op import Scan
+from pytensor.tensor.basic import Split
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.basic import NormalRV
 from pytensor.tensor.random.type import RandomType
@@ -154,18 +155,18 @@ def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
     graph = FunctionGraph(inputs, outputs, clone=True)
     with changed_flags(cxx=""):
         get_mode("JAX").optimizer.rewrite(graph)
-        out2in(_bind_constants_of_batched_scans).rewrite(graph)
+        out2in(_bind_constants_of_batches).rewrite(graph)
     return graph
 
 
 @node_rewriter([Blockwise])
-def _bind_constants_of_batched_scans(graph: FunctionGraph, node: Any) -> list[Any] | None:
-    """A batched scan without those of its inputs that are constants.
+def _bind_constants_of_batches(graph: FunctionGraph, node: Any) -> list[Any] | None:
+    """A batched scan or split without those of its inputs that are constants.
 
-    Its length is one of them. `jax.vmap` traces all inputs, and `jax.lax.scan` needs its length to
-    be a number.
+    The length of a scan is one of them, the sizes of a split are. `jax.vmap` traces all inputs, and
+    `jax.lax.scan` and `jax.numpy.split` need numbers.
     """
-    if not isinstance(node.op.core_op, Scan):
+    if not isinstance(node.op.core_op, Scan | Split):
         return None
     core = node.op._create_dummy_core_node(node.inputs)
     bound = [

@@ -15,13 +15,12 @@ from pymc.pytensorf import collect_default_updates, floatX, reseed_rngs
 from pymc.variational.opvi import ObjectiveFunction
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
-from pmflow.evaluate import checks_as_values
+from pmflow.evaluate import checks_as_values, without_notes
 from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.params import ParamVector
 from pmflow.training.quasi import QuasiDraws
@@ -155,20 +154,20 @@ def build_step(
         [loss, optimize.gradient, *guarded.values()],
         check_bounds=objective.approx.model.check_bounds,
     )
-    graphs = _without_notes(graphs)
     replacements = optimize.params.replacements() | _large_constants(graphs)
     replaced = clone_replace(graphs, replacements)
     new_values = [
         old.type.filter_variable(new, allow_convert=True)
         for old, new in zip(guarded, replaced[2:], strict=True)
     ]
+    loss, gradient, *new_values = without_notes([*replaced[:2], *new_values])
     fresh = {v: v.get_value() for v in [*updates, failures] if v is not vector}
     return Step(
         params=optimize.params,
-        loss=replaced[0],
+        loss=loss,
         updates=dict(zip(guarded, new_values, strict=True)),
         failures=failures,
-        gradient=replaced[1],
+        gradient=gradient,
         learning_rate=optimize.learning_rate,
         _fresh=fresh,
         _quasi=quasi,
@@ -215,17 +214,6 @@ def _large_constants(graphs: list[Variable]) -> dict[Variable, SharedVariable]:
         for x in graph_inputs(graphs)
         if isinstance(x, TensorConstant) and x.data.size >= _LARGE
     }
-
-
-def _without_notes(graphs: list[Variable]) -> list[Variable]:
-    """Copies that do not say where each node was made.
-
-    Rewrites add these lists up, longer and longer in a deep graph.
-    """
-    fgraph = FunctionGraph(outputs=graphs, clone=True, copy_inputs=False)
-    for variable in fgraph.variables:
-        variable.tag.trace = []
-    return list(fgraph.outputs)
 
 
 def optimizer_rate(optimizer: Any) -> float | None:

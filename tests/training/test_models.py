@@ -52,6 +52,23 @@ def with_scan() -> pm.Model:
     return model
 
 
+def with_scan_from_a_value() -> pm.Model:
+    """A recursion that is joined to its first value: the gradient is a batched split."""
+    with pm.Model() as model:
+        a = pm.Normal("a", 0.5, 0.1)
+        first = pt.constant(1.0, dtype=pytensor.config.floatX)
+        later = pytensor.scan(
+            lambda past, a: pt.tanh(a) * past + 1.0,
+            outputs_info=[first],
+            non_sequences=[a],
+            n_steps=4,
+            return_updates=False,
+        )
+        path = pt.concatenate([first[None], later])
+        pm.Normal("y", path, 1.0, observed=np.linspace(1.0, 2.0, 5))
+    return model
+
+
 def correlated() -> pm.Model:
     """A Cholesky factor, a simplex, and an interval."""
     with pm.Model() as model:
@@ -96,6 +113,17 @@ def test_jax_has_the_same_loss_and_gradients_in_distribution(name: str) -> None:
     assert mannwhitneyu(*found).pvalue.min() > 1e-5
     assert ks_2samp(*found).pvalue.min() > 1e-5
     assert isinstance(vi._trainer._loop, StepLoop)
+
+
+def test_jax_splits_the_gradient_of_a_recursion_and_its_first_value() -> None:
+    pytest.importorskip("jax", reason="jax is an optional extra")
+    losses = []
+    for settings in ({"backend": "jax"}, {"compile_kwargs": PYTHON["compile_kwargs"]}):
+        vi = pmf.NFVI("coupling[hidden=2]-loc", model=with_scan_from_a_value(), random_seed=1)
+        vi.fit(2, obj_n_mc=2_000, estimator="path", progressbar=False, **settings)
+        losses.append(vi.hist)
+    assert type(vi._trainer._loop) is StepLoop
+    np.testing.assert_allclose(*losses, rtol=0.05)
 
 
 @pytest.mark.parametrize("backend", ["numba", "jax"])
