@@ -597,6 +597,21 @@ def fitting(option: str, **others: Any) -> Callable[[World, Any], Any]:
 
 add_all("fit n", NO_COUNT, fitting("n"), ParameterError, "n must be an integer >= 0")
 add_all("fit obj_n_mc", NOT_POSITIVE, fitting("obj_n_mc"), ParameterError, "integer >= 1")
+add_all("fit chunk_draws", NOT_POSITIVE, fitting("chunk_draws"), ParameterError, "integer >= 1")
+add(
+    "fit chunk_draws that does not divide obj_n_mc",
+    lambda w: w.inference.fit(5, obj_n_mc=100, chunk_draws=30, **FAST),
+    ParameterError,
+    "chunk_draws must divide obj_n_mc=100",
+    "is 30",
+    "chunk_draws=25 or 50",
+)
+add(
+    "fit chunk_draws that does not divide the draws of a fit without n",
+    lambda w: w.inference.fit(chunk_draws=30, **FAST),
+    ParameterError,
+    "obj_n_mc=64",
+)
 add_all("fit score", NO_FLAG, fitting("score"), ParameterError, "score must be True or False")
 add_all("fit progressbar", NO_FLAG, fitting("progressbar"), ParameterError, "True or False")
 add_all("fit include_transformed", NO_FLAG, fitting("include_transformed"), ParameterError, "True")
@@ -838,7 +853,8 @@ add_all(
 )
 add_all("pmf.fit model", NO_MODEL, lambda w, v: pmf.fit(5, model=v), ParameterError, "pm.Model")
 add("pmf.fit without a model", lambda w: pmf.fit(5, **FAST), ParameterError, "model=")
-for option, value in {"n": 2.5, "obj_n_mc": 0, "estimator": "nope", "qmc": "yes"}.items():
+WRONG = {"n": 2.5, "obj_n_mc": 0, "chunk_draws": 0, "estimator": "nope", "qmc": "yes"}
+for option, value in WRONG.items():
     # wrong arguments of `fit` are found before the approximation is made
     add(
         f"pmf.fit {option}={value!r} before anything is made",
