@@ -422,6 +422,46 @@ for option, value in {
         "exists already",
     )
 
+# each of them would take a terabyte, or a day, if anything of the size were made
+for text in (
+    *("iaf[hidden=1000000000]", "coupling[hidden=1000000000]*2", "naf[units=1000000000]"),
+    *("spline[hidden=1000000000]", "bnaf[hidden=1000000000]", "(loc-maf[hidden=1000000])*90"),
+):
+    for maker in (pmf.NFVI, pmf.NormalizingFlow):
+        add(
+            f"{maker.__name__} of {text}",
+            lambda w, text=text, maker=maker: maker(text, model=w.model, random_seed=1),
+            ParameterError,
+            "in 3 dimensions",
+            "100,000,000 at most",
+            compiles=True,  # PyMC evaluates the initial point when it counts the dimensions
+        )
+add(
+    "NFVI of a mixture of many",
+    lambda w: pmf.NFVI("loc", model=w.model, base="mixture[k=1000000000]"),
+    ParameterError,
+    "base 'mixture' would be 7,000,000,003 numbers",
+    compiles=True,
+)
+for text, words_of in {
+    "lowrank[rank=1000000]": ("rank must be at most 200", "got 1000000"),
+    "sylvester[m=1000000]": ("m must be at most 100", "got 1000000"),
+    "maf[depth=1000000]": ("depth must be from 1 to 50", "got 1000000"),
+    "poly[degree=1000000]": ("degree must be from 0 to 10",),
+    "poly[terms=1000000]": ("terms must be from 1 to 20",),
+    "spline[bins=1000000]": ("bins must be from 2 to 500",),
+}.items():
+    add(f"Formula({text})", lambda w, t=text: pmf.Formula(t), FormulaError, "^^^", *words_of)
+for text in ("lowrank[rank=4]-loc", "loc-sylvester[m=4]"):
+    add(
+        f"NFVI of {text} in 3 dimensions",
+        lambda w, text=text: pmf.NFVI(text, model=w.model),
+        ParameterError,
+        "must be at most 3 here",
+        "but is 4",
+        compiles=True,
+    )
+
 # ------------------------------------------------------------------ Group, Approximation
 GROUPS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     "neither family nor params": (
