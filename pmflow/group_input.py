@@ -67,9 +67,9 @@ def check_size(flow: Chain, base: AbstractBase, dim: int) -> None:
         text = textwrap.shorten(flow.formula.replace("-", " -"), 200, placeholder=" ...")
         raise ParameterError(
             f"The parameters of {text.replace(' -', '-')!r} with the base {base.word!r} would be "
-            f"{size:,} numbers in {dim:,} dimensions, but must be {_MOST_PARAMS:,} at most. Take "
-            "fewer hidden units or directions, or layers that grow with the dimension only, such as "
-            "'lowrank[rank=10]-loc'."
+            f"{size:,} numbers in {dim:,} dimensions, but must be {_MOST_PARAMS:,} at most. "
+            "Take fewer hidden units or directions, or layers that grow with the dimension only, "
+            "such as 'lowrank[rank=10]-loc'."
         )
 
 
