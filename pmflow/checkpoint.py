@@ -34,7 +34,8 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 """Optimisers that a file can name."""
 
 _SETTINGS = (
-    *("obj_n_mc", "total_grad_norm_constraint", "estimator", "qmc", "backend", "compile_kwargs"),
+    *("obj_n_mc", "chunk_draws"),
+    *("total_grad_norm_constraint", "estimator", "qmc", "backend", "compile_kwargs"),
 )
 
 

@@ -36,7 +36,7 @@ def check_fit_arguments(given: Mapping[str, Any]) -> None:
     ------
     ParameterError, BackendError
     """
-    for name, least in (("n", 0), ("obj_n_mc", 1)):
+    for name, least in (("n", 0), ("obj_n_mc", 1), ("chunk_draws", 1)):
         if given.get(name) is not None:
             checked_count(name, given[name], least)
     flags = ("score", "progressbar", "include_transformed", "qmc")

@@ -33,6 +33,7 @@ from pmflow.group_input import (
     DEFAULT_JITTER,
     UserParams,
     check_places,
+    check_size,
     checked_jitter,
     checked_start,
     layers_for,
@@ -135,6 +136,7 @@ class NormalizingFlowGroup(opvi.Group):
             )
         start = self._start = self._kwargs.get("start")
         super().__init_group__(group)
+        check_size(self.flow, self.base, self.ddim)
         self.frame = self._find_frame(start)
         if self.user_params is not None:
             self.layer_params = self._adopt(self.user_params)

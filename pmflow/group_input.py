@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +15,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 from pmflow.errors import ParameterError
 from pmflow.evaluate import compile_once
-from pmflow.flows import AbstractLayer
+from pmflow.flows import AbstractLayer, Chain
+from pmflow.flows.bases import AbstractBase
 from pmflow.flows.catalogue import layer_class, words
 from pmflow.model_input import check_start
 
@@ -21,6 +24,7 @@ __all__ = [
     "DEFAULT_JITTER",
     "UserParams",
     "check_places",
+    "check_size",
     "checked_jitter",
     "checked_start",
     "layers_for",
@@ -34,6 +38,9 @@ DEFAULT_JITTER = 0.1
 _MANY = 3
 """A number of dimensions in which every layer has all of its parameters."""
 
+_MOST_PARAMS = 10**8
+"""Numbers to train: 0.8 GB in float64, and an optimiser keeps several as many."""
+
 type UserParams = Mapping[int, Mapping[str, Any]]
 
 
@@ -46,6 +53,24 @@ def checked_jitter(jitter: float | None) -> float:
     if not (np.isfinite(jitter) and jitter >= 0):
         raise ParameterError(f"jitter must be finite and >= 0, but is {jitter!r}.")
     return float(jitter)
+
+
+def check_size(flow: Chain, base: AbstractBase, dim: int) -> None:
+    """Check that a flow is not too large, before anything of its size is made.
+
+    Raises
+    ------
+    ParameterError
+    """
+    size = flow.n_params(dim) + sum(map(math.prod, base.param_shapes(dim).values()))
+    if size > _MOST_PARAMS:
+        text = textwrap.shorten(flow.formula.replace("-", " -"), 200, placeholder=" ...")
+        raise ParameterError(
+            f"The parameters of {text.replace(' -', '-')!r} with the base {base.word!r} would be "
+            f"{size:,} numbers in {dim:,} dimensions, but must be {_MOST_PARAMS:,} at most. "
+            "Take fewer hidden units or directions, or layers that grow with the dimension only, "
+            "such as 'lowrank[rank=10]-loc'."
+        )
 
 
 def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:

@@ -34,6 +34,7 @@ from pmflow.formula import Formula
 from pmflow.frames import Frame
 from pmflow.restarts import Stack, check_restarts, fit_from_starts, sample_starts
 from pmflow.training.anneal import Annealing
+from pmflow.training.draw_chunks import checked_chunk_draws
 from pmflow.training.estimators import best_estimator, check_anneal, check_estimator
 from pmflow.training.fresh import FreshElbo
 from pmflow.training.optimizer import SteadyAdam
@@ -165,6 +166,7 @@ class NFVI(KLqp):
         progressbar_theme: Any = default_progress_theme,
         *,
         obj_n_mc: int | None = None,
+        chunk_draws: int | None = None,
         obj_optimizer: Any = None,
         total_grad_norm_constraint: float | None = None,
         estimator: str | None = None,
@@ -197,6 +199,12 @@ class NFVI(KLqp):
         obj_n_mc : int
             Draws behind each gradient, evaluated together. More of them make the gradient less
             noisy and cost less than as many steps. Default 1, as PyMC's; 64 without `n`.
+        chunk_draws : int, optional
+            How many of them are evaluated at once, all by default: a divisor of `obj_n_mc`. Memory
+            is then that of so many draws. Losses and gradients are means over the chunks of a
+            step, which share one minibatch, and are the same as without chunks up to rounding; on
+            JAX, without `qmc`, they are of other random numbers. So is the gradient of a mixture's
+            trained weights, which compares the draws of a chunk (2 at least). See :doc:`/large`.
         obj_optimizer : callable
             One of PyMC's optimisers. Default ``pm.adam(learning_rate=0.01)`` where `n` is given;
             PyMC's own default, adagrad_window, is known to inflate posterior standard deviations.
@@ -258,7 +266,8 @@ class NFVI(KLqp):
         check_fit_arguments(
             {
                 **{"n": n, "score": score, "callbacks": callbacks, "progressbar": progressbar},
-                **{"obj_n_mc": obj_n_mc, "obj_optimizer": obj_optimizer, "qmc": qmc},
+                **{"obj_n_mc": obj_n_mc, "chunk_draws": chunk_draws, "qmc": qmc},
+                **{"obj_optimizer": obj_optimizer},
                 **{"total_grad_norm_constraint": total_grad_norm_constraint, "backend": backend},
                 **{"estimator": estimator, "compile_kwargs": compile_kwargs},
                 **{"include_transformed": include_transformed, **kwargs},
@@ -266,13 +275,15 @@ class NFVI(KLqp):
         )
         is_automatic = n is None and obj_optimizer is None
         n = 10_000 if n is None else n
-        obj_n_mc = (_AUTOMATIC_DRAWS if is_automatic else 1) if obj_n_mc is None else obj_n_mc
+        if obj_n_mc is None:
+            obj_n_mc = _AUTOMATIC_DRAWS if is_automatic else 1
         check_restarts(self.approx, restarts, combine)
         callbacks = checked_callbacks(callbacks)
         settings = {
             "backend": backend,
             "compile_kwargs": compile_kwargs,
             "obj_n_mc": int(obj_n_mc),
+            "chunk_draws": checked_chunk_draws(chunk_draws, obj_n_mc, self.approx),
             "obj_optimizer": obj_optimizer or (SteadyAdam() if is_automatic else _adam()),
             "total_grad_norm_constraint": total_grad_norm_constraint,
             **self._checked_estimate(estimator, qmc=qmc, anneal=anneal, is_automatic=is_automatic),

@@ -16,6 +16,7 @@ from pmflow.errors import ParameterError, PmflowError, StorageError
 from pmflow.fit_input import check_fit_arguments
 from pmflow.inference import NFVI
 from pmflow.model_input import checked_model
+from pmflow.training.draw_chunks import checked_chunk_draws
 from pmflow.training.estimators import check_estimator
 from pmflow.training.quasi import check_qmc
 
@@ -97,7 +98,8 @@ def check_settings(settings: dict[str, Any], approx: Approximation) -> None:
     """Check the settings of a plan as `NFVI.fit` checks its arguments."""
     if not isinstance(settings["compile_kwargs"], dict | None):
         raise ParameterError("compile_kwargs are not a dict")
-    checked_count("obj_n_mc", settings["obj_n_mc"], 1)
+    draws = checked_count("obj_n_mc", settings["obj_n_mc"], 1)
+    settings["chunk_draws"] = checked_chunk_draws(settings["chunk_draws"], draws, approx)
     names = ("total_grad_norm_constraint", "backend", "compile_kwargs")
     check_fit_arguments({name: settings[name] for name in names})
     check_estimator(settings["estimator"], approx)

@@ -422,6 +422,46 @@ for option, value in {
         "exists already",
     )
 
+# each of them would take a terabyte, or a day, if anything of the size were made
+for text in (
+    *("iaf[hidden=1000000000]", "coupling[hidden=1000000000]*2", "naf[units=1000000000]"),
+    *("spline[hidden=1000000000]", "bnaf[hidden=1000000000]", "(loc-maf[hidden=1000000])*90"),
+):
+    for maker in (pmf.NFVI, pmf.NormalizingFlow):
+        add(
+            f"{maker.__name__} of {text}",
+            lambda w, text=text, maker=maker: maker(text, model=w.model, random_seed=1),
+            ParameterError,
+            "in 3 dimensions",
+            "100,000,000 at most",
+            compiles=True,  # PyMC evaluates the initial point when it counts the dimensions
+        )
+add(
+    "NFVI of a mixture of many",
+    lambda w: pmf.NFVI("loc", model=w.model, base="mixture[k=1000000000]"),
+    ParameterError,
+    "base 'mixture' would be 7,000,000,003 numbers",
+    compiles=True,
+)
+for text, words_of in {
+    "lowrank[rank=1000000]": ("rank must be at most 200", "got 1000000"),
+    "sylvester[m=1000000]": ("m must be at most 100", "got 1000000"),
+    "maf[depth=1000000]": ("depth must be from 1 to 50", "got 1000000"),
+    "poly[degree=1000000]": ("degree must be from 0 to 10",),
+    "poly[terms=1000000]": ("terms must be from 1 to 20",),
+    "spline[bins=1000000]": ("bins must be from 2 to 500",),
+}.items():
+    add(f"Formula({text})", lambda w, t=text: pmf.Formula(t), FormulaError, "^^^", *words_of)
+for text in ("lowrank[rank=4]-loc", "loc-sylvester[m=4]"):
+    add(
+        f"NFVI of {text} in 3 dimensions",
+        lambda w, text=text: pmf.NFVI(text, model=w.model),
+        ParameterError,
+        "must be at most 3 here",
+        "but is 4",
+        compiles=True,
+    )
+
 # ------------------------------------------------------------------ Group, Approximation
 GROUPS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     "neither family nor params": (
@@ -597,6 +637,21 @@ def fitting(option: str, **others: Any) -> Callable[[World, Any], Any]:
 
 add_all("fit n", NO_COUNT, fitting("n"), ParameterError, "n must be an integer >= 0")
 add_all("fit obj_n_mc", NOT_POSITIVE, fitting("obj_n_mc"), ParameterError, "integer >= 1")
+add_all("fit chunk_draws", NOT_POSITIVE, fitting("chunk_draws"), ParameterError, "integer >= 1")
+add(
+    "fit chunk_draws that does not divide obj_n_mc",
+    lambda w: w.inference.fit(5, obj_n_mc=100, chunk_draws=30, **FAST),
+    ParameterError,
+    "chunk_draws must divide obj_n_mc=100",
+    "is 30",
+    "chunk_draws=25 or 50",
+)
+add(
+    "fit chunk_draws that does not divide the draws of a fit without n",
+    lambda w: w.inference.fit(chunk_draws=30, **FAST),
+    ParameterError,
+    "obj_n_mc=64",
+)
 add_all("fit score", NO_FLAG, fitting("score"), ParameterError, "score must be True or False")
 add_all("fit progressbar", NO_FLAG, fitting("progressbar"), ParameterError, "True or False")
 add_all("fit include_transformed", NO_FLAG, fitting("include_transformed"), ParameterError, "True")
@@ -838,7 +893,8 @@ add_all(
 )
 add_all("pmf.fit model", NO_MODEL, lambda w, v: pmf.fit(5, model=v), ParameterError, "pm.Model")
 add("pmf.fit without a model", lambda w: pmf.fit(5, **FAST), ParameterError, "model=")
-for option, value in {"n": 2.5, "obj_n_mc": 0, "estimator": "nope", "qmc": "yes"}.items():
+WRONG = {"n": 2.5, "obj_n_mc": 0, "chunk_draws": 0, "estimator": "nope", "qmc": "yes"}
+for option, value in WRONG.items():
     # wrong arguments of `fit` are found before the approximation is made
     add(
         f"pmf.fit {option}={value!r} before anything is made",

@@ -335,7 +335,7 @@ class TestNotes:
 
 def notes(outputs: list[Any]) -> list[Any]:
     """Those of all variables, of graphs inside of the graph too."""
-    found = []
+    found: list[Any] = []
     for variable in ancestors(outputs):
         found += getattr(variable.tag, "trace", [])
         op = getattr(variable.owner, "op", None)

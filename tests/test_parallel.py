@@ -79,6 +79,13 @@ def test_joblib_over_seeds_and_formulas(alone: list[Result]) -> None:
     assert_same(found, alone)
 
 
+def test_a_sweep_with_dask(alone: list[Result]) -> None:
+    distributed = pytest.importorskip("dask.distributed", reason="Dask is an optional extra")
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+    with cluster, distributed.Client(cluster) as client:
+        assert_same(client.gather(client.map(fit_one, JOBS)), alone)
+
+
 def settings() -> dict[str, Any]:
     """What is global in a process and a fit might change."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global state is the subject

@@ -100,6 +100,8 @@ class TestTheSameFit:
         "settings",
         [
             {"qmc": True, "obj_n_mc": 4},
+            {"obj_n_mc": 6, "chunk_draws": 2},
+            {"qmc": True, "obj_n_mc": 8, "chunk_draws": 2},
             {"estimator": "path", "made": {"flow": "scale-loc"}},
             {"total_grad_norm_constraint": 0.5},
             {"made": {"base": "mixture", "jitter": 0.3}},
@@ -317,7 +319,7 @@ class TestWriting:
 MEANT: list[tuple[str | None, Any]] = [
     *(("seed", 10**30), ("skipped", 10**30), ("skipped", 0), ("obj_n_mc", 10**30)),
     *(("beta", 10**30), ("backend", None), ("compile_kwargs", None), ("compile_kwargs", {})),
-    *(("qmc", True), ("total_grad_norm_constraint", 10**30)),
+    *(("qmc", True), ("chunk_draws", 10**30), ("total_grad_norm_constraint", 10**30)),
     *(("total_grad_norm_constraint", True), ("total_grad_norm_constraint", None)),
     *((None, []), (None, {})),
 ]
@@ -374,7 +376,7 @@ class TestRefused:
         for group, name in (
             *(("run", n) for n in ("seed", "begin", "done", "end", "skipped")),
             *(("plan", n) for n in ("optimizer", "mode", "beta", "obj_n_mc", "estimator")),
-            *(("plan", n) for n in ("qmc", "backend", "compile_kwargs")),
+            *(("plan", n) for n in ("qmc", "backend", "compile_kwargs", "chunk_draws")),
             *((n, None) for n in ("run", "plan", "trackers", "kind")),
             *(("plan", n) for n in ("optimizer", "total_grad_norm_constraint")),
         ):

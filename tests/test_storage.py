@@ -584,6 +584,8 @@ class TestForgedFiles:
             ("base", "mixture[k=1000000000]"),
             ("formula", "iaf[hidden=1000000000]"),
             ("formula", "lowrank[rank=1000000000]"),
+            ("formula", "lowrank[rank=200]"),
+            ("formula", "coupling[hidden=1000000000000]"),
             ("formula", "loc*1000000000"),
             ("formula", "loc-" * 200_000 + "loc"),
         ):

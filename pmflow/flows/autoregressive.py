@@ -27,6 +27,9 @@ __all__ = ["IAF", "MAF", "NAF", "Polynomial"]
 _MOST_UNROLLED = 4
 """Coordinates up to which passes are written out one by one: a scan takes longer to compile."""
 
+_MOST_DEGREE, _MOST_TERMS = 10, 20
+"""Of sums of squares: each product of two coefficients is a part of the graph of its own."""
+
 
 @dataclass(frozen=True)
 class _Autoregressive(AbstractLayer):
@@ -289,9 +292,9 @@ class Polynomial(_Autoregressive):
     hidden, depth, activation
         Of the network, as for `IAF`.
     degree : int
-        Of the polynomials that are squared.
+        Of the polynomials that are squared, 10 at most.
     terms : int
-        How many squares are added.
+        How many squares are added, 20 at most.
 
     Notes
     -----
@@ -307,10 +310,13 @@ class Polynomial(_Autoregressive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.degree < 0:
-            raise ValueError(f"degree must be >= 0, got {self.degree}.")
-        if self.terms < 1:
-            raise ValueError(f"terms must be >= 1, the squares that are added, got {self.terms}.")
+        if not 0 <= self.degree <= _MOST_DEGREE:
+            raise ValueError(f"degree must be from 0 to {_MOST_DEGREE}, got {self.degree}.")
+        if not 1 <= self.terms <= _MOST_TERMS:
+            raise ValueError(
+                f"terms must be from 1 to {_MOST_TERMS}, the squares that are added, got "
+                f"{self.terms}."
+            )
 
     @property
     def _transformer(self) -> Transformer:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from pmflow.errors import LayerError
+from pmflow.errors import LayerError, ParameterError
 from pmflow.flows.score import gradient, solve_jacobian
 
-__all__ = ["AbstractLayer", "Params", "Shape", "static_length"]
+__all__ = ["AbstractLayer", "Params", "Shape", "check_directions", "static_length"]
 
 type Params = Mapping[str, TensorVariable]
 type Shape = tuple[int, ...]
@@ -56,7 +56,10 @@ class AbstractLayer(ABC):
 
     @abstractmethod
     def param_shapes(self, dim: int) -> dict[str, Shape]:
-        """Name and shape of every (unconstrained) parameter for points of length `dim`."""
+        """Name and shape of every (unconstrained) parameter for points of length `dim`.
+
+        Raises `ParameterError` where an option is not for so few dimensions.
+        """
 
     @abstractmethod
     def init_params(
@@ -168,6 +171,22 @@ class AbstractLayer(ABC):
         parameters where it has a place for it.
         """
         return None
+
+
+def check_directions(option: str, layer: AbstractLayer, dim: int) -> None:
+    """Check that a layer has no more directions than there are dimensions, or its default.
+
+    Raises
+    ------
+    ParameterError
+    """
+    number = getattr(layer, option)
+    default = next(f.default for f in fields(layer) if f.name == option)
+    if number > dim and number != default:
+        raise ParameterError(
+            f"{option} of {layer.word!r} must be at most {dim} here, the number of dimensions, "
+            f"but is {number}. Further directions add nothing: write {layer.word}[{option}={dim}]."
+        )
 
 
 def static_length(variable: TensorVariable) -> int:

@@ -14,6 +14,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import AbstractLayer, Params, Shape, static_length
 from pmflow.flows.constraints import SOFTPLUS_ONE
+from pmflow.flows.networks import check_depth
 from pmflow.flows.roots import solve_increasing
 from pmflow.flows.score import with_triangular_jacobian
 
@@ -69,8 +70,7 @@ class BNAF(AbstractLayer):
     def __post_init__(self) -> None:
         if self.hidden < 1:
             raise ValueError(f"hidden must be >= 1, the units of a coordinate, got {self.hidden}.")
-        if self.depth < 1:
-            raise ValueError(f"depth must be >= 1, the number of hidden layers, got {self.depth}.")
+        check_depth(self.depth)
 
     @property
     def _levels(self) -> list[tuple[str, int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import prod
 from operator import itemgetter
 
 import numpy as np
@@ -58,6 +59,10 @@ class Chain:
     def param_shapes(self, dim: int) -> list[dict[str, Shape]]:
         """Names and shapes of the parameters of every layer, for points of length `dim`."""
         return [layer.param_shapes(dim) for layer in self.layers]
+
+    def n_params(self, dim: int) -> int:
+        """How many numbers the parameters of all layers are; nothing is made."""
+        return sum(prod(shape) for layer in self.param_shapes(dim) for shape in layer.values())
 
     def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from pytensor.compile import optdb
-from pytensor.graph.op import Op
+from pytensor.graph.op import HasInnerGraph, Op
 from pytensor.graph.rewriting.basic import GraphRewriter
 
 __all__ = ["register_kernels", "with_kernels"]
@@ -30,9 +30,15 @@ def with_kernels[T: type[Op]](name: str) -> Callable[[T], T]:
 
 
 def register_kernels(graph: Any, backend: str) -> None:
-    """Load the kernels for a backend, "numba" or "jax", of the Ops that a graph has."""
-    for name in {_modules[type(n.op)] for n in graph.apply_nodes if type(n.op) in _modules}:
-        import_module(f"pmflow.flows.{name}_{backend}").register()
+    """Load the kernels for a backend, "numba" or "jax", of the Ops that a graph has.
+
+    Those of inner graphs count: rewrites take what is constant out of a scan.
+    """
+    for node in graph.apply_nodes:
+        if type(node.op) in _modules:
+            import_module(f"pmflow.flows.{_modules[type(node.op)]}_{backend}").register()
+        elif isinstance(node.op, HasInnerGraph):
+            register_kernels(node.op.fgraph, backend)
 
 
 class _Register(GraphRewriter):

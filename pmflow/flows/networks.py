@@ -13,7 +13,10 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import Params, Shape
 
-__all__ = ["ACTIVATIONS", "Network", "check_network"]
+__all__ = ["ACTIVATIONS", "Network", "check_depth", "check_network"]
+
+_DEEPEST = 50
+"""Hidden layers: each is a part of the graph of its own."""
 
 
 def _relu(x: TensorVariable) -> TensorVariable:
@@ -46,14 +49,27 @@ def check_network(hidden: int, depth: int, activation: str) -> None:
     Raises
     ------
     ValueError
-        If `hidden` or `depth` is below 1 or `activation` is unknown.
+        If `hidden` is below 1, `depth` is not from 1 to 50, or `activation` is unknown.
     """
     if hidden < 1:
         raise ValueError(f"hidden must be >= 1, the width of the network, got {hidden}.")
-    if depth < 1:
-        raise ValueError(f"depth must be >= 1, the number of hidden layers, got {depth}.")
+    check_depth(depth)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation}.")
+
+
+def check_depth(depth: int) -> None:
+    """Check the number of hidden layers.
+
+    Raises
+    ------
+    ValueError
+        If it is not from 1 to 50.
+    """
+    if not 1 <= depth <= _DEEPEST:
+        raise ValueError(
+            f"depth must be from 1 to {_DEEPEST}, the number of hidden layers, got {depth}."
+        )
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from pmflow.flows.base import AbstractLayer, Params, Shape, static_length
+from pmflow.flows.base import AbstractLayer, Params, Shape, check_directions, static_length
 from pmflow.flows.constraints import SOFTPLUS_ONE
 from pmflow.flows.householder import Householder
 from pmflow.flows.planar import along, along_prime
 from pmflow.flows.roots import solve_increasing
 
 __all__ = ["Sylvester"]
+
+_MOST = 100
+"""Directions: the graph has a part for each pair of them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Sylvester(AbstractLayer):
     Parameters
     ----------
     m : int
-        Number of directions; where it exceeds `dim`, all `dim` are used.
+        Number of directions, from 1 to 100, and no more than there are dimensions, as in the
+        paper. The default is one direction on a line.
 
     Notes
     -----
@@ -59,8 +63,14 @@ class Sylvester(AbstractLayer):
     def __post_init__(self) -> None:
         if self.m < 1:
             raise ValueError(f"m must be >= 1, the number of directions, got {self.m}.")
+        if self.m > _MOST:
+            raise ValueError(
+                f"m must be at most {_MOST}, the directions that are compiled one by one, got "
+                f"{self.m}. Put several layers in sequence."
+            )
 
     def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+        check_directions("m", self, dim)
         m = min(self.m, dim)
         packed = (m * (m - 1) // 2,)
         return {

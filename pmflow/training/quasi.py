@@ -155,26 +155,39 @@ class QuasiDraws:
     groups : sequence of pymc.variational.opvi.Group
     draws : int
         Draws of a step.
+    at_once : int, optional
+        A divisor of `draws`: the normal numbers are those of so many of them, the points of
+        `chunk`.
 
     Attributes
     ----------
     points : shared variable of int, shape (draws, length)
         The Sobol set in units of 2^-30, for draws of `length` normal numbers, those of all groups.
+    chunk : TensorVariable of int, shape (at_once, length)
+        The points that the replacements are made of: `points` itself, or a variable for one chunk
+        of them.
+    chunks : TensorVariable of int, shape (draws / at_once, at_once, length)
+        All of them.
+    shift : TensorVariable, shape (2, length)
+        The random numbers of a step.
     replacements : dict of TensorVariable to TensorVariable
         What is to be put in the place of each group's normal numbers.
     """
 
-    def __init__(self, groups: Sequence[Any], draws: int) -> None:
+    def __init__(self, groups: Sequence[Any], draws: int, at_once: int | None = None) -> None:
         lengths = _lengths(groups)
         dtype = groups[0].symbolic_initial.dtype
         shape = (draws, sum(lengths))
         self.points = pytensor.shared(np.zeros(shape, np.int64), "sobol_points", shape=shape)
-        _, random = pt.random.uniform(
+        at_once = at_once or draws
+        self.chunks = self.points.reshape((draws // at_once, at_once, shape[1]))
+        self.chunk = self.points if at_once == draws else self.chunks[0].type()
+        _, self.shift = pt.random.uniform(
             size=(2, shape[1]), rng=pt.random.shared_rng(seed=None), return_next_rng=True
         )
-        digits = (random[0] * 2**_BITS).astype("int64")
+        digits = (self.shift[0] * 2**_BITS).astype("int64")
         # the second number fills in the digits that the set does not have
-        u = (pt.bitwise_xor(self.points, digits) + random[1]) * 2.0**-_BITS
+        u = (pt.bitwise_xor(self.chunk, digits) + self.shift[1]) * 2.0**-_BITS
         # the quantiles of 0 and 1 are infinite; this near to them they are -/+ 8 (float32: 5)
         least = float(np.finfo(dtype).eps)
         noise = normal_quantile(pt.clip(u.astype(dtype), least, 1 - least))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import collect_default_updates, floatX, reseed_rngs
 from pymc.variational.opvi import ObjectiveFunction
+from pymc.variational.updates import get_or_compute_grads
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
@@ -21,6 +22,7 @@ from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from pmflow.evaluate import checks_as_values, without_notes
+from pmflow.training.draw_chunks import mean_over_chunks
 from pmflow.training.optimizer import SteadyAdam
 from pmflow.training.params import ParamVector
 from pmflow.training.quasi import QuasiDraws
@@ -108,9 +110,13 @@ def build_step(
     objective: ObjectiveFunction,
     *,
     obj_optimizer: Optimizer,
+    obj_n_mc: int = 1,
+    chunk_draws: int | None = None,
+    total_grad_norm_constraint: float | None = None,
+    more_obj_params: Sequence[SharedVariable] | None = None,
     more_updates: Mapping[SharedVariable, Variable] | None = None,
+    more_replacements: Mapping[Variable, Variable] | None = None,
     qmc: bool = False,
-    **kwargs: Any,
 ) -> Step:
     """Build the graphs of a step from PyMC's objective.
 
@@ -119,22 +125,34 @@ def build_step(
     objective : pymc.variational.opvi.ObjectiveFunction
     obj_optimizer : callable
         ``(gradients, params) -> updates``, as PyMC's optimisers.
+    obj_n_mc : int
+        Draws of a step.
+    chunk_draws : int, optional
+        Draws that are evaluated at once, a divisor of `obj_n_mc`; all by default.
+    total_grad_norm_constraint, more_obj_params, more_replacements
+        As of `ObjectiveFunction.updates`.
     more_updates : dict, optional
         The user's own updates: carried out at every step, finite or not.
     qmc : bool
         Whether the draws of a step are a Sobol set moved at random (see `QuasiDraws`).
-    **kwargs
-        Passed on to `ObjectiveFunction.updates`.
     """
     more_updates = dict(more_updates or {})
     optimize = _Flattening(obj_optimizer)
-    quasi = QuasiDraws(objective.approx.groups, kwargs.get("obj_n_mc") or 1) if qmc else None
-    if quasi is not None:
-        # the user's come last: they may replace these too
-        given = kwargs.get("more_replacements") or {}
-        kwargs["more_replacements"] = {**quasi.replacements, **given}
-    updates = objective.updates(obj_optimizer=optimize, **kwargs)
-    loss, vector = updates.loss, optimize.params.vector
+    chunk = chunk_draws or obj_n_mc
+    quasi = QuasiDraws(objective.approx.groups, obj_n_mc, chunk) if qmc else None
+    # the user's come last: they may replace these too
+    replacements = {**(quasi.replacements if quasi else {}), **(more_replacements or {})}
+    own = [*objective.obj_params, *(more_obj_params or ())]
+    loss = objective(chunk, more_obj_params=more_obj_params, more_replacements=replacements)
+    gradients = get_or_compute_grads(loss, own)
+    bounds = objective.approx.model.check_bounds
+    order = list(collect_default_updates([loss, *gradients]))
+    if chunk < obj_n_mc:
+        loss, gradients = _in_chunks(loss, gradients, own, obj_n_mc // chunk, quasi, bounds)
+    if total_grad_norm_constraint is not None:
+        gradients = pm.total_norm_constraint(gradients, total_grad_norm_constraint)
+    updates = optimize(gradients, own)
+    vector = optimize.params.vector
     # a sum is finite only if all its terms are: one reduction, no mask
     is_finite = pt.isfinite(loss) & pt.isfinite(optimize.gradient.sum())
     failures = pytensor.shared(np.int32(0), "failures")
@@ -148,20 +166,16 @@ def build_step(
         )
     guarded |= more_updates
     generators = collect_default_updates([loss, optimize.gradient, *guarded.values()])
+    # seeds are given in this order: with chunks and without the same ones
+    generators = {rng: generators[rng] for rng in dict.fromkeys([*order, *generators])}
     guarded |= {rng: new for rng, new in generators.items() if rng not in guarded}
-    # `pymc.compile` does so to the function it compiles, but not to what is inside of a scan
-    graphs = checks_as_values(
-        [loss, optimize.gradient, *guarded.values()],
-        check_bounds=objective.approx.model.check_bounds,
-    )
-    replacements = optimize.params.replacements() | _large_constants(graphs)
-    replaced = clone_replace(graphs, replacements)
+    graphs = _clean([loss, optimize.gradient, *guarded.values()], bounds)
+    replaced = clone_replace(graphs, optimize.params.replacements() | _large_constants(graphs))
     new_values = [
         old.type.filter_variable(new, allow_convert=True)
         for old, new in zip(guarded, replaced[2:], strict=True)
     ]
     loss, gradient, *new_values = without_notes([*replaced[:2], *new_values])
-    fresh = {v: v.get_value() for v in [*updates, failures] if v is not vector}
     return Step(
         params=optimize.params,
         loss=loss,
@@ -169,9 +183,43 @@ def build_step(
         failures=failures,
         gradient=gradient,
         learning_rate=optimize.learning_rate,
-        _fresh=fresh,
+        _fresh={v: v.get_value() for v in [*updates, failures] if v is not vector},
         _quasi=quasi,
     )
+
+
+def _in_chunks(
+    loss: TensorVariable,
+    gradients: list[TensorVariable],
+    params: list[SharedVariable],
+    chunks: int,
+    quasi: QuasiDraws | None,
+    check_bounds: bool,  # noqa: FBT001
+) -> tuple[TensorVariable, list[TensorVariable]]:
+    """Mean loss and gradients of so many chunks of draws, given those of one."""
+    vector = ParamVector(params)
+    gradient = pt.specify_shape(vector.join(gradients), vector.vector.type.shape)
+
+    def prepare(graphs: list[Variable]) -> tuple[list[Variable], dict[Variable, SharedVariable]]:
+        graphs = _clean(graphs, check_bounds)
+        return graphs, _large_constants(graphs)
+
+    loss, mean = mean_over_chunks(
+        [loss, gradient],
+        chunks,
+        once=[quasi.shift] if quasi else (),
+        sliced={quasi.chunk: quasi.chunks} if quasi else {},
+        prepare=prepare,
+    )
+    return loss, vector.parts(mean)
+
+
+def _clean(graphs: list[Variable], check_bounds: bool) -> list[Variable]:  # noqa: FBT001
+    """Graphs for the inside of a scan.
+
+    `pymc.compile` turns checks into values in the function that it compiles, but not in a scan.
+    """
+    return without_notes(checks_as_values(graphs, check_bounds=check_bounds))
 
 
 class _Flattening:

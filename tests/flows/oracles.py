@@ -85,7 +85,8 @@ def lu(z: Vector, rho: Vector, lower: Vector, upper: Vector) -> Mapped:
 
 def lowrank(z: Vector, rho: Vector, u: Vector, w: Vector) -> Mapped:
     matrix = np.eye(len(z))
-    for u_k, w_k in zip(u, w, strict=True):
+    # both in units of the square root of the dimension
+    for u_k, w_k in zip(u / len(z) ** 0.5, w / len(z) ** 0.5, strict=True):
         m = -1 + softplus(w_k @ u_k)  # [RM] appendix A.1
         u_hat = u_k + (m - w_k @ u_k) * w_k / (w_k @ w_k)
         matrix = (np.eye(len(z)) + np.outer(u_hat, w_k)) @ matrix

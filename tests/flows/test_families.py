@@ -8,15 +8,19 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numeric import numeric, points, random_params, start
 
 import pmflow as pmf
 from pmflow.errors import FormulaError, LayerError, ParameterError
 from pmflow.evaluate import compile_once
-from pmflow.flows import Chain, Planar, Sylvester
-from pmflow.flows.catalogue import BUILT_IN
+from pmflow.flows import AbstractLayer, Chain, LowRank, Planar, Sylvester
+from pmflow.flows.bases import Mixture
+from pmflow.flows.catalogue import BUILT_IN, layer_class, options_of
 from pmflow.flows.networks import ACTIVATIONS
 from pmflow.formula import Formula
+from pmflow.group_input import check_size
 
 # a dot inside of a scan asks for BLAS
 pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")
@@ -105,9 +109,58 @@ def test_a_naf_is_not_rounded_where_sigmoids_are() -> None:
     np.testing.assert_allclose(fn.inverse(z_new, params), z, rtol=1e-12)
 
 
-@pytest.mark.parametrize("m", [2, 7])
-def test_sylvester_takes_no_more_directions_than_there_are(m: int) -> None:
-    assert Sylvester(m=m).param_shapes(2)["v"] == (2, 2)
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (Sylvester(m=7), r"m of 'sylvester' must be at most 3 here.*but is 7.*sylvester\[m=3\]"),
+        (LowRank(rank=4), r"rank of 'lowrank' must be at most 3 here.*is 4.*lowrank\[rank=3\]"),
+    ],
+    ids=str,
+)
+def test_more_directions_than_dimensions_are_refused(layer: AbstractLayer, says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        layer.param_shapes(3)
+    with pytest.raises(ParameterError, match=says):
+        layer.init_params(3, 0.1, np.random.default_rng(0))
+    assert layer.param_shapes(7)
+
+
+def test_the_default_number_of_directions_is_for_a_line_too() -> None:
+    assert Sylvester().param_shapes(1)["v"] == (1, 1)
+    assert LowRank().param_shapes(1)["u"] == (2, 1)
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_the_number_of_parameters_is_counted(text: str) -> None:
+    chain = Chain(Formula(f"{text}-loc").layers)
+    made = chain.init_params(5, 0.1, np.random.default_rng(0))
+    assert chain.n_params(5) == sum(value.size for layer in made for value in layer.values())
+
+
+INT_OPTIONS = [
+    (word, name)
+    for word in WORDS
+    for name, option in options_of(layer_class(word)).items()
+    if option.type is int
+]
+
+
+@given(
+    option=st.sampled_from(INT_OPTIONS),
+    size=st.integers(1, 300) | st.integers(0, 90).map(lambda k: 10**k) | st.integers(1, 10**12),
+    dim=st.sampled_from([1, 2, 5, 1000]),
+)
+@settings(max_examples=150, deadline=2_000)
+def test_any_size_is_refused_or_small(option: tuple[str, str], size: int, dim: int) -> None:
+    word, name = option
+    try:
+        chain = Chain(Formula(f"{word}[{name}={size}]").layers)
+        check_size(chain, Mixture(), dim)
+    except (FormulaError, ParameterError):
+        return
+    assert chain.n_params(dim) <= 10**8
+    if chain.n_params(dim) < 10**5:
+        chain.init_params(dim, 0.1, np.random.default_rng(0))
 
 
 # ------------------------------------------------------------------- mixing
@@ -190,20 +243,26 @@ def test_parameters_that_fit_several_layers_need_a_formula() -> None:
     ("formula", "message"),
     [
         ("lowrank[rank=0]", "rank must be >= 1, got 0"),
+        ("lowrank[rank=1000000]", "got 1000000. 'tril' reaches every covariance"),
+        ("sylvester[m=1000000]", "m must be at most 100"),
+        ("iaf[depth=51]", "depth must be from 1 to 50, the number of hidden layers, got 51"),
+        ("bnaf[depth=1000000000]", "depth must be from 1 to 50"),
+        ("poly[degree=11]", "degree must be from 0 to 10, got 11"),
+        ("poly[terms=21]", "terms must be from 1 to 20"),
         ("lu[seed=-1]", "seed must be >= 0, got -1"),
         ("perm[seed=-1]", "seed must be >= 0, got -1"),
         ("sylvester[m=0]", "m must be >= 1"),
         ("iaf[hidden=0]", "hidden must be >= 1"),
-        ("maf[depth=0]", "depth must be >= 1"),
+        ("maf[depth=0]", "depth must be from 1 to 50"),
         (
             "naf[activation=swish]",
             "activation must be one of tanh, relu, elu, gelu, sin, got swish",
         ),
         ("naf[units=0]", "units must be >= 1"),
         ("bnaf[hidden=0]", "hidden must be >= 1"),
-        ("bnaf[depth=0]", "depth must be >= 1"),
-        ("poly[degree=-1]", "degree must be >= 0"),
-        ("poly[terms=0]", "terms must be >= 1"),
+        ("bnaf[depth=0]", "depth must be from 1 to 50"),
+        ("poly[degree=-1]", "degree must be from 0"),
+        ("poly[terms=0]", "terms must be from 1"),
         ("coupling[hidden=0]", "hidden must be >= 1"),
         ("spline[hidden=-1]", "hidden must be >= 0"),
         ("spline[bins=1]", "bins must be from 2 to 500"),

@@ -123,7 +123,8 @@ def test_jax_splits_the_gradient_of_a_recursion_and_its_first_value() -> None:
         vi.fit(2, obj_n_mc=2_000, estimator="path", progressbar=False, **settings)
         losses.append(vi.hist)
     assert type(vi._trainer._loop) is StepLoop
-    np.testing.assert_allclose(*losses, rtol=0.05)
+    jax, python = losses
+    np.testing.assert_allclose(jax, python, rtol=0.05)
 
 
 @pytest.mark.parametrize("backend", ["numba", "jax"])
