@@ -23,7 +23,13 @@ from pmflow import export
 from pmflow.archive import Archive, decode, encode, write_archive
 from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
 from pmflow.errors import ParameterError, StorageError, UnsupportedError
-from pmflow.evaluate import NotVectorizedError, checks_as_values, compile_once, vectorize_over_draws
+from pmflow.evaluate import (
+    GLOBAL_STATE,
+    NotVectorizedError,
+    checks_as_values,
+    compile_once,
+    vectorize_over_draws,
+)
 from pmflow.fit_state import FitState, Starts
 from pmflow.flow_group import Captured, NormalizingFlowGroup
 from pmflow.flows import Chain
@@ -60,7 +66,8 @@ class Approximation(opvi.Approximation):
 
     def __init__(self, groups: Sequence[opvi.Group], model: pm.Model | None = None) -> None:
         groups, model = checked_groups(groups, model)
-        super().__init__(groups, model=model)
+        with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it compiles, without a lock
+            super().__init__(groups, model=model)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.fit_state: FitState | None = None
         self.starts: Starts | None = None
@@ -139,6 +146,16 @@ class Approximation(opvi.Approximation):
     def _mean_over_draws(self, values: TensorVariable) -> TensorVariable:
         choices = [g.log_choice for g in self.groups if isinstance(g, NormalizingFlowGroup)]
         return mean_with_choices(values, [choice for choice in choices if choice is not None])
+
+    @property
+    def _sized_symbolic_varlogp_and_datalogp(self) -> Any:
+        with GLOBAL_STATE:  # as in __init__
+            return super()._sized_symbolic_varlogp_and_datalogp
+
+    def make_size_and_deterministic_replacements(self, *args: Any, **kwargs: Any) -> Any:
+        """As PyMC's, one thread at a time."""
+        with GLOBAL_STATE:  # as in __init__
+            return super().make_size_and_deterministic_replacements(*args, **kwargs)
 
     @node_property
     def logq(self) -> TensorVariable:

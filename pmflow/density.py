@@ -19,7 +19,13 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
-from pmflow.evaluate import NotVectorizedError, checks_as_values, compile_once, vectorize_over_draws
+from pmflow.evaluate import (
+    GLOBAL_STATE,
+    NotVectorizedError,
+    checks_as_values,
+    compile_once,
+    vectorize_over_draws,
+)
 
 __all__ = ["LogDensity", "rows_at_once"]
 
@@ -57,7 +63,8 @@ class LogDensity:
             for value in model.value_vars
             for _, place, shape, dtype in [ordering[value.name]]
         }
-        logp = _over_all_rows(model.logp())
+        with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
+            logp = _over_all_rows(model.logp())
         (self._logp,) = clone_replace([logp], values, rebuild_strict=False)
         self._rows = rows_at_once([self._logp], self.dim)
         (self._logp,) = checks_as_values([self._logp], check_bounds=model.check_bounds)

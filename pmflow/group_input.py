@@ -14,7 +14,7 @@ from pymc.pytensorf import floatX, get_symbolic_rv_shapes
 from pytensor.compile.sharedvalue import SharedVariable
 
 from pmflow.errors import ParameterError
-from pmflow.evaluate import compile_once
+from pmflow.evaluate import GLOBAL_STATE, compile_once
 from pmflow.flows import AbstractLayer, Chain
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.catalogue import layer_class, words
@@ -81,7 +81,9 @@ def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, A
     given = [rv for rv in model.free_RVs if rv.name in start]
     if not given:
         return start
-    shapes = compile_once([], get_symbolic_rv_shapes(given))()
+    with GLOBAL_STATE:  # PyMC changes flags meanwhile
+        symbolic = get_symbolic_rv_shapes(given)
+    shapes = compile_once([], symbolic)()
     checked = dict(start)
     for rv, shape in zip(given, map(tuple, shapes), strict=True):
         try:

@@ -10,7 +10,7 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
 from pmflow.density import rows_at_once
 from pmflow.errors import NonFiniteError
-from pmflow.evaluate import compile_once
+from pmflow.evaluate import GLOBAL_STATE, compile_once
 
 __all__ = ["check_beginning", "find_culprits"]
 
@@ -77,7 +77,8 @@ def find_culprits(approx: Any, seed: int) -> dict[str, str]:
     """
     model = approx.model
     terms = [*model.free_RVs, *model.observed_RVs, *model.potentials]
-    logps = [term.sum() for term in model.logp(vars=terms, sum=False)]
+    with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
+        logps = [term.sum() for term in model.logp(vars=terms, sum=False)]
     total = sum(logps[1:], logps[0])
     values = list(model.rvs_to_values[rv] for rv in model.free_RVs)
     # the whole gradient at one point is batched with the terms: one function, one set of draws

@@ -73,7 +73,7 @@ class TestTheSame:
             {"made": {"beta": 0.3}, "batch": None},
             {"anneal": True, "n": 2, "batch": None},
         ],
-        ids=str,
+        ids=lambda settings: "-".join(settings) or "default",
     )
     def test_with_chunks_and_without(self, settings: dict[str, Any]) -> None:
         assert_same(fitted(4, **settings), fitted(None, **settings))
