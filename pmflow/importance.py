@@ -23,6 +23,7 @@ __all__ = [
     "Shifts",
     "Weights",
     "check_densities",
+    "heavy_tail_factor",
     "importance_resample",
     "importance_weights",
     "k_threshold",
@@ -69,7 +70,8 @@ class Weights:
         Effective sample size of the smoothed and of the raw weights, as fractions of the draws.
     elbo, elbo_se, log_evidence, log_evidence_se, kl, kl_se : float
         With Monte Carlo standard errors; the divergence is `log_evidence` - `elbo`. NaN where
-        too few draws have finite densities.
+        too few draws have finite densities. Errors of what the weights give are widened where their
+        tail is heavy (`heavy_tail_factor`).
     draws, non_finite : int
         All draws, and those among them whose log p or log q is not finite.
     """
@@ -95,6 +97,16 @@ def k_threshold(draws: int) -> float:
     Vehtari et al. (2024), section 3.2.4, https://jmlr.org/papers/v25/19-556.html
     """
     return min(1 - 1 / np.log10(draws), 0.7)
+
+
+def heavy_tail_factor(k_hat: float, draws: int) -> float:
+    """By how much the error of a mean of weights exceeds what their spread says: S^(k - 1/2).
+
+    With a tail index k above 1/2 the weights have no variance, and the error of the mean of S of
+    them shrinks as S^(k - 1), not as S^(-1/2): Vehtari et al. (2024), section 3.2,
+    https://jmlr.org/papers/v25/19-556.html
+    """
+    return float(draws ** max(min(k_hat, 1.0) - 0.5, 0.0))
 
 
 def importance_weights(log_p: Array, log_q: Array) -> Weights:
@@ -134,6 +146,8 @@ def importance_weights(log_p: Array, log_q: Array) -> Weights:
     # errors by the delta method: the influence of each draw on the estimate
     of_elbo = raw - elbo
     of_kl = relative[: len(raw)] - 1 - of_elbo
+    wider = heavy_tail_factor(k_hat, len(raw))
+    rounding = np.finfo(float).eps * np.abs(np.asarray(log_p, dtype=float)[finite]).max()
     log_weights = np.full(draws, -np.inf)
     log_weights[finite] = smooth - log_evidence
     return Weights(
@@ -145,9 +159,9 @@ def importance_weights(log_p: Array, log_q: Array) -> Weights:
         elbo=elbo,
         elbo_se=float(of_elbo.std(ddof=1) / np.sqrt(len(raw))),
         log_evidence=log_evidence,
-        log_evidence_se=float(relative.std(ddof=1) / np.sqrt(known)),
+        log_evidence_se=float(wider * relative.std(ddof=1) / np.sqrt(known) + rounding),
         kl=log_evidence - elbo,
-        kl_se=float(of_kl.std(ddof=1) / np.sqrt(len(raw))),
+        kl_se=float(wider * of_kl.std(ddof=1) / np.sqrt(len(raw)) + rounding),
         draws=draws,
         non_finite=int(draws - finite.sum()),
     )

@@ -14,7 +14,7 @@ from test_diagnostics import normal_fit, standard
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
-from pmflow.importance import _systematic
+from pmflow.importance import _systematic, importance_weights
 
 
 def test_draws_follow_the_posterior() -> None:
@@ -171,3 +171,20 @@ def test_loo_of_arviz_has_what_it_needs(shift: float) -> None:
         exact += stats.norm.logpdf(data[i], m, np.sqrt(s**2 + 1))
     assert found.elpd == pytest.approx(exact, abs=0.05)
     assert found.approx_posterior
+
+
+def test_errors_of_the_evidence_allow_for_a_tail_that_was_not_seen() -> None:
+    # q is normal, p has the tails of Student's t: the weights have no variance
+    inside = 0
+    for seed in range(100):
+        z = np.random.default_rng(seed).normal(size=4_000)
+        found = importance_weights(stats.t.logpdf(z, 3), stats.norm.logpdf(z))
+        inside += abs(found.log_evidence) < 3 * found.log_evidence_se
+    assert inside > 70  # 52 where the spread of the weights is all
+
+
+def test_errors_of_the_evidence_allow_for_rounding() -> None:
+    z = np.random.default_rng(1).normal(size=1_000)
+    log_q = stats.norm.logpdf(z)
+    found = importance_weights(log_q + 1e6, log_q)
+    assert 0 < abs(found.log_evidence - 1e6) + 1e-30 < 3 * found.log_evidence_se < 1e-8
