@@ -240,9 +240,8 @@ def stored_run(archive: Archive, where: str, obj_optimizer: Any) -> tuple[RunSta
             obj_optimizer = _named_optimizer(named)
         arrays = {n[4:]: a for n, a in archive.arrays.items() if n.startswith("run_")}
         counts = {name: run[name] for name in ("seed", "begin", "done", "end", "skipped")}
-        if any(type(n) is not int or n < 0 for n in counts.values()):
-            raise StorageError(f"{where!r} does not hold the state of a fit.")
-        if not counts["begin"] <= counts["done"] <= counts["end"]:
+        are_counts = all(type(n) is int and n >= 0 for n in counts.values())
+        if not are_counts or not counts["begin"] <= counts["done"] <= counts["end"]:
             raise StorageError(f"{where!r} does not hold the state of a fit.")
         losses, score = archive.arrays["hist"], run["score"] is True
         state = RunState(**counts, score=score, losses=losses, arrays=arrays)

@@ -29,6 +29,7 @@ from pytensor.scalar.basic import mul as scalar_mul
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.batched_scan import open_batched_scans
@@ -41,6 +42,7 @@ __all__ = [
     "compile_once",
     "for_numpy",
     "vectorize_over_draws",
+    "with_static_shape",
     "without_notes",
 ]
 
@@ -106,8 +108,15 @@ def changed_flags(**flags: Any) -> Iterator[None]:
         yield
 
 
+def with_static_shape(variable: Any) -> Any:
+    """A shared variable in the shape of its value, others as they are."""
+    if not isinstance(variable.type, TensorType) or None not in variable.type.shape:
+        return variable
+    return pt.specify_shape(variable, variable.get_value(borrow=True).shape)
+
+
 def without_notes(graphs: Sequence[Variable]) -> list[Variable]:
-    """Copies that do not say where each node was made.
+    """Copies that do not say where each node was made; inner graphs of Ops lose their notes too.
 
     Rewrites add these lists up, and one that meets its own result (a switch between a constant and
     the same constant) triples its list each time, until memory is full.

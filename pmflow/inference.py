@@ -23,7 +23,7 @@ from xarray import DataTree
 from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.callbacks import Tracker
 from pmflow.checkpoint import Checkpoint, checkpoint_for
-from pmflow.checks import check_names, checked_count
+from pmflow.checks import check_names, checked_count, checked_number
 from pmflow.diagnostics import diagnose
 from pmflow.errors import FitWarning, ParameterError, UnsupportedError
 from pmflow.fit_input import MORE, check_fit_arguments, checked_callbacks
@@ -121,9 +121,7 @@ class NFVI(KLqp):
         base: str | AbstractBase | None = None,
         frame: str | Frame | None = None,
     ) -> None:
-        is_number = isinstance(beta, int | float | np.number) and not isinstance(beta, bool)
-        if not is_number or not 0 <= beta < np.inf:
-            raise ParameterError(f"beta must be a finite number >= 0, but is {beta!r}.")
+        checked_number("beta", beta, "a finite number >= 0", least=0)
         if isinstance(flow, Approximation):
             given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
             given |= {"base": base, "frame": frame}

@@ -33,6 +33,12 @@ _PYMC_FAMILIES = {"MeanFieldGroup": "mean_field", "FullRankGroup": "full_rank"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z", re.ASCII)
 _PACKAGES = ("pmflow", "pymc", "pytensor", "numpy")
 
+_MALFORMED = (
+    *(PmflowError, ArithmeticError, AttributeError, LookupError),
+    *(MemoryError, RecursionError, TypeError, ValueError),
+)
+"""What content of other types and sizes than expected ends in."""
+
 type Arrays = dict[str, NDArray[Any]]
 
 
@@ -212,17 +218,11 @@ def unpack(archive: Archive, model: pm.Model, where: str) -> Stored:
         )
     except StorageError:
         raise
-    except (PmflowError, ArithmeticError, AttributeError, LookupError) as error:
-        raise _not_as_expected(where, error) from error
-    except (MemoryError, RecursionError, TypeError, ValueError) as error:
-        raise _not_as_expected(where, error) from error
-
-
-def _not_as_expected(where: str, error: Exception) -> StorageError:
-    return StorageError(
-        f"{where!r} does not hold what a saved fit holds ({type(error).__name__}: {error}). "
-        "It was not written by pmflow, or was changed since."
-    )
+    except _MALFORMED as error:
+        raise StorageError(
+            f"{where!r} does not hold what a saved fit holds ({type(error).__name__}: {error}). "
+            "It was not written by pmflow, or was changed since."
+        ) from error
 
 
 def _check_variables(groups: list[dict[str, Any]], model: pm.Model) -> None:

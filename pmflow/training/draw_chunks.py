@@ -21,6 +21,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import checked_count
 from pmflow.errors import ParameterError
+from pmflow.evaluate import with_static_shape
 
 __all__ = ["checked_chunk_draws", "mean_over_chunks"]
 
@@ -115,7 +116,7 @@ def mean_over_chunks(
         return [*new[len(inner) :], *added]
 
     # scan would look through what it is given, and find generators behind it
-    outside = {v.type(): v for v in map(_with_static_shape, passed)}
+    outside = {v.type(): v for v in map(with_static_shape, passed)}
     zeros = [pt.zeros(_static_shape(x), dtype=x.dtype) for x in outputs[: len(inner)]]
     results = pytensor.scan(
         body,
@@ -140,9 +141,3 @@ def _minibatches(graphs: Sequence[Variable]) -> list[Variable]:
 def _static_shape(x: Any) -> tuple[int, ...]:
     assert None not in x.type.shape
     return tuple(x.type.shape)
-
-
-def _with_static_shape(variable: Any) -> Any:
-    if not isinstance(variable.type, TensorType) or None not in variable.type.shape:
-        return variable
-    return pt.specify_shape(variable, variable.get_value(borrow=True).shape)

@@ -19,6 +19,7 @@ from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 
 from pmflow.errors import StorageError
+from pmflow.evaluate import with_static_shape
 from pmflow.training.step import MAX_FAILURES, Step
 
 __all__ = ["Loop", "ScanLoop", "StepLoop", "Trace", "as_trace", "inner_graph"]
@@ -177,7 +178,7 @@ def inner_graph(
     """
     state, shared = list(step.updates), step.constants
     graphs = [*step.updates.values(), *traced]
-    constants = [_with_static_shape(v) for v in shared]
+    constants = [with_static_shape(v) for v in shared]
 
     def rebuild(*inputs: Variable) -> list[Variable]:
         return clone_replace(
@@ -185,12 +186,6 @@ def inner_graph(
         )
 
     return constants, state, rebuild
-
-
-def _with_static_shape(shared: SharedVariable) -> Variable:
-    if not isinstance(shared.type, TensorType) or None not in shared.type.shape:
-        return shared
-    return pt.specify_shape(shared, shared.get_value(borrow=True).shape)
 
 
 class ScanLoop(Loop):

@@ -169,7 +169,8 @@ def build_step(
     # seeds are given in this order: with chunks and without the same ones
     generators = {rng: generators[rng] for rng in dict.fromkeys([*order, *generators])}
     guarded |= {rng: new for rng, new in generators.items() if rng not in guarded}
-    graphs = _clean([loss, optimize.gradient, *guarded.values()], bounds)
+    # `pymc.compile` does so to the function it compiles, but not to what is inside of a scan
+    graphs = checks_as_values([loss, optimize.gradient, *guarded.values()], check_bounds=bounds)
     replaced = clone_replace(graphs, optimize.params.replacements() | _large_constants(graphs))
     new_values = [
         old.type.filter_variable(new, allow_convert=True)
@@ -201,7 +202,7 @@ def _in_chunks(
     gradient = pt.specify_shape(vector.join(gradients), vector.vector.type.shape)
 
     def prepare(graphs: list[Variable]) -> tuple[list[Variable], dict[Variable, SharedVariable]]:
-        graphs = _clean(graphs, check_bounds)
+        graphs = checks_as_values(graphs, check_bounds=check_bounds)
         return graphs, _large_constants(graphs)
 
     loss, mean = mean_over_chunks(
@@ -212,14 +213,6 @@ def _in_chunks(
         prepare=prepare,
     )
     return loss, vector.parts(mean)
-
-
-def _clean(graphs: list[Variable], check_bounds: bool) -> list[Variable]:  # noqa: FBT001
-    """Graphs for the inside of a scan.
-
-    `pymc.compile` turns checks into values in the function that it compiles, but not in a scan.
-    """
-    return without_notes(checks_as_values(graphs, check_bounds=check_bounds))
 
 
 class _Flattening:
