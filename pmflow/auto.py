@@ -20,7 +20,7 @@ from pmflow.approximation import Approximation, NormalizingFlow
 from pmflow.checks import checked_count
 from pmflow.diagnostics import Diagnosis, diagnose
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
-from pmflow.fit_input import MORE
+from pmflow.fit_input import MORE, check_fit_arguments
 from pmflow.fit_state import FitState
 from pmflow.inference import NFVI
 from pmflow.model_input import checked_model
@@ -128,8 +128,8 @@ def fit_automatically(
 
     Raises
     ------
-    ParameterError
-        If an argument is unknown, or one that this method chooses by itself.
+    ParameterError, BackendError
+        If an argument is unknown or wrong, or one that this method chooses by itself.
     NotContinuousError
         If a free variable is discrete.
 
@@ -139,6 +139,7 @@ def fit_automatically(
         If the best fit is not reliable, or could not be judged.
     """
     _check_arguments(restarts, kwargs)
+    check_fit_arguments({"progressbar": progressbar, **kwargs})
     climb = _Climb(model, random_seed, start, progressbar=progressbar, **kwargs)
     climb.gaussian(restarts)
     try:

@@ -156,6 +156,10 @@ class TestArguments:
             ({"inf_kwargs": {"jitter": 1.0}}, "jitter can't be honoured"),
             ({"obj_nmc": 3}, "no argument obj_nmc"),
             ({"restarts": 0}, "restarts must be an integer >= 1"),
+            ({"obj_n_mc": 0}, "obj_n_mc must be an integer >= 1"),
+            ({"progressbar": 3}, "progressbar must be True or False"),
+            ({"estimator": "half"}, "estimator must be one of"),
+            ({"callbacks": [3]}, "callbacks must be callable"),
         ],
     )
     def test_bad_ones_are_refused_first(
