@@ -15,12 +15,12 @@ import pymc as pm
 import pytensor
 from pytensor.compile.mode import predefined_modes
 
-from pmflow.archive import Archive, write_archive
-from pmflow.callbacks import Tracker
 from pmflow.errors import FitWarning, ParameterError, PmflowError, StorageError
-from pmflow.fit_state import FitState
-from pmflow.storage import pack
+from pmflow.family.storage import pack
+from pmflow.records import FitState
+from pmflow.saving.archive import Archive, write_archive
 from pmflow.training.run_state import RunState
+from pmflow.training.tracker import Tracker
 
 __all__ = ["OPTIMIZERS", "Checkpoint", "checkpoint_for", "restore_trackers", "stored_run"]
 

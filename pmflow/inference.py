@@ -20,29 +20,29 @@ from pymc.util import RandomState
 from pymc.variational.inference import KLqp
 from xarray import DataTree
 
-from pmflow.approximation import Approximation, NormalizingFlow
-from pmflow.callbacks import Tracker
 from pmflow.checkpoint import Checkpoint, checkpoint_for
 from pmflow.checks import check_names, checked_count, checked_number
-from pmflow.diagnostics import diagnose
+from pmflow.draws.chunks import checked_chunk_draws
+from pmflow.draws.sobol import can_use_qmc, check_qmc
 from pmflow.errors import FitWarning, ParameterError, UnsupportedError
-from pmflow.fit_input import MORE, check_fit_arguments, checked_callbacks
-from pmflow.fit_state import FitState
-from pmflow.flow_group import START_SPREAD
-from pmflow.flows.bases import AbstractBase
-from pmflow.formula import Formula
+from pmflow.family.approximation import Approximation, NormalizingFlow
+from pmflow.family.flow_group import START_SPREAD
+from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
-from pmflow.restarts import Stack, check_restarts, fit_from_starts, sample_starts
+from pmflow.judging.diagnosis import diagnose
+from pmflow.objectives.estimators import best_estimator, check_anneal, check_estimator
+from pmflow.records import FitState
+from pmflow.starts.restarts import Stack, check_restarts, fit_from_starts, sample_starts
 from pmflow.training.anneal import Annealing
-from pmflow.training.draw_chunks import checked_chunk_draws
-from pmflow.training.estimators import best_estimator, check_anneal, check_estimator
 from pmflow.training.fresh import FreshElbo
-from pmflow.training.optimizer import SteadyAdam
+from pmflow.training.optimizers import SteadyAdam
+from pmflow.training.options import MORE, check_fit_arguments, checked_callbacks
 from pmflow.training.progress import FitProgress
-from pmflow.training.quasi import can_use_qmc, check_qmc
+from pmflow.training.run import Ended, Trainer
 from pmflow.training.run_state import RunState
 from pmflow.training.schedule import Schedule, Settings
-from pmflow.training.trainer import Ended, Trainer
+from pmflow.training.tracker import Tracker
 
 __all__ = ["NFVI", "refuse_with"]
 

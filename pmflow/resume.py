@@ -8,17 +8,17 @@ from typing import Any
 
 import pymc as pm
 
-from pmflow.approximation import Approximation
-from pmflow.archive import read_archive
 from pmflow.checkpoint import checkpoint_for, restore_trackers, stored_run
 from pmflow.checks import checked_count
+from pmflow.draws.chunks import checked_chunk_draws
+from pmflow.draws.sobol import check_qmc
 from pmflow.errors import ParameterError, PmflowError, StorageError
-from pmflow.fit_input import check_fit_arguments
+from pmflow.family.approximation import Approximation
 from pmflow.inference import NFVI
-from pmflow.model_input import checked_model
-from pmflow.training.draw_chunks import checked_chunk_draws
-from pmflow.training.estimators import check_estimator
-from pmflow.training.quasi import check_qmc
+from pmflow.objectives.estimators import check_estimator
+from pmflow.posterior.model import checked_model
+from pmflow.saving.archive import read_archive
+from pmflow.training.options import check_fit_arguments
 
 __all__ = ["resume"]
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import ParameterError, UnsupportedError
-from pmflow.evaluate import compile_once
+from pmflow.graphs.evaluate import compile_once
 
 type Array = NDArray[np.float64]
 

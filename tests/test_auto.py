@@ -12,8 +12,8 @@ import pytest
 from models import conjugate_normal, conjugate_posterior, gaussian
 
 import pmflow as pmf
-from pmflow import auto
 from pmflow.errors import FitWarning, NonFiniteError, NotContinuousError, ParameterError
+from pmflow.ladder import climb as auto
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 

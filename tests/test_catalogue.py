@@ -19,9 +19,9 @@ from pmflow.flows.catalogue import (
     register,
     words,
 )
-from pmflow.flows.householder import Householder
-from pmflow.flows.loc import Loc
-from pmflow.formula import Formula
+from pmflow.flows.formula import Formula
+from pmflow.flows.layers.householder import Householder
+from pmflow.flows.layers.loc import Loc
 
 LISTED = (
     "bnaf, coupling, hh, householder, iaf, loc, lowrank, lu, maf, naf, perm, planar, poly, radial, "

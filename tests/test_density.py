@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import pmflow as pmf
-from pmflow.evaluate import compile_once
+from pmflow.graphs.evaluate import compile_once
 
 type Array = NDArray[np.float64]
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 import pmflow as pmf
 from pmflow.errors import ParameterError, UnsupportedError
-from pmflow.importance import importance_weights, k_threshold, weighted_shifts
-from pmflow.verdict import advise, judge
+from pmflow.judging.importance import importance_weights, k_threshold, weighted_shifts
+from pmflow.judging.verdict import advise, judge
+from pmflow.starts.agreement import starts_agreement
 
 type Array = NDArray[np.float64]
 
@@ -238,9 +239,7 @@ class TestVerdicts:
         one = normal_fit(model, 20, 1)
         assert pmf.diagnose(one, random_seed=1).verdict == RELIABLE  # blind to it
         other = normal_fit(model, -20, 1)
-        one.starts = pmf.diagnostics.starts_agreement(
-            [fit.sample(1_000, random_seed=1) for fit in (one, other)]
-        )
+        one.starts = starts_agreement([fit.sample(1_000, random_seed=1) for fit in (one, other)])
         found = pmf.diagnose(one, random_seed=1)
         assert found.verdict == NOT_RELIABLE
         assert "2 modes; 50% of the evidence" in found.reasons[0]
@@ -489,7 +488,7 @@ class TestAdvice:
 
 
 def test_the_table_of_a_dataset_is_that_of_its_parts() -> None:
-    from pmflow.components import component_table
+    from pmflow.judging.components import component_table
 
     values = np.arange(2 * 3 * 4 * 5.0).reshape(4, 2, 5, 3)
     data = xr.Dataset({"m": (("row", "chain", "column", "draw"), values)})

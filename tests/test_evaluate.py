@@ -21,7 +21,7 @@ from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 
 import pmflow as pmf
-from pmflow.evaluate import (
+from pmflow.graphs.evaluate import (
     NotVectorizedError,
     compile_once,
     vectorize_over_draws,

@@ -13,8 +13,8 @@ from models import conjugate_normal
 from numpy.typing import NDArray
 
 import pmflow as pmf
-from pmflow import approximation
 from pmflow.errors import ParameterError
+from pmflow.family import approximation
 
 DRAWS = 6
 

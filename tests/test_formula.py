@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from pmflow.errors import FormulaError
 from pmflow.flows.base import AbstractLayer
 from pmflow.flows.catalogue import BUILT_IN, _classes, _preserved, register
-from pmflow.flows.householder import Householder
-from pmflow.flows.loc import Loc
-from pmflow.flows.planar import Planar
-from pmflow.flows.radial import Radial
-from pmflow.flows.scale import Scale
-from pmflow.formula import Formula
-from pmflow.grammar import (
+from pmflow.flows.formula import Formula
+from pmflow.flows.layers.householder import Householder
+from pmflow.flows.layers.loc import Loc
+from pmflow.flows.layers.planar import Planar
+from pmflow.flows.layers.radial import Radial
+from pmflow.flows.layers.scale import Scale
+from pmflow.grammar.parser import (
     MAX_DEPTH,
     MAX_LAYERS,
     MAX_NUMBER_LENGTH,

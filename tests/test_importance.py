@@ -14,7 +14,7 @@ from test_diagnostics import normal_fit, standard
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
-from pmflow.importance import _systematic, importance_weights
+from pmflow.judging.importance import _systematic, importance_weights
 
 
 def test_draws_follow_the_posterior() -> None:

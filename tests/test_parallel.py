@@ -19,7 +19,7 @@ import pytest
 from models import conjugate_normal
 
 import pmflow as pmf
-from pmflow.evaluate import GLOBAL_STATE, changed_flags
+from pmflow.graphs.evaluate import GLOBAL_STATE, changed_flags
 
 type Job = tuple[str, int]
 type Result = tuple[np.ndarray, np.ndarray]

@@ -13,8 +13,8 @@ import pytensor
 import pytest
 
 import pmflow as pmf
-from pmflow import auto
 from pmflow.flows.catalogue import words
+from pmflow.ladder import climb as auto
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
-from pmflow.restarts import Stack, fit_from_starts
+from pmflow.starts.restarts import Stack, fit_from_starts
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 

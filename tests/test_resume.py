@@ -19,8 +19,8 @@ import pytest
 from models import conjugate_normal, gaussian
 
 import pmflow as pmf
-from pmflow.archive import Archive, read_archive, write_archive
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, StorageError
+from pmflow.saving.archive import Archive, read_archive, write_archive
 
 FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 QUIET: dict[str, Any] = {"progressbar": False, "checkpoint_every": 1000}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import pmflow as pmf
-from pmflow.diagnostics import starts_agreement
 from pmflow.errors import ParameterError
+from pmflow.starts.agreement import starts_agreement
 
 type Array = NDArray[np.float64]
 

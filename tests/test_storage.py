@@ -25,12 +25,12 @@ from pymc.distributions import transforms
 from scipy.io import netcdf_file
 
 import pmflow as pmf
-from pmflow.archive import Archive, decode, encode, read_archive, write_archive
 from pmflow.errors import ParameterError, PmflowError, StorageError
-from pmflow.evaluate import compile_once
+from pmflow.family.storage import pack
 from pmflow.flows import catalogue
-from pmflow.flows.loc import Loc
-from pmflow.storage import pack
+from pmflow.flows.layers.loc import Loc
+from pmflow.graphs.evaluate import compile_once
+from pmflow.saving.archive import Archive, decode, encode, read_archive, write_archive
 
 pytestmark = [
     # PyTensor's, while it compiles; nothing here needs a BLAS

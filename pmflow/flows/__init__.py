@@ -3,23 +3,23 @@
 One class a layer. `register` adds a class of your own to the words that a formula may use.
 """
 
-from pmflow.flows.autoregressive import IAF, MAF, NAF, Polynomial
 from pmflow.flows.base import AbstractLayer
-from pmflow.flows.bases import Mixture, Normal, StudentT
-from pmflow.flows.bnaf import BNAF
+from pmflow.flows.bases.bases import Mixture, Normal, StudentT
 from pmflow.flows.catalogue import register
 from pmflow.flows.chain import Chain
-from pmflow.flows.coupling import Coupling, Spline
-from pmflow.flows.householder import Householder
-from pmflow.flows.loc import Loc
-from pmflow.flows.low_rank import LowRank
-from pmflow.flows.permutation import Permutation, Reverse
-from pmflow.flows.planar import Planar
-from pmflow.flows.radial import Radial
-from pmflow.flows.scale import Scale
-from pmflow.flows.sinh_arcsinh import SinhArcsinh
-from pmflow.flows.sylvester import Sylvester
-from pmflow.flows.triangular import LU, Tril
+from pmflow.flows.layers.autoregressive import IAF, MAF, NAF, Polynomial
+from pmflow.flows.layers.bnaf import BNAF
+from pmflow.flows.layers.coupling import Coupling, Spline
+from pmflow.flows.layers.householder import Householder
+from pmflow.flows.layers.loc import Loc
+from pmflow.flows.layers.lowrank import LowRank
+from pmflow.flows.layers.permutation import Permutation, Reverse
+from pmflow.flows.layers.planar import Planar
+from pmflow.flows.layers.radial import Radial
+from pmflow.flows.layers.scale import Scale
+from pmflow.flows.layers.sinh import SinhArcsinh
+from pmflow.flows.layers.sylvester import Sylvester
+from pmflow.flows.layers.triangular import LU, Tril
 
 __all__ = [
     "BNAF",

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from pmflow.errors import FormulaError, LayerError
-from pmflow.flows.autoregressive import IAF, MAF, NAF, Polynomial
 from pmflow.flows.base import AbstractLayer
-from pmflow.flows.bnaf import BNAF
-from pmflow.flows.coupling import Coupling, Spline
-from pmflow.flows.householder import Householder
-from pmflow.flows.loc import Loc
-from pmflow.flows.low_rank import LowRank
-from pmflow.flows.permutation import Permutation, Reverse
-from pmflow.flows.planar import Planar
-from pmflow.flows.radial import Radial
-from pmflow.flows.scale import Scale
-from pmflow.flows.sinh_arcsinh import SinhArcsinh
-from pmflow.flows.sylvester import Sylvester
-from pmflow.flows.triangular import LU, Tril
-from pmflow.grammar import is_word, quote
+from pmflow.flows.layers.autoregressive import IAF, MAF, NAF, Polynomial
+from pmflow.flows.layers.bnaf import BNAF
+from pmflow.flows.layers.coupling import Coupling, Spline
+from pmflow.flows.layers.householder import Householder
+from pmflow.flows.layers.loc import Loc
+from pmflow.flows.layers.lowrank import LowRank
+from pmflow.flows.layers.permutation import Permutation, Reverse
+from pmflow.flows.layers.planar import Planar
+from pmflow.flows.layers.radial import Radial
+from pmflow.flows.layers.scale import Scale
+from pmflow.flows.layers.sinh import SinhArcsinh
+from pmflow.flows.layers.sylvester import Sylvester
+from pmflow.flows.layers.triangular import LU, Tril
+from pmflow.grammar.parser import is_word, quote
 
 __all__ = ["BUILT_IN", "LayerOption", "layer_class", "options_of", "register", "words"]
 

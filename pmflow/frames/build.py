@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.density import LogDensity
 from pmflow.errors import ParameterError
 from pmflow.frames.frame import Frame
 from pmflow.frames.gaussian import gaussian_frame
 from pmflow.frames.laplace import NoModeError, laplace_frame
 from pmflow.frames.pathfinder import pathfinder_frame
+from pmflow.posterior.density import LogDensity
 
 __all__ = ["FRAMES", "build_frame", "checked_frame"]
 

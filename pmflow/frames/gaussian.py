@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.density import LogDensity
 from pmflow.frames.frame import Frame
 from pmflow.frames.laplace import NoModeError, finite_numbers, lower_factor
+from pmflow.posterior.density import LogDensity
 
 __all__ = ["gaussian_frame"]
 

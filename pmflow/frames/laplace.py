@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.density import LogDensity
 from pmflow.errors import ParameterError
 from pmflow.frames.frame import Frame
+from pmflow.posterior.density import LogDensity
 
 __all__ = ["MOST_DENSE", "NoModeError", "find_mode", "finite_numbers", "laplace_frame", "negated"]
 

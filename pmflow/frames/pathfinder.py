@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.density import LogDensity
 from pmflow.frames.frame import Frame
 from pmflow.frames.laplace import MOST_DENSE, NoModeError, finite_numbers, negated
+from pmflow.posterior.density import LogDensity
 
 __all__ = ["pathfinder_frame"]
 

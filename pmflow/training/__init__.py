@@ -1,1 +1,3 @@
-"""Training: the step, the loop over steps, and what to say when a step fails."""
+"""Training: steps, the loops that do them, and what decides about them."""
+
+__all__: list[str] = []

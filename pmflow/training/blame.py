@@ -8,9 +8,9 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
-from pmflow.density import rows_at_once
 from pmflow.errors import NonFiniteError
-from pmflow.evaluate import GLOBAL_STATE, compile_once
+from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
+from pmflow.posterior.density import rows_at_once
 
 __all__ = ["check_beginning", "find_culprits"]
 

@@ -12,8 +12,8 @@ from pymc.data import MinibatchOp
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.graph.traversal import ancestors
 
-from pmflow.density import rows_at_once
-from pmflow.evaluate import compile_once
+from pmflow.graphs.evaluate import compile_once
+from pmflow.posterior.density import rows_at_once
 
 __all__ = ["Elbo", "FreshElbo", "summarize"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.training.loops import Loop
-from pmflow.training.optimizer import HANDLE
+from pmflow.graphs.handles import HANDLE
+from pmflow.training.loops.loop import Loop
 
 __all__ = ["LoopHandles", "Losses"]
 

@@ -21,11 +21,11 @@ from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
-from pmflow.evaluate import checks_as_values, without_notes
-from pmflow.training.draw_chunks import mean_over_chunks
-from pmflow.training.optimizer import SteadyAdam
+from pmflow.draws.chunks import mean_over_chunks
+from pmflow.draws.sobol import QuasiDraws
+from pmflow.graphs.evaluate import checks_as_values, without_notes
+from pmflow.training.optimizers import SteadyAdam
 from pmflow.training.params import ParamVector
-from pmflow.training.quasi import QuasiDraws
 
 __all__ = ["MAX_FAILURES", "Optimizer", "Step", "build_step", "optimizer_key", "optimizer_rate"]
 

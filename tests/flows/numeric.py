@@ -13,8 +13,8 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer
+from pmflow.graphs.evaluate import compile_once
 
 type Array = NDArray[np.floating[Any]]
 type Values = Mapping[str, Array]

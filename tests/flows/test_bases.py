@@ -12,9 +12,9 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import FormulaError, ParameterError
-from pmflow.evaluate import compile_once
-from pmflow.flows.bases import AbstractBase, Mixture, Normal, StudentT
-from pmflow.formula import parse_base
+from pmflow.flows.bases.bases import AbstractBase, Mixture, Normal, StudentT
+from pmflow.flows.formula import parse_base
+from pmflow.graphs.evaluate import compile_once
 
 DIM, DRAWS = 2, 40_000
 FIT: dict[str, Any] = {"progressbar": False, "compile_kwargs": {"mode": "FAST_COMPILE"}}

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import ParameterError
-from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer, Chain, Loc, Scale
 from pmflow.flows.base import Params, Shape
 from pmflow.flows.catalogue import BUILT_IN, _preserved, register
-from pmflow.formula import Formula
+from pmflow.flows.formula import Formula
+from pmflow.graphs.evaluate import compile_once
 
 DIM = 2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytensor.tensor as pt
 
-from pmflow.evaluate import compile_once
 from pmflow.flows.constraints import SOFTPLUS_ONE, norm
+from pmflow.graphs.evaluate import compile_once
 
 _v = pt.dvector("v")
 _norm = compile_once([_v], [norm(_v), pt.grad(norm(_v), _v)])

@@ -12,10 +12,10 @@ import pytensor.tensor as pt
 import pytest
 from numeric import numeric, points, random_params, start
 
-from pmflow.evaluate import compile_once
 from pmflow.flows import AbstractLayer
 from pmflow.flows.catalogue import layer_class, words
-from pmflow.formula import Formula
+from pmflow.flows.formula import Formula
+from pmflow.graphs.evaluate import compile_once
 
 CASES = [
     *("loc", "scale", "planar", "radial", "hh", "tril", "lu", "lowrank", "perm", "reverse"),

@@ -14,13 +14,13 @@ from numeric import numeric, points, random_params, start
 
 import pmflow as pmf
 from pmflow.errors import FormulaError, LayerError, ParameterError
-from pmflow.evaluate import compile_once
+from pmflow.family.group_input import check_size
 from pmflow.flows import AbstractLayer, Chain, LowRank, Planar, Sylvester
-from pmflow.flows.bases import Mixture
+from pmflow.flows.bases.bases import Mixture
 from pmflow.flows.catalogue import BUILT_IN, layer_class, options_of
-from pmflow.flows.networks import ACTIVATIONS
-from pmflow.formula import Formula
-from pmflow.group_input import check_size
+from pmflow.flows.conditioners.networks import ACTIVATIONS
+from pmflow.flows.formula import Formula
+from pmflow.graphs.evaluate import compile_once
 
 # a dot inside of a scan asks for BLAS
 pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numeric import Array, numeric, points, random_params, start
 
 from pmflow.errors import RootError
-from pmflow.evaluate import compile_once
 from pmflow.flows import Planar
+from pmflow.graphs.evaluate import compile_once
 
 DIM = 3
 EPS = np.finfo(np.float64).eps

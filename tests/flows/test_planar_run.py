@@ -11,10 +11,10 @@ import pytensor.tensor as pt
 import pytest
 from numpy.typing import NDArray
 
-from pmflow.evaluate import compile_once
 from pmflow.flows import Planar
 from pmflow.flows.base import AbstractLayer
-from pmflow.flows.planar_run import PlanarRun, PlanarRunGrad
+from pmflow.flows.kernels.planar_run import PlanarRun, PlanarRunGrad
+from pmflow.graphs.evaluate import compile_once
 
 RNG = np.random.default_rng(3)
 Arrays = list[NDArray[Any]]

@@ -14,8 +14,8 @@ from numeric import Array
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import RootError
-from pmflow.evaluate import compile_once
 from pmflow.flows.roots import solve_increasing
+from pmflow.graphs.evaluate import compile_once
 
 EPS = np.finfo(np.float64).eps
 

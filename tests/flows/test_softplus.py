@@ -12,8 +12,8 @@ import pytensor.tensor as pt
 import pytest
 from numpy.typing import NDArray
 
-from pmflow.evaluate import compile_once
-from pmflow.flows.softplus import Softplus, softplus_and_log
+from pmflow.flows.kernels.softplus import Softplus, softplus_and_log
+from pmflow.graphs.evaluate import compile_once
 
 X = np.concatenate(
     [np.linspace(-45, 45, 181), [-700.0, -300.0, -39.99, -40.01, -1e-12, 0.0, 1e-300, 300.0, 800.0]]

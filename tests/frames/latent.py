@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 
 import pmflow as pmf
-from pmflow.density import LogDensity
+from pmflow.posterior.density import LogDensity
 
 __all__ = ["Array", "density_of", "log_density", "model_of"]
 

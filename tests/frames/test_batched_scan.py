@@ -18,7 +18,7 @@ from pytensor.tensor.blockwise import Blockwise
 from scipy import stats
 
 import pmflow as pmf
-from pmflow.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.graphs.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
 
 RNG = np.random.default_rng(2)
 SERIES = RNG.normal(size=6)

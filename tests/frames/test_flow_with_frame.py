@@ -16,8 +16,8 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import ParameterError
-from pmflow.evaluate import compile_once
 from pmflow.frames import FRAMES, Placement
+from pmflow.graphs.evaluate import compile_once
 
 RNG = np.random.default_rng(6)
 LOC = np.array([3.0, -20.0])

@@ -15,8 +15,8 @@ from latent import Array, density_of, log_density
 from numpy.polynomial.hermite_e import hermegauss
 from scipy import optimize
 
-from pmflow.density import LogDensity
 from pmflow.frames import FRAMES, Frame, build_frame
+from pmflow.posterior.density import LogDensity
 
 RNG = np.random.default_rng(4)
 

@@ -14,9 +14,9 @@ from latent import Array, density_of, log_density
 from scipy import stats
 
 import pmflow as pmf
-from pmflow import density as density_module
-from pmflow.density import LogDensity
 from pmflow.errors import UnsupportedError
+from pmflow.posterior import density as density_module
+from pmflow.posterior.density import LogDensity
 
 RNG = np.random.default_rng(1)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pmflow.training import engine, trainer
+from pmflow.training import run as trainer
+from pmflow.training.loops import engine
 
 
 @pytest.fixture

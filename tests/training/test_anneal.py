@@ -14,9 +14,9 @@ from pymc.variational.operators import KL
 from scipy import stats
 
 import pmflow as pmf
-from pmflow.evaluate import compile_once
+from pmflow.graphs.evaluate import compile_once
+from pmflow.objectives.estimators import AnnealedKL, PathKL, best_estimator, objective_for
 from pmflow.training.anneal import Annealing, next_share
-from pmflow.training.estimators import AnnealedKL, PathKL, best_estimator, objective_for
 from pmflow.training.fresh import FreshElbo
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}

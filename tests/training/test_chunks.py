@@ -13,7 +13,7 @@ import pytest
 from models import conjugate_normal
 
 import pmflow as pmf
-from pmflow.training.chunks import DeferredInterrupt, Pace, is_due, next_due
+from pmflow.training.pace import DeferredInterrupt, Pace, is_due, next_due
 
 
 class Due:

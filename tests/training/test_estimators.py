@@ -14,9 +14,9 @@ from pymc.variational.operators import KL
 
 import pmflow as pmf
 from pmflow.errors import ParameterError
-from pmflow.evaluate import compile_once
-from pmflow.training import estimators
-from pmflow.training.estimators import objective_for
+from pmflow.graphs.evaluate import compile_once
+from pmflow.objectives import estimators
+from pmflow.objectives.estimators import objective_for
 
 FAST = {"mode": "FAST_COMPILE"}
 PYTHON: dict[str, Any] = {"compile_kwargs": FAST, "progressbar": False}

@@ -15,9 +15,9 @@ from scipy.stats import norm
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError
-from pmflow.training import trainer
+from pmflow.training import run as trainer
 from pmflow.training.blame import check_beginning
-from pmflow.training.loops import StepLoop
+from pmflow.training.loops.loop import StepLoop
 
 FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 LENGTHS = {"n": {"n": 400}, "automatic": {}}
@@ -298,7 +298,7 @@ class TestCtrlC:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("pmflow.approximation.compile_once", interrupt)
+            patch.setattr("pmflow.family.approximation.compile_once", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 approx.sample(50, random_seed=1)
         assert approx.sample(50, random_seed=1)["posterior"]["x"].shape == (1, 50, 2)

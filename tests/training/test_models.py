@@ -17,7 +17,7 @@ from scipy.stats import ks_2samp, mannwhitneyu
 
 import pmflow as pmf
 from pmflow.training import step as step_module
-from pmflow.training.loops import ScanLoop, StepLoop
+from pmflow.training.loops.loop import ScanLoop, StepLoop
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 RNG = np.random.default_rng(1)

@@ -10,7 +10,8 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from pmflow.training.optimizer import HANDLE, SteadyAdam
+from pmflow.graphs.handles import HANDLE
+from pmflow.training.optimizers import SteadyAdam
 
 
 class Run:

@@ -16,9 +16,9 @@ from scipy import stats
 from scipy.special import ndtri
 
 import pmflow as pmf
+from pmflow.draws.sobol import QuasiDraws, normal_quantile
 from pmflow.errors import ParameterError
-from pmflow.evaluate import compile_once
-from pmflow.training.quasi import QuasiDraws, normal_quantile
+from pmflow.graphs.evaluate import compile_once
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 MEAN, COV = [0.5, -1.0], [[2.0, -1.0], [-1.0, 3.0]]

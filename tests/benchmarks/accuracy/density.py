@@ -12,7 +12,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
-from pmflow.evaluate import compile_once, vectorize_over_draws
+from pmflow.graphs.evaluate import compile_once, vectorize_over_draws
 
 __all__ = ["importance_khat", "log_density"]
 

@@ -1,0 +1,3 @@
+"""Where the draws of a step come from."""
+
+__all__: list[str] = []

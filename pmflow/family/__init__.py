@@ -1,0 +1,3 @@
+"""The approximating families."""
+
+__all__: list[str] = []

@@ -1,0 +1,152 @@
+"""What a user gives to a group, checked."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytensor
+from numpy.typing import NDArray
+from pymc.pytensorf import floatX, get_symbolic_rv_shapes
+from pytensor.compile.sharedvalue import SharedVariable
+
+from pmflow.errors import ParameterError
+from pmflow.flows import AbstractLayer, Chain
+from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.catalogue import layer_class, words
+from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
+from pmflow.posterior.model import check_start
+
+__all__ = [
+    "DEFAULT_JITTER",
+    "UserParams",
+    "check_places",
+    "check_size",
+    "checked_jitter",
+    "checked_start",
+    "layers_for",
+    "named",
+    "shared",
+]
+
+DEFAULT_JITTER = 0.1
+"""Spread of the parameters around the identity at the start of a fit."""
+
+_MANY = 3
+"""A number of dimensions in which every layer has all of its parameters."""
+
+_MOST_PARAMS = 10**8
+"""Numbers to train: 0.8 GB in float64, and an optimiser keeps several as many."""
+
+type UserParams = Mapping[int, Mapping[str, Any]]
+
+
+def checked_jitter(jitter: float | None) -> float:
+    """The spread as a number, the default for None."""
+    if jitter is None:
+        return DEFAULT_JITTER
+    if isinstance(jitter, bool) or not isinstance(jitter, int | float | np.number):
+        raise ParameterError(f"jitter must be a number >= 0, but is {jitter!r}.")
+    if not (np.isfinite(jitter) and jitter >= 0):
+        raise ParameterError(f"jitter must be finite and >= 0, but is {jitter!r}.")
+    return float(jitter)
+
+
+def check_size(flow: Chain, base: AbstractBase, dim: int) -> None:
+    """Check that a flow is not too large, before anything of its size is made.
+
+    Raises
+    ------
+    ParameterError
+    """
+    size = flow.n_params(dim) + sum(map(math.prod, base.param_shapes(dim).values()))
+    if size > _MOST_PARAMS:
+        text = textwrap.shorten(flow.formula.replace("-", " -"), 200, placeholder=" ...")
+        raise ParameterError(
+            f"The parameters of {text.replace(' -', '-')!r} with the base {base.word!r} would be "
+            f"{size:,} numbers in {dim:,} dimensions, but must be {_MOST_PARAMS:,} at most. "
+            "Take fewer hidden units or directions, or layers that grow with the dimension only, "
+            "such as 'lowrank[rank=10]-loc'."
+        )
+
+
+def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
+    """The start with every value in the shape of its variable."""
+    if start is None:
+        return None
+    check_start(start, model)
+    given = [rv for rv in model.free_RVs if rv.name in start]
+    if not given:
+        return start
+    with GLOBAL_STATE:  # PyMC changes flags meanwhile
+        symbolic = get_symbolic_rv_shapes(given)
+    shapes = compile_once([], symbolic)()
+    checked = dict(start)
+    for rv, shape in zip(given, map(tuple, shapes), strict=True):
+        try:
+            checked[rv.name] = np.broadcast_to(start[rv.name], shape)
+        except ValueError:
+            raise ParameterError(
+                f"start must give {rv.name!r} the shape {tuple(map(int, shape))} of the variable, "
+                f"or one number for all of it, but its shape is {np.shape(start[rv.name])}."
+            ) from None
+    return checked
+
+
+def shared(values: Mapping[str, NDArray[np.float64]]) -> dict[str, SharedVariable]:
+    """Start values as shared variables of static shape, in the order of their names."""
+    return {
+        name: pytensor.shared(floatX(value), name, shape=np.shape(value))
+        for name, value in sorted(values.items())
+    }
+
+
+def check_places(params: UserParams, n_layers: int | None = None) -> None:
+    """Check that the keys of `params` are the places of layers, of as many as there are."""
+    if not isinstance(params, Mapping) or not params:
+        raise ParameterError(
+            "params must be a dict {0: {...}, 1: {...}} with the parameters of each layer, "
+            f"but is {params!r}."
+        )
+    n_layers = len(params) if n_layers is None else n_layers
+    if sorted(params, key=str) != sorted(range(n_layers), key=str):
+        raise ParameterError(
+            f"The keys of params must be 0 to {n_layers - 1}, the places of the layers in the "
+            f"flow, but are {list(params)}."
+        )
+
+
+def layers_for(params: UserParams) -> tuple[AbstractLayer, ...]:
+    """The layers whose parameter names the user gave."""
+    check_places(params)
+    return tuple(layer_for(params[index], index) for index in range(len(params)))
+
+
+def layer_for(params: Mapping[str, Any], index: int) -> AbstractLayer:
+    if not isinstance(params, Mapping):
+        raise ParameterError(
+            f"params[{index}] must be a dict of parameter names to values, but is {params!r}."
+        )
+    layers = {layer.word: layer for layer in (layer_class(word)() for word in words())}
+    names = {word: set(layer.param_shapes(_MANY)) for word, layer in layers.items()}
+    found = [word for word in layers if names[word] == set(params)]
+    if len(found) == 1:
+        return layers[found[0]]
+    if found:
+        raise ParameterError(
+            f"params[{index}] could be of the layers {', '.join(found)}, whose parameters are "
+            "named alike. Give the formula too."
+        )
+    known = "; ".join(f"{word}: {', '.join(sorted(names[word]))}" for word in layers)
+    raise ParameterError(
+        f"No layer has the parameters {sorted(params)} of params[{index}]. "
+        f"The layers have {known}. For layers with options give the formula too."
+    )
+
+
+def named(params: Any) -> str:
+    """What was given in place of parameters, for an error."""
+    return ", ".join(sorted(map(str, params))) if isinstance(params, Mapping) else repr(params)

@@ -1,0 +1,120 @@
+"""Fitting a model in one call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pymc as pm
+from pymc.util import RandomState
+from pymc.variational.inference import Inference
+
+from pmflow.checks import check_names
+from pmflow.errors import ParameterError
+from pmflow.inference import NFVI, refuse_with
+from pmflow.ladder.climb import fit_automatically
+from pmflow.training.options import MORE, check_fit_arguments
+
+__all__ = ["fit"]
+
+_PYMC_METHODS = ("advi", "fullrank_advi", "svgd", "asvgd")
+
+
+def fit(
+    n: int | None = None,
+    method: str | Inference | None = None,
+    model: pm.Model | None = None,
+    random_seed: RandomState = None,
+    start: Mapping[str, Any] | None = None,
+    inf_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Fit a model in one call.
+
+    Parameters
+    ----------
+    n : int, optional
+        Steps. Left out, the fit knows for itself when it is done.
+    method : str or Inference, optional
+        ``'auto'``: the Gaussian nearest to the posterior first, then richer flows, each judged at
+        fresh draws, until one is good (see :doc:`/auto`). ``'nfvi'``, ``'nfvi=<formula>'``, an
+        inference object, or a method of `pymc.fit` such as ``'advi'``. Case does not matter. By
+        default ``'auto'``, or ``'nfvi'`` where `n` is given.
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+    random_seed, start
+        As for `NFVI`.
+    inf_kwargs : dict, optional
+        Further arguments of the inference class, such as ``{"jitter": 1.0}``.
+    **kwargs
+        Passed on to its `fit`.
+
+    Returns
+    -------
+    Approximation
+        Of ``'auto'`` the best one, with its `diagnosis` and the `ladder` of what was tried.
+
+    Raises
+    ------
+    FormulaError
+        If the formula is wrong.
+    ParameterError
+        If an argument can't be honoured, such as a seed for an inference that exists already.
+
+    Examples
+    --------
+    >>> import pymc as pm, pmflow as pmf
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x")
+    >>> approx = pmf.fit(
+    ...     10, method="nfvi=planar*2", model=model, progressbar=False,
+    ...     compile_kwargs={"mode": "FAST_COMPILE"},
+    ... )
+    >>> print(approx.formula)
+    planar*2
+    """
+    if inf_kwargs is not None and not isinstance(inf_kwargs, Mapping):
+        raise ParameterError(
+            "inf_kwargs must be a dict of arguments of the inference class, "
+            f"but is of type {type(inf_kwargs).__name__}."
+        )
+    given = dict(inf_kwargs or {})
+    for name, value in {"random_seed": random_seed, "start": start}.items():
+        if value is not None:
+            given[name] = value
+    if isinstance(method, Inference):
+        refuse_with("an inference object, which exists already", {**given, "model": model})
+        if n is None and not isinstance(method, NFVI):
+            n = 10_000
+        return method.fit(n, **kwargs)
+    if method is None:
+        method = "auto" if n is None else "nfvi"
+    if not isinstance(method, str):
+        raise ParameterError(
+            "method must be 'auto', 'nfvi', 'nfvi=<formula>', a method of pymc.fit, or an "
+            f"inference object, but is of type {type(method).__name__}."
+        )
+    name, has_formula, formula = method.partition("=")
+    if method.strip().lower() == "auto":
+        refuse_with("method='auto', which chooses them", dict.fromkeys(inf_kwargs or (), True))
+        return fit_automatically(model, n=n, random_seed=random_seed, start=start, **kwargs)
+    if name.strip().lower() != "nfvi":
+        if method.lower() not in _PYMC_METHODS:
+            raise ParameterError(
+                "method must be 'auto', 'nfvi', 'nfvi=<formula>' or one of "
+                f"{', '.join(map(repr, _PYMC_METHODS))}, but is {method!r}."
+            )
+        n = 10_000 if n is None else n
+        return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
+    check_names(given, list(inspect.signature(NFVI).parameters), "inf_kwargs")
+    check_names(kwargs, [*inspect.signature(NFVI.fit).parameters, *MORE], "fit")
+    check_fit_arguments({**({} if n is None else {"n": n}), **kwargs})
+    if has_formula:
+        if "flow" in given:
+            raise ParameterError(
+                f"The formula is given twice: method={method!r} and "
+                f"inf_kwargs['flow']={given['flow']!r}. Leave one out."
+            )
+        given["flow"] = formula
+    return NFVI(model=model, **given).fit(n, **kwargs)

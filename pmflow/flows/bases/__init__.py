@@ -1,0 +1,3 @@
+"""What the first layer sees."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""What decides the maps of single coordinates."""
+
+__all__: list[str] = []

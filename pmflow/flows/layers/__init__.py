@@ -1,0 +1,3 @@
+"""Layers: one word of the formula, one class."""
+
+__all__: list[str] = []

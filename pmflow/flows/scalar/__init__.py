@@ -1,0 +1,3 @@
+"""Maps of one coordinate."""
+
+__all__: list[str] = []

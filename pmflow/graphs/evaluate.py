@@ -1,0 +1,246 @@
+"""Evaluating a graph a few times: vectorised over draws, without compiling machine code.
+
+Training runs a graph a hundred thousand times and pays for a compiler. Drawing, scoring points and
+moments run a graph once or twice on large arrays, where NumPy is as fast and starts at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pymc.logprob.utils import CheckParameterValue
+from pytensor.compile.builders import OpFromGraph
+from pytensor.compile.mode import FAST_COMPILE, Mode
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import HasInnerGraph
+from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.rewriting.basic import in2out, node_rewriter, out2in
+from pytensor.graph.traversal import applys_between, io_toposort, truncated_graph_inputs
+from pytensor.scalar.basic import add as scalar_add
+from pytensor.scalar.basic import mul as scalar_mul
+from pytensor.scan.op import Scan
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.type import TensorType
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.graphs.batched_scan import open_batched_scans
+
+__all__ = [
+    "GLOBAL_STATE",
+    "NotVectorizedError",
+    "changed_flags",
+    "checks_as_values",
+    "compile_once",
+    "for_numpy",
+    "vectorize_over_draws",
+    "with_static_shape",
+    "without_notes",
+]
+
+_MOST_OPERANDS = 16
+"""Of one sum or product: NumPy's ufuncs take 32 at most, outputs included."""
+
+
+@node_rewriter([Elemwise])
+def _split_long_sums(fgraph: Any, node: Apply) -> list[Variable] | None:
+    """Sums and products of many terms as sums of sums.
+
+    PyTensor makes one addition of nested ones, and 40 layers have 40 log-determinants.
+    """
+    if node.op.scalar_op not in (scalar_add, scalar_mul) or len(node.inputs) <= _MOST_OPERANDS:
+        return None
+    parts = [
+        node.op(*node.inputs[i : i + _MOST_OPERANDS])
+        for i in range(0, len(node.inputs), _MOST_OPERANDS)
+    ]
+    return [node.op(*parts)]
+
+
+GLOBAL_STATE = threading.RLock()
+"""Held by the thread that changes, for a while, what all threads share."""
+
+
+class NotVectorizedError(Exception):
+    """Part of a graph can't be batched; the message names the Op."""
+
+
+@node_rewriter([Blockwise])
+def _open_batched_graphs(fgraph: Any, node: Apply) -> list[Variable] | None:
+    """A batch of a graph as a graph of batches: NumPy's loops in place of one over draws.
+
+    Ops such as PyTensor's LogAddExp are graphs of their own, and batched they would be called once
+    a draw.
+    """
+    core = node.op.core_op
+    if not isinstance(core, OpFromGraph):
+        return None
+    inner = core.fgraph.unfreeze()  # its own nodes can't be part of another graph
+    inputs = dict(zip(inner.inputs, node.inputs, strict=True))
+    return list(vectorize_graph(inner.outputs, inputs))
+
+
+def for_numpy(mode: Mode) -> Mode:
+    """A mode that runs in Python, made of NumPy's loops, with sums short enough for them."""
+    return mode.register(
+        (in2out(_open_batched_graphs, name="open_batched_graphs"), 0),
+        # last, so that no other rewrite undoes it
+        (out2in(_split_long_sums, name="split_long_sums"), 1000),
+    )
+
+
+@contextmanager
+def changed_flags(**flags: Any) -> Iterator[None]:
+    """PyTensor's flags, changed for a while by one thread at a time.
+
+    Flags belong to the process: of two threads that change one at once, the second would take the
+    changed value for the one to go back to, and leave it behind.
+    """
+    with GLOBAL_STATE, pytensor.config.change_flags(**flags):
+        yield
+
+
+def with_static_shape(variable: Any) -> Any:
+    """A shared variable in the shape of its value, others as they are."""
+    if not isinstance(variable.type, TensorType) or None not in variable.type.shape:
+        return variable
+    return pt.specify_shape(variable, variable.get_value(borrow=True).shape)
+
+
+def without_notes(graphs: Sequence[Variable]) -> list[Variable]:
+    """Copies that do not say where each node was made; inner graphs of Ops lose their notes too.
+
+    Rewrites add these lists up, and one that meets its own result (a switch between a constant and
+    the same constant) triples its list each time, until memory is full.
+    """
+    fgraph = FunctionGraph(outputs=list(graphs), clone=True, copy_inputs=False)
+    _remove_notes(fgraph)
+    return list(fgraph.outputs)
+
+
+def _remove_notes(fgraph: Any) -> None:
+    for variable in fgraph.variables:
+        variable.tag.trace = []
+    for node in fgraph.apply_nodes:
+        op = getattr(node.op, "core_op", node.op)
+        if isinstance(op, HasInnerGraph):  # becomes part of the graph around it
+            _remove_notes(op.fgraph)
+
+
+def compile_once(
+    inputs: Sequence[Variable], outputs: Sequence[Variable], **kwargs: object
+) -> Callable[..., Any]:
+    """Compile for NumPy: starts in a fraction of a second, runs at NumPy's speed.
+
+    Parameters
+    ----------
+    inputs, outputs : sequence of Variable
+        As for `pymc.compile`.
+    **kwargs
+        Passed on to `pymc.compile`.
+    """
+    # without a C++ compiler set, the inner functions of scans stay in Python too
+    with changed_flags(cxx="", traceback__limit=0):
+        mode = for_numpy(FAST_COMPILE)
+        return pm.compile(list(inputs), without_notes(outputs), mode=mode, **kwargs)
+
+
+def vectorize_over_draws(
+    nodes: Sequence[TensorVariable], draws: Mapping[TensorVariable, TensorVariable]
+) -> list[TensorVariable]:
+    """Batch graphs of one point into graphs of many.
+
+    Parameters
+    ----------
+    nodes : sequence of TensorVariable
+        Graphs of the keys of `draws`.
+    draws : mapping of TensorVariable to TensorVariable
+        Each variable and what replaces it, with one more leading axis.
+
+    Returns
+    -------
+    list of TensorVariable
+        With a leading axis, also where a node depends on no key.
+
+    Raises
+    ------
+    NotVectorizedError
+        If an Op on the way can't be batched.
+    """
+    try:
+        batched = vectorize_graph(list(nodes), dict(draws))
+    except Exception as error:
+        # PyTensor raises whatever an Op's make_node raises: there is no narrower class to catch
+        raise NotVectorizedError(_culprit(nodes, draws)) from error
+    ops = [getattr(node.op, "core_op", None) for node in applys_between([], batched)]
+    scans = [op for op in ops if isinstance(op, Scan)]
+    if any(op.info.as_while for op in scans):
+        # a batch of them fails where their lengths differ
+        raise NotVectorizedError("a scan that ends on a condition")
+    if scans:
+        # gradients taken from here on are those of scans over batches
+        graph = FunctionGraph(outputs=batched, clone=True, copy_inputs=False)
+        in2out(open_batched_scans, name="open_batched_scans").rewrite(graph)
+        batched = list(graph.outputs)
+    size = next(iter(draws.values())).shape[0]
+    return [
+        new if new.ndim > old.ndim else pt.broadcast_to(new, (size, *old.shape))
+        for old, new in zip(nodes, batched, strict=True)
+    ]
+
+
+def checks_as_values(nodes: Sequence[Variable], *, check_bounds: bool = True) -> list[Variable]:
+    """Graphs of one point in which a parameter out of range gives a log density of -inf.
+
+    To be done before a graph is batched: a check of a batch fails, or is -inf, for all draws at
+    once if one of them is out of range.
+
+    Parameters
+    ----------
+    nodes : sequence of Variable
+    check_bounds : bool
+        False leaves the checks out, as `pymc.Model` with ``check_bounds=False`` asks for.
+    """
+    new: dict[Variable, Variable] = {}
+    for node in io_toposort([], list(nodes)):
+        inputs = [new.get(x, x) for x in node.inputs]
+        if isinstance(node.op, CheckParameterValue) and node.op.can_be_replaced_by_ninf:
+            value, *conditions = inputs
+            if check_bounds:
+                value = pt.switch(pt.all([pt.all(c) for c in conditions]), value, -np.inf)
+            new[node.outputs[0]] = value.astype(node.outputs[0].dtype)
+        elif any(x is not old for x, old in zip(inputs, node.inputs, strict=True)):
+            copy = node.clone_with_new_inputs(inputs)
+            new.update(zip(node.outputs, copy.outputs, strict=True))
+    return [new.get(x, x) for x in nodes]
+
+
+def _culprit(
+    nodes: Sequence[TensorVariable], draws: Mapping[TensorVariable, TensorVariable]
+) -> str:
+    """Name the first Op that `vectorize_graph` refuses, trying them one by one."""
+    order = io_toposort(truncated_graph_inputs(list(nodes), list(draws)), list(nodes))
+    depends = set(draws)
+    for node in order:
+        inputs = [x for x in node.inputs if x in depends]
+        if not inputs:
+            continue
+        depends.update(node.outputs)
+        batched = {}
+        for x in inputs:
+            if not isinstance(x, TensorVariable):
+                return str(node.op)
+            batched[x] = pt.tensor(dtype=x.dtype, shape=(None, *x.type.shape))
+        try:
+            vectorize_graph(list(node.outputs), batched)
+        except Exception:
+            return str(node.op)
+    return "in the graph"

@@ -1,0 +1,3 @@
+"""How good a fit is, from its draws and densities."""
+
+__all__: list[str] = []

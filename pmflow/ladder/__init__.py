@@ -1,0 +1,3 @@
+"""Fits that choose their family."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""What a fit makes small."""
+
+__all__: list[str] = []

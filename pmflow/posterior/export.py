@@ -1,0 +1,110 @@
+"""Draws as labelled data: ArviZ's DataTree, or PyMC's MultiTrace."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import pymc as pm
+from numpy.typing import NDArray
+from pymc.backends.arviz import (
+    coords_and_dims_for_inferencedata,
+    find_constants,
+    find_observations,
+)
+from pymc.backends.base import MultiTrace
+from pymc.backends.ndarray import NDArray as TraceBackend
+from xarray import DataTree
+
+from pmflow.graphs.evaluate import GLOBAL_STATE
+
+__all__ = ["Samples", "to_datatree", "to_multitrace"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Draws of an approximation; the leading axis of every array is the draw.
+
+    Attributes
+    ----------
+    log_q : ndarray or None, shape (draws,)
+        Log density of the approximation, over the unconstrained space; None where it has none.
+    log_p : ndarray, shape (draws,)
+        Log joint density of the model, over the unconstrained space, not normalised.
+    unconstrained : dict of str to ndarray
+        By the name of the value variable (``tau_log__``).
+    constrained : dict of str to ndarray
+        Free variables and deterministics by name.
+    """
+
+    log_q: NDArray[np.float64] | None
+    log_p: NDArray[np.float64]
+    unconstrained: dict[str, NDArray[np.float64]]
+    constrained: dict[str, NDArray[np.float64]]
+
+
+def to_datatree(
+    model: pm.Model, samples: Samples, *, family: str, include_transformed: bool = False
+) -> DataTree:
+    """Label draws with the model's dims and coords and add its data.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    samples : Samples
+    family : str
+        What was drawn from, for the attributes.
+    include_transformed : bool
+        Add the group ``unconstrained_posterior``.
+
+    Returns
+    -------
+    DataTree
+        Groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``.
+    """
+    from arviz_base import from_dict  # slow to import: it loads JAX if it is there
+
+    coords, dims = coords_and_dims_for_inferencedata(model)
+    stats = {"log_p": samples.log_p}
+    if samples.log_q is not None:
+        stats["log_q"] = samples.log_q
+    groups = {
+        "posterior": _with_chain(samples.constrained),
+        "sample_stats": _with_chain(stats),
+    }
+    if include_transformed:
+        transformed = {v.name for v in model.value_vars} - set(samples.constrained)
+        groups["unconstrained_posterior"] = _with_chain(
+            {name: samples.unconstrained[name] for name in sorted(transformed)}
+        )
+    with GLOBAL_STATE, warnings.catch_warnings():
+        # data that are computed, not given, can't be stored
+        warnings.filterwarnings("ignore", message="Could not extract data from symbolic")
+        data = {"observed_data": find_observations(model), "constant_data": find_constants(model)}
+    groups |= {name: values for name, values in data.items() if values}
+    attrs = {
+        "inference_library": "pmflow",
+        "inference_library_version": version("pmflow"),
+        "approximation": family,
+    }
+    return from_dict(groups, coords=coords, dims=dims, attrs={"/": attrs, "posterior": attrs})
+
+
+def to_multitrace(model: pm.Model, samples: Samples) -> MultiTrace:
+    """Draws in PyMC's own container, one chain."""
+    values = samples.unconstrained | samples.constrained
+    draws = len(samples.log_p)
+    test_point = {name: np.asarray(array[0]) for name, array in samples.unconstrained.items()}
+    trace = TraceBackend(model=model, test_point=test_point)
+    trace.setup(draws=draws, chain=0)
+    for name in trace.varnames:
+        trace.samples[name] = values[name]
+    trace.draw_idx = draws
+    trace.close()
+    return MultiTrace([trace])
+
+
+def _with_chain(arrays: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    return {name: array[None] for name, array in arrays.items()}

@@ -1,0 +1,3 @@
+"""Fits in files."""
+
+__all__: list[str] = []

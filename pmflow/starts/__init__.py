@@ -1,0 +1,3 @@
+"""Fits from several starts."""
+
+__all__: list[str] = []

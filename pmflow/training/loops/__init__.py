@@ -1,0 +1,3 @@
+"""Many steps in one call."""
+
+__all__: list[str] = []

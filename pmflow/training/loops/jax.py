@@ -1,0 +1,274 @@
+"""Many steps in one call of JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.compile.builders import OpFromGraph
+from pytensor.compile.mode import get_mode
+from pytensor.graph.basic import Constant
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import clone_replace
+from pytensor.graph.rewriting.basic import node_rewriter, out2in
+from pytensor.scan.op import Scan
+from pytensor.tensor.basic import Split
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.random.basic import NormalRV
+from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.type import TensorType
+
+from pmflow.graphs.evaluate import changed_flags
+from pmflow.training.loops.loop import Loop, Trace, as_trace, inner_graph
+from pmflow.training.step import MAX_FAILURES
+
+__all__ = ["JaxLoop"]
+
+_BLOCK = 100
+_BLOCK_NUMBERS = 2**20
+
+
+class JaxLoop(Loop):
+    """The loop as `jax.lax.while_loop`, compiled once for any number of steps.
+
+    PyTensor's own scan becomes `jax.lax.scan`, whose length is part of what is compiled: each
+    chunk of another length would be compiled anew. A while loop takes the length as a number. Every
+    array but the random generators has a static shape. What the steps record is written to
+    buffers that one call hands to the next.
+
+    Base draws are made for 100 steps at once, which is several times faster than step by step. The
+    draws of a step follow from the seed and the number of the step alone, so that chunks of any
+    length see the same ones.
+    """
+
+    def _build(self, compile_kwargs: dict[str, Any]) -> None:
+        import jax
+
+        _, self._state, rebuild = inner_graph(self.step, self._traced)
+        self._constants = self.step.constants
+        inputs = [_static_input(v) for v in [*self._state, *self._constants]]
+        graph = _rewritten(inputs, rebuild(*inputs))
+        draws = _base_draws(graph)
+        self._keyed = [self._state[place] for place, _ in draws]
+        self._run = jax.jit(
+            _make_run(
+                _as_function(graph),
+                dtypes=[getattr(x.type, "dtype", None) for x in inputs[: len(self._state)]],
+                failures=self._state.index(self.step.failures),
+                draws=[variable.type for _, variable in draws],
+            ),
+            donate_argnums=4,
+        )
+        shapes = [(self.most_steps, *x.type.shape) for x in self._traced]
+        self._buffers = [
+            jax.numpy.zeros(shape, x.type.dtype)
+            for shape, x in zip(shapes, self._traced, strict=True)
+        ]
+        self._on_device: dict[Any, tuple[Any, Any]] = {}
+        self._seed_generators()
+
+    def advance(self, n: int) -> Trace:
+        """Do `n` steps, or fewer if too many in a row fail."""
+        state = [self._generators.get(v, v.get_value(borrow=True)) for v in self._state]
+        constants = [self._held(v) for v in self._constants]
+        buffers, self._buffers = self._buffers, []
+        done, state, self._buffers = self._run(
+            n, (self._steps, self._keys), state, constants, buffers
+        )
+        self._steps += int(done)
+        for shared, value in zip(self._state, state, strict=True):
+            if shared in self._generators:
+                self._generators[shared] = value
+            else:
+                shared.set_value(np.array(value))
+        return as_trace([np.array(np.asarray(buffer)[: int(done)]) for buffer in self._buffers])
+
+    def restart(self, seed: int) -> None:
+        """Begin anew at the parameters as they are."""
+        super().restart(seed)
+        self._seed_generators()
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """The state of the loop between two calls, for `go_back`: numbers by name."""
+        taken = {
+            f"state_{place}": np.array(v.get_value())
+            for place, v in enumerate(self._state)
+            if v not in self._generators
+        }
+        return taken | self._generator_leaves() | {"jax_steps": np.array(self._steps)}
+
+    def go_back(self, seed: int, taken: Mapping[str, NDArray[Any]]) -> None:
+        """To the state of a `snapshot`; `seed` is that of the fit."""
+        import jax
+
+        self.restart(seed)
+        self._check(self.snapshot(), taken)
+        for place, shared in enumerate(self._state):
+            if shared not in self._generators:
+                shared.set_value(taken[f"state_{place}"])
+                continue
+            leaves, tree = jax.tree.flatten(self._generators[shared])
+            values = [taken[f"jax_{place}_{i}"] for i in range(len(leaves))]
+            self._generators[shared] = jax.tree.unflatten(tree, map(jax.numpy.asarray, values))
+        self._steps = int(taken["jax_steps"])
+
+    def _generator_leaves(self) -> dict[str, NDArray[Any]]:
+        import jax
+
+        return {
+            f"jax_{place}_{i}": np.array(leaf)
+            for place, v in enumerate(self._state)
+            if v in self._generators
+            for i, leaf in enumerate(jax.tree.leaves(self._generators[v]))
+        }
+
+    def _seed_generators(self) -> None:
+        """JAX's generators, seeded from NumPy's: from then on they go their own way."""
+        from pytensor.link.jax.dispatch import jax_typify
+
+        self._generators = {
+            v: jax_typify(v.get_value()) for v in self._state if isinstance(v.type, RandomType)
+        }
+        self._keys = [self._generators[v]["jax_state"] for v in self._keyed]
+        self._steps = 0
+
+    def _held(self, shared: Any) -> Any:
+        """A constant on the device, carried there once for as long as its value is the same."""
+        import jax
+
+        value = shared.get_value(borrow=True)
+        if self._on_device.get(shared, (None, None))[0] is not value:
+            self._on_device[shared] = (value, jax.numpy.asarray(value))
+        return self._on_device[shared][1]
+
+
+def _static_input(shared: Any) -> Any:
+    if not isinstance(shared.type, TensorType):
+        return shared.type()
+    return shared.type.clone(shape=shared.get_value(borrow=True).shape)()
+
+
+def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
+    graph = FunctionGraph(inputs, outputs, clone=True)
+    with changed_flags(cxx=""):
+        get_mode("JAX").optimizer.rewrite(graph)
+        out2in(_bind_constants_of_batches).rewrite(graph)
+    return graph
+
+
+@node_rewriter([Blockwise])
+def _bind_constants_of_batches(graph: FunctionGraph, node: Any) -> list[Any] | None:
+    """A batched scan or split without those of its inputs that are constants.
+
+    The length of a scan is one of them, the sizes of a split are. `jax.vmap` traces all inputs, and
+    `jax.lax.scan` and `jax.numpy.split` need numbers.
+    """
+    if not isinstance(node.op.core_op, Scan | Split):
+        return None
+    core = node.op._create_dummy_core_node(node.inputs)
+    bound = [
+        isinstance(x, Constant) and all(n == 1 for n in x.data.shape[: x.ndim - c.ndim])
+        for x, c in zip(node.inputs, core.inputs, strict=True)
+    ]
+    if not any(bound):
+        return None
+    constants = {
+        c: c.type.filter_variable(pt.constant(x.data.reshape(x.data.shape[x.ndim - c.ndim :])))
+        for x, c, is_bound in zip(node.inputs, core.inputs, bound, strict=True)
+        if is_bound
+    }
+    free = [c for c, is_bound in zip(core.inputs, bound, strict=True) if not is_bound]
+    batched = [x for x, is_bound in zip(node.inputs, bound, strict=True) if not is_bound]
+    inner = OpFromGraph(free, clone_replace(core.outputs, constants, rebuild_strict=False))
+    signature = [s for s, is_bound in zip(node.op.inputs_sig, bound, strict=True) if not is_bound]
+    as_text = [
+        ",".join(f"({','.join(dims)})" for dims in part)
+        for part in (signature, node.op.outputs_sig)
+    ]
+    return Blockwise(inner, signature="->".join(as_text)).make_node(*batched).outputs
+
+
+def _base_draws(graph: FunctionGraph) -> list[tuple[int, Any]]:
+    """Make standard normal draws inputs of the graph, after those that it has.
+
+    Returns
+    -------
+    list of tuple of int and Variable
+        The place of the generator among the inputs, and the draw.
+    """
+    draws = []
+    for place, rng in enumerate(list(graph.inputs)):
+        nodes = [node for node, _ in graph.clients[rng]]
+        if not isinstance(rng.type, RandomType) or len(nodes) != 1:
+            continue
+        (node,) = nodes
+        if not isinstance(node.op, NormalRV) or not _is_standard(node):
+            continue
+        shape = tuple(int(n) for n in node.inputs[1].data)
+        draw = node.outputs[1].type.clone(shape=shape)()
+        graph.add_input(draw)
+        graph.replace(node.outputs[1], draw, reason="base draws")
+        draws.append((place, draw))
+    return draws
+
+
+def _is_standard(node: Any) -> bool:
+    _, size, loc, scale = node.inputs
+    if not all(isinstance(x, Constant) for x in (size, loc, scale)) or size.data is None:
+        return False
+    return bool(np.all(loc.data == 0) and np.all(scale.data == 1))
+
+
+def _as_function(graph: FunctionGraph) -> Any:
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    return jax_funcify(graph)
+
+
+def _make_run(step: Any, *, dtypes: list[Any], failures: int, draws: list[Any]) -> Any:
+    """The function ``(n, (steps before, keys), state, constants, buffers)`` that loops over steps.
+
+    An outer loop over blocks of draws, an inner one over the steps of a block.
+    """
+    import jax
+
+    numbers = sum(int(np.prod(draw.shape)) for draw in draws)
+    block = max(1, min(_BLOCK, _BLOCK_NUMBERS // numbers)) if draws else 2**30
+
+    def run(n: Any, random: Any, state: Any, constants: Any, buffers: Any) -> Any:
+        before, keys = random
+
+        def body(carry: Any, place: Any, noise: Any) -> Any:
+            i, state, buffers = carry
+            outputs = step(*state, *constants, *(array[place] for array in noise))
+            new = [
+                x if dtype is None else jax.numpy.asarray(x, dtype)
+                for x, dtype in zip(outputs, dtypes, strict=False)
+            ]
+            traced = outputs[len(dtypes) :]
+            rows = [b.at[i].set(x) for b, x in zip(buffers, traced, strict=True)]
+            return i + 1, new, rows
+
+        def do_block(carry: Any) -> Any:
+            i = carry[0]
+            number, place = (before + i) // block, (before + i) % block
+            noise = [
+                jax.random.normal(jax.random.fold_in(key, number), (block, *draw.shape), draw.dtype)
+                for key, draw in zip(keys, draws, strict=True)
+            ]
+            end = jax.numpy.minimum(n, i + block - place)
+            return jax.lax.while_loop(
+                lambda c: (c[0] < end) & (c[1][failures] < MAX_FAILURES),
+                lambda c: body(c, place + c[0] - i, noise),
+                carry,
+            )
+
+        def go_on(carry: Any) -> Any:
+            return (carry[0] < n) & (carry[1][failures] < MAX_FAILURES)
+
+        return jax.lax.while_loop(go_on, do_block, (0, state, buffers))
+
+    return run
