@@ -1,8 +1,10 @@
 """Normalizing-flow variational inference for PyMC."""
 
 from pmflow import errors, flows, plots, targets
-from pmflow.family.approximation import Approximation, NormalizingFlow
+from pmflow.family.approximation import Approximation
 from pmflow.family.group import Group
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.stack import Stack
 from pmflow.fit import fit
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
@@ -10,12 +12,11 @@ from pmflow.inference import NFVI
 from pmflow.judging.compare import compare
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.importance import importance_resample
-from pmflow.ladder.climb import Ladder, Rung
+from pmflow.ladder.tried import Ladder, Tried
 from pmflow.load import load
 from pmflow.records import FitState, Starts
 from pmflow.resume import resume
-from pmflow.starts.restarts import Stack
-from pmflow.training.schedule import Settings
+from pmflow.training.schedule import ScheduleSettings
 from pmflow.training.tracker import Tracker
 
 __all__ = [
@@ -28,11 +29,11 @@ __all__ = [
     "Group",
     "Ladder",
     "NormalizingFlow",
-    "Rung",
-    "Settings",
+    "ScheduleSettings",
     "Stack",
     "Starts",
     "Tracker",
+    "Tried",
     "compare",
     "diagnose",
     "errors",

@@ -14,7 +14,7 @@ from pmflow.checks import check_names
 from pmflow.errors import ParameterError
 from pmflow.inference import NFVI, refuse_with
 from pmflow.ladder.climb import fit_automatically
-from pmflow.training.options import MORE, check_fit_arguments
+from pmflow.training.options import FitOptions
 
 __all__ = ["fit"]
 
@@ -108,8 +108,8 @@ def fit(
         n = 10_000 if n is None else n
         return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
     check_names(given, list(inspect.signature(NFVI).parameters), "inf_kwargs")
-    check_names(kwargs, [*inspect.signature(NFVI.fit).parameters, *MORE], "fit")
-    check_fit_arguments({**({} if n is None else {"n": n}), **kwargs})
+    check_names(kwargs, FitOptions.NAMES, "fit")
+    options = FitOptions(n=n, **kwargs)
     if has_formula:
         if "flow" in given:
             raise ParameterError(
@@ -117,4 +117,4 @@ def fit(
                 f"inf_kwargs['flow']={given['flow']!r}. Leave one out."
             )
         given["flow"] = formula
-    return NFVI(model=model, **given).fit(n, **kwargs)
+    return NFVI(model=model, **given).carry_out(options)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -20,33 +17,33 @@ from pymc.util import RandomState
 from pymc.variational.inference import KLqp
 from xarray import DataTree
 
-from pmflow.checkpoint import Checkpoint, checkpoint_for
-from pmflow.checks import check_names, checked_count, checked_number
-from pmflow.draws.chunks import checked_chunk_draws
-from pmflow.draws.sobol import can_use_qmc, check_qmc
+from pmflow.checkpoint import Checkpoint, FitCheckpoint, FitKeeper
+from pmflow.checks import check_flags, check_names, checked_count, checked_number
 from pmflow.errors import FitWarning, ParameterError, UnsupportedError
-from pmflow.family.approximation import Approximation, NormalizingFlow
-from pmflow.family.flow_group import START_SPREAD
+from pmflow.family.approximation import Approximation
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.placed_flow import START_SPREAD
+from pmflow.family.stack import Stack
 from pmflow.flows.bases.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.judging.diagnosis import diagnose
-from pmflow.objectives.estimators import best_estimator, check_anneal, check_estimator
-from pmflow.records import FitState
-from pmflow.starts.restarts import Stack, check_restarts, fit_from_starts, sample_starts
+from pmflow.records import FitState, Outcome
+from pmflow.starts.restarts import StartsState, fit_from_starts, sample_starts
 from pmflow.training.anneal import Annealing
+from pmflow.training.course import Course, InTurn, Steps
 from pmflow.training.fresh import FreshElbo
-from pmflow.training.optimizers import SteadyAdam
-from pmflow.training.options import MORE, check_fit_arguments, checked_callbacks
+from pmflow.training.option_states import options_state
+from pmflow.training.options import FitOptions
 from pmflow.training.progress import FitProgress
-from pmflow.training.run import Ended, Trainer
-from pmflow.training.run_state import RunState
-from pmflow.training.schedule import Schedule, Settings
+from pmflow.training.run import Run
+from pmflow.training.schedule import Schedule
+from pmflow.training.signature import with_fit_options
 from pmflow.training.tracker import Tracker
+from pmflow.training.trainer import Trainer
 
 __all__ = ["NFVI", "refuse_with"]
 
-_AUTOMATIC_DRAWS = 64
 _ANNEALING_RATE = 0.01
 
 _log = logging.getLogger("pmflow")
@@ -85,11 +82,6 @@ class NFVI(KLqp):
         Loss (negative ELBO estimate) of every step so far, `refine` included.
     skipped : int
         Steps so far whose loss or gradient was not finite: they changed no parameter.
-    schedule : pmflow.training.schedule.Settings
-        What a fit without a number of steps may do; may be replaced.
-    tells_verdict : bool
-        Whether such a fit ends with a diagnosis: a line of the log, a warning where it is not
-        good.
 
     References
     ----------
@@ -145,9 +137,9 @@ class NFVI(KLqp):
         super().__init__(approx, beta=beta)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
-        self.schedule = Settings()
-        self.tells_verdict = True
-        self._trainer = Trainer(self)
+        self._steps_done = 0
+        self._trainer = Trainer(approx, self.objective)
+        self._run: Run | None = None
 
     @property
     def watched_names(self) -> list[str]:
@@ -155,6 +147,7 @@ class NFVI(KLqp):
         names = self.approx.param_names
         return [*names, *(f"grad_{name}" for name in names)]
 
+    @with_fit_options
     def fit(
         self,
         n: int | None = None,
@@ -162,89 +155,13 @@ class NFVI(KLqp):
         callbacks: Sequence[Callable[..., Any]] | None = None,
         progressbar: bool = True,  # noqa: FBT001, FBT002 - PyMC's signature
         progressbar_theme: Any = default_progress_theme,
-        *,
-        obj_n_mc: int | None = None,
-        chunk_draws: int | None = None,
-        obj_optimizer: Any = None,
-        total_grad_norm_constraint: float | None = None,
-        estimator: str | None = None,
-        qmc: bool | None = None,
-        restarts: int = 1,
-        combine: str = "best",
-        anneal: bool = False,
-        backend: str | None = None,
-        compile_kwargs: dict[str, Any] | None = None,
-        include_transformed: bool = False,
-        checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_every: float = 60.0,
-        **kwargs: Any,
+        **options: Any,
     ) -> Approximation:
         """Train the approximation.
 
         Parameters
         ----------
-        n : int, optional
-            Steps. Left out, together with `obj_optimizer`, the fit chooses its step sizes and
-            knows when it is done; see :doc:`/training`. 10,000 with an optimiser of yours.
-        score : bool
-            Whether to keep the loss of every step in `hist`. Default True.
-        callbacks : list of callable, optional
-            Called after each step with the approximation, the losses so far (None without `score`)
-            and the number of the step, counted from 1 over all fits of this inference. One that
-            raises StopIteration ends the fit.
-        progressbar : bool
-        progressbar_theme : rich.theme.Theme
-        obj_n_mc : int
-            Draws behind each gradient, evaluated together. More of them make the gradient less
-            noisy and cost less than as many steps. Default 1, as PyMC's; 64 without `n`.
-        chunk_draws : int, optional
-            How many of them are evaluated at once, all by default: a divisor of `obj_n_mc`. Memory
-            is then that of so many draws. Losses and gradients are means over the chunks of a
-            step, which share one minibatch, and are the same as without chunks up to rounding; on
-            JAX, without `qmc`, they are of other random numbers. So is the gradient of a mixture's
-            trained weights, which compares the draws of a chunk (2 at least). See :doc:`/large`.
-        obj_optimizer : callable
-            One of PyMC's optimisers. Default ``pm.adam(learning_rate=0.01)`` where `n` is given;
-            PyMC's own default, adagrad_window, is known to inflate posterior standard deviations.
-        total_grad_norm_constraint : float, optional
-            Longest allowed gradient; a longer one is shortened to it.
-        estimator : {"total", "path"}, optional
-            Of the gradient; ``"total"`` by default, ``"path"`` without `n`. ``"total"``
-            differentiates the loss as it stands. ``"path"`` leaves out the part that is zero on
-            average, the derivative of log q by the parameters at fixed draws (Roeder et al., 2017,
-            https://arxiv.org/abs/1703.09194): the better the fit, the less noise is left, none at
-            a perfect fit. Far from it it may be noisier. A step costs one more pass through the
-            layers, and for layers with a dense Jacobian (``naf``, ``bnaf``, ``poly``, ``iaf``,
-            your own) `dim` more. The losses are the same.
-        qmc : bool, optional
-            Whether the draws of a step fill space evenly; by default False, True without `n`. They
-            are a scrambled Sobol set, shifted at random at every step, in place of independent
-            draws. Unbiased, with less noise the smoother the model and the fewer its dimensions.
-            Best with `obj_n_mc` a power of two, 16 and more; other numbers work too (SciPy's
-            warning about them is not shown). Drawing from the approximation is not affected.
-        restarts : int
-            Fits from so many starts, one after the other: the first where the flow is, the others
-            within 2 of it in unconstrained space, with a frame of their own where there is one.
-            ``approx.starts`` says how far they agree: the only guard against missed modes.
-        combine : {"best", "stack"}
-            Of several starts, the one with the highest ELBO, or a mixture of all modes that were
-            found, by their evidence.
-        anneal : bool
-            Whether the target moves from where the flow begins to the posterior, as fast as the
-            flow can follow. Finds modes that a fit to the posterior itself would leave.
-        backend : {"numba", "c", "jax"}, optional
-            Defaults to PyTensor's.
-        compile_kwargs : dict, optional
-            Passed on to `pymc.compile`, such as ``{"mode": ...}``.
-        include_transformed : bool
-            Accepted from `pymc.fit`; `sample(include_transformed=True)` shows these variables.
-        checkpoint : path-like, optional
-            A netCDF file for the state of the fit, written while it runs and when it ends, however
-            it ends; `pmflow.resume` goes on from it. Only with `n`. See :doc:`/saving`.
-        checkpoint_every : float
-            Seconds from one state to the next. Default 60.
-        **kwargs
-            `more_obj_params`, `more_updates`, `more_replacements` as in PyMC.
+        %(options)s
 
         Returns
         -------
@@ -260,126 +177,116 @@ class NFVI(KLqp):
             compiled then. After 100 steps in a row without a finite loss and gradient. The
             approximation keeps the last good parameters.
         """
-        check_names(kwargs, [*inspect.signature(self.fit).parameters, *MORE], "fit")
-        check_fit_arguments(
-            {
-                **{"n": n, "score": score, "callbacks": callbacks, "progressbar": progressbar},
-                **{"obj_n_mc": obj_n_mc, "chunk_draws": chunk_draws, "qmc": qmc},
-                **{"obj_optimizer": obj_optimizer},
-                **{"total_grad_norm_constraint": total_grad_norm_constraint, "backend": backend},
-                **{"estimator": estimator, "compile_kwargs": compile_kwargs},
-                **{"include_transformed": include_transformed, **kwargs},
-            }
-        )
-        is_automatic = n is None and obj_optimizer is None
-        n = 10_000 if n is None else n
-        if obj_n_mc is None:
-            obj_n_mc = _AUTOMATIC_DRAWS if is_automatic else 1
-        check_restarts(self.approx, restarts, combine)
-        callbacks = checked_callbacks(callbacks)
-        settings = {
-            "backend": backend,
-            "compile_kwargs": compile_kwargs,
-            "obj_n_mc": int(obj_n_mc),
-            "chunk_draws": checked_chunk_draws(chunk_draws, obj_n_mc, self.approx),
-            "obj_optimizer": obj_optimizer or (SteadyAdam() if is_automatic else _adam()),
-            "total_grad_norm_constraint": total_grad_norm_constraint,
-            **self._checked_estimate(estimator, qmc=qmc, anneal=anneal, is_automatic=is_automatic),
-            **kwargs,
-        }
-        self._check_trackers(callbacks)
-        score = self._maybe_score(score)
-        is_plain = not is_automatic and restarts == 1 and not anneal
-        keeper = checkpoint_for(
-            self, checkpoint, checkpoint_every, settings, callbacks, automatic=not is_plain
+        check_names(options, FitOptions.NAMES, "fit")
+        given = {"n": n, "score": score, "callbacks": callbacks, "progressbar": progressbar}
+        return self.carry_out(
+            FitOptions(**given, progressbar_theme=progressbar_theme, **options)  # type: ignore[arg-type]
         )
 
-        def fit_once() -> None:
-            seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
-            self._trainer.begin(callbacks, score=score, settings=settings, seed=seed, keeper=keeper)
-            total = None if is_automatic or anneal else n
-            with FitProgress(total, visible=progressbar, theme=progressbar_theme) as progress:
-                self._run(None if is_automatic else n, progress, anneal=anneal)
+    def carry_out(
+        self,
+        options: FitOptions,
+        *,
+        file: Checkpoint | None = None,
+        begun: FitCheckpoint | None = None,
+        moves: Sequence[Callable[[], None]] | None = None,
+    ) -> Approximation:
+        """Train the approximation as `fit` does, with the options as one value.
 
-        self.approx.starts, self.approx.captured_starts = None, []
-        if restarts == 1:
-            fit_once()
-            result = self.approx
+        Parameters
+        ----------
+        options : FitOptions
+        file : Checkpoint, optional
+            Where the state of the fit is kept; one of its own by default, where the options ask for
+            it.
+        begun : FitCheckpoint, optional
+            Where the fit was broken off; the approximation is as it was there.
+        moves : sequence of callable, optional
+            Each takes the flow to a further start, in place of random ones.
+        """
+        options = options.filled(self.approx)
+        options = replace(options, score=self._maybe_score(options.score))
+        self._check_trackers(options.callbacks or ())
+        if options.checkpoint is not None and file is None:
+            options_state(options)  # raises where an option is in no file
+            file = Checkpoint(options.checkpoint, options.checkpoint_every, self.approx.model)
+        if begun is not None:
+            move_seeds = begun.move_seeds
+            self.hist, self.skipped, self._steps_done = begun.run.losses, 0, begun.run.begin
+        elif moves is None:
+            size = options.restarts - 1
+            move_seeds = tuple(self.approx.rng.randint(2**30, size=size, dtype=np.int64).tolist())
         else:
+            move_seeds = ()
+        self.approx.receive(replace(self.approx.report, starts=None, points=()))
+        left = [begun]  # the start that was under way is taken up once
+
+        def fit_once(at: StartsState) -> FitState | None:
+            start = left.pop() if left else None
+            keep = FitKeeper(self, options, file, at, move_seeds)
+            return self._fit_once(options, keep, start)
+
+        if moves is None:
             # the start of an annealed fit covers its neighbourhood itself
-            spread = 0.0 if anneal else START_SPREAD
-            seeds = self.approx.rng.randint(2**30, size=restarts - 1, dtype=np.int64)
+            spread = 0.0 if options.anneal else START_SPREAD
             group = self.approx.groups[0]
-            moves = [partial(group.move, int(seed), spread) for seed in seeds]
-            result = fit_from_starts(self.approx, moves, combine, fit_once)
-        if is_automatic and self.tells_verdict:
+            moves = [partial(group.move, seed, spread) for seed in move_seeds]
+        starts = None if begun is None else begun.starts
+        result = fit_from_starts(self.approx, moves, options.combine, fit_once, starts)
+        if options.is_automatic and options.verdict:
             _tell_verdict(result)
         return result
 
-    def _checked_estimate(
-        self, estimator: str | None, *, qmc: bool | None, anneal: bool, is_automatic: bool
-    ) -> dict[str, Any]:
-        """How the gradient is estimated, with what was left open filled in."""
-        if not self.approx.params:
-            raise ParameterError(
-                "There is nothing to train: all parameters were given as fixed values. "
-                "Give shared variables (pytensor.shared) for those to be trained."
-            )
-        if estimator is None:
-            estimator = best_estimator(self.approx) if is_automatic else "total"
-        if qmc is None:
-            qmc = is_automatic and can_use_qmc(self.approx)
-        check_anneal(anneal, self.approx)
-        check_estimator(estimator, self.approx)
-        check_qmc(qmc, self.approx)
-        return {"estimator": estimator, "qmc": bool(qmc), "anneal": anneal}
-
-    def _run(self, n: int | None, progress: FitProgress, *, anneal: bool) -> None:
-        """Do `n` steps, or as many as it takes."""
-        parts: list[Iterable[int]] = []
-        schedule = annealing = None
-        seed = int(self.approx.rng.randint(2**30, dtype=np.int64)) if anneal or n is None else 0
-        beta = self.objective.op.beta
-        if anneal:
-            ratio = FreshElbo(self.approx, beta=beta, from_start=True)
-            rate = _ANNEALING_RATE if n is None else None
-            annealing = Annealing(lambda: self._trainer.handles, ratio, seed, rate=rate)
-            parts.append(annealing.segments())
-        if n is None:
-            elbo = FreshElbo(self.approx, beta=beta)
-            schedule = Schedule(
-                lambda: self._trainer.handles, elbo, self.approx.ddim, seed, self.schedule
-            )
-            parts.append(schedule.segments())
+    def _fit_once(
+        self, options: FitOptions, keep: FitKeeper, begun: FitCheckpoint | None
+    ) -> FitState | None:
+        """Train from where the flow is, or go on where the fit was broken off."""
+        if begun is None:
+            seed = self.approx.next_seed()
+            has_draws = options.anneal or options.n is None
+            course_seed = self.approx.next_seed() if has_draws else 0
         else:
-            parts.append([n])
-        self._train(chain(*parts), progress, annealing, schedule)
+            seed, course_seed = begun.run.seed, begun.course_seed
+        run = Run(
+            self._trainer,
+            options,
+            seed,
+            Outcome(self.hist, self._steps_done, self.skipped),
+            keeper=keep.of(course_seed),
+            begun=None if begun is None else begun.run,
+        )
+        total = None if options.is_automatic or options.anneal else options.n
+        shown = {"visible": options.progressbar, "theme": options.progressbar_theme}
+        with FitProgress(total, **shown) as progress:
+            return self._train(run, self._course(options, course_seed), progress)
 
-    def _train(
-        self,
-        segments: Iterable[int],
-        progress: FitProgress,
-        annealing: Annealing | None = None,
-        schedule: Schedule | None = None,
-    ) -> None:
+    def _course(self, options: FitOptions, seed: int) -> Course:
+        """What decides about the steps of a fit."""
+        parts: list[Course] = []
+        beta = self.objective.op.beta
+        if options.anneal:
+            ratio = FreshElbo(self.approx, beta=beta, from_start=True)
+            rate = _ANNEALING_RATE if options.n is None else None
+            parts.append(Annealing(ratio, seed, rate=rate))
+        if options.n is None:
+            elbo = FreshElbo(self.approx, beta=beta)
+            parts.append(Schedule(elbo, self.approx.ddim, seed, options.schedule))
+        else:
+            parts.append(Steps(options.n))
+        return InTurn(parts)
+
+    def _train(self, run: Run, course: Course, progress: FitProgress) -> FitState | None:
         """Do the steps, and say how they ended, whatever ended them."""
-        before, skipped = self._trainer.steps_done, self.skipped
-        ended: Ended | Literal["converged", "limit", "failed"] = "failed"
+        self._run = run
         try:
-            ended = self._trainer.run(segments, progress)
+            run.go(course, progress)
         finally:
-            if annealing is not None:
-                annealing.finish()
-            if schedule is not None:
-                schedule.finish()
-                if ended == "steps":
-                    ended = "converged" if schedule.has_converged else "limit"
-            self.approx.fit_state = FitState(
-                self._trainer.steps_done - before,
-                self.skipped - skipped,
-                ended,
-                "" if schedule is None else schedule.message,
-            )
+            outcome = run.last
+            self.hist, self.skipped = outcome.losses, outcome.skipped
+            self._steps_done = outcome.steps
+            report = replace(self.approx.report, hist=outcome.losses, fit_state=outcome.fit_state)
+            self.approx.receive(report)
+        return outcome.fit_state
 
     def sample_starts(self, draws: int = 500, *, random_seed: RandomState = None) -> DataTree:
         """Draw from the fit of each start: a DataTree with the start as the chain.
@@ -404,42 +311,25 @@ class NFVI(KLqp):
         ParameterError
             If there was no fit yet.
         """
-        if not self._trainer.has_begun:
+        if self._run is None:
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
-        check_fit_arguments({"n": checked_count("n", n, 0), "progressbar": progressbar})
+        n = checked_count("n", n, 0)
+        check_flags(progressbar=progressbar)
         with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
-            self._train([n], progress)
-        return self.approx
-
-    def _go_on(
-        self,
-        run: RunState,
-        keeper: Checkpoint | None,
-        callbacks: tuple[Callable[..., Any], ...],
-        *,
-        progressbar: bool,
-        **plan: Any,
-    ) -> Approximation:
-        """Do the rest of a fit that was broken off (see `pmflow.resume`)."""
-        self._check_trackers(callbacks)
-        self.hist, self.skipped = run.losses, run.skipped
-        self._trainer.begin(callbacks, seed=run.seed, keeper=keeper, **plan)
-        self._trainer.go_back(run)
-        self.refine(run.end - run.done, progressbar)
-        state = self.approx.fit_state
-        assert state is not None
-        before = {"steps": run.done - run.begin, "skipped": run.skipped}
-        self.approx.fit_state = replace(
-            state, steps=state.steps + before["steps"], skipped=state.skipped + before["skipped"]
-        )
+            self._train(self._run, InTurn([Steps(n)]), progress)
         return self.approx
 
     def __reduce__(self) -> tuple[Any, ...]:
         # compiled functions stay behind: the copy can be fitted, not refined
         beta = float(self.objective.op.beta)
-        return _revived, (type(self), self.approx, beta, self.hist, self.skipped)
+        return _revived, (type(self), self.approx, beta, self.hist, self.skipped, self._steps_done)
 
-    def _check_trackers(self, callbacks: tuple[Callable[..., Any], ...]) -> None:
+    def _known(self, hist: NDArray[np.float64], skipped: int, steps: int) -> NFVI:
+        """Itself, with the fits that another one has had."""
+        self.hist, self.skipped, self._steps_done = hist, skipped, steps
+        return self
+
+    def _check_trackers(self, callbacks: Sequence[Callable[..., Any]]) -> None:
         for callback in callbacks:
             if isinstance(callback, Tracker) and callback.inference not in (None, self):
                 raise ParameterError(
@@ -467,16 +357,15 @@ def _tell_verdict(approx: Approximation) -> None:
 
 
 def _revived(
-    kind: type[NFVI], approx: Approximation, beta: float, hist: NDArray[np.float64], skipped: int
+    kind: type[NFVI],
+    approx: Approximation,
+    beta: float,
+    hist: NDArray[np.float64],
+    skipped: int,
+    steps: int,
 ) -> NFVI:
     """What `NFVI.__reduce__` took apart."""
-    made = kind(approx, beta=beta)
-    made.hist, made.skipped = hist, skipped
-    return made
-
-
-def _adam() -> Any:
-    return pm.adam(learning_rate=0.01)
+    return kind(approx, beta=beta)._known(hist, skipped, steps)
 
 
 def refuse_with(what: str, given: Mapping[str, Any]) -> None:

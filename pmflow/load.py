@@ -6,9 +6,13 @@ import os
 
 import pymc as pm
 
+from pmflow.errors import StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.posterior.model import checked_model
-from pmflow.saving.archive import read_archive
+from pmflow.posterior.outline import check_description
+from pmflow.records import State
+from pmflow.saving.archive import Archive, read_archive
+from pmflow.saving.states import MALFORMED, malformed, unpack
 
 __all__ = ["load"]
 
@@ -28,7 +32,7 @@ def load(path: str | os.PathLike[str], model: pm.Model | None = None) -> Approxi
 
     Returns
     -------
-    NormalizingFlow or Approximation
+    NormalizingFlow, Stack or Approximation
         Of the same kind as what was saved. The same seed gives the same draws.
 
     Raises
@@ -51,4 +55,23 @@ def load(path: str | os.PathLike[str], model: pm.Model | None = None) -> Approxi
     Approximation{NormalizingFlowGroup[planar*2, dim=2]}
     """
     model = checked_model(model)
-    return Approximation._from_archive(read_archive(path), model, os.fspath(path))
+    return approximation_of(read_archive(path), model, os.fspath(path))
+
+
+def approximation_of(archive: Archive, model: pm.Model, where: str) -> Approximation:
+    """The approximation in a file that was read.
+
+    Raises
+    ------
+    StorageError
+        As `load`.
+    """
+    try:
+        check_description(archive.content, model, where)
+        state = unpack(archive, State, where)
+        # a checkpoint has the approximation as it is so far
+        return Approximation.from_state(getattr(state, "approx", state), model)
+    except StorageError:
+        raise
+    except MALFORMED as error:
+        raise malformed(where, error) from error

@@ -1,14 +1,17 @@
-"""How training ended, and whether fits from several starts agree: plain records."""
+"""What fits are described by: how training ended, whether starts agree, all that is known.
+
+All are frozen, and each is a `State`: what a file keeps is the fields of such values.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FitState", "Starts"]
+__all__ = ["Ended", "FitState", "Outcome", "Report", "Starts", "State"]
 
 type Ended = Literal["converged", "limit", "steps", "interrupted", "callback", "failed"]
 
@@ -26,8 +29,23 @@ _WASSERSTEIN = 0.15
 """In units of the pooled sd: two means 0.15 sd apart, or two sds 19 % apart."""
 
 
+class State:
+    """A frozen dataclass of numbers, texts, arrays and other such values.
+
+    Whatever keeps a state gives it as one of these, and takes it back. `pmflow.saving.states` turns
+    any of them into a file by its fields. A class is known by its name, once it is imported.
+    """
+
+    kinds: ClassVar[dict[str, type[State]]] = {}
+    """Every class of states by name."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        State.kinds[cls.__name__] = cls
+
+
 @dataclass(frozen=True)
-class FitState:
+class FitState(State):
     """How training ended.
 
     Attributes
@@ -56,7 +74,7 @@ class FitState:
 
 
 @dataclass(frozen=True, eq=False)
-class Starts:
+class Starts(State):
     """Whether fits from several starts agree.
 
     Only this can show a missed mode, and only one that some start has found.
@@ -153,3 +171,51 @@ class Starts:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run of steps returns.
+
+    Attributes
+    ----------
+    losses : ndarray, shape (steps,) or (0,)
+        Losses of this run and of those before it; empty where losses are not kept.
+    steps, skipped : int
+        Steps over all runs so far, and those among them without effect: their loss or gradient was
+        not finite.
+    fit_state : FitState or None
+        How it ended; None before any run.
+    """
+
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    steps: int = 0
+    skipped: int = 0
+    fit_state: FitState | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Report(State):
+    """What is known of an approximation beside its parameters.
+
+    Attributes
+    ----------
+    hist : ndarray, shape (steps,)
+        Loss of every step.
+    fit_state : FitState or None
+    starts : Starts or None
+        Whether several starts agree, where there were several.
+    points : tuple of State
+        Where the flow was after the fit from each start.
+    diagnosis : Diagnosis or None
+        How good it is, where `pmflow.fit` has judged it.
+    ladder : Ladder or None
+        What `pmflow.fit` has tried.
+    """
+
+    hist: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    fit_state: FitState | None = None
+    starts: Starts | None = None
+    points: tuple[State, ...] = ()
+    diagnosis: State | None = None
+    ladder: State | None = None

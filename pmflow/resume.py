@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pymc as pm
+import pytensor
 
-from pmflow.checkpoint import checkpoint_for, restore_trackers, stored_run
-from pmflow.checks import checked_count
-from pmflow.draws.chunks import checked_chunk_draws
-from pmflow.draws.sobol import check_qmc
-from pmflow.errors import ParameterError, PmflowError, StorageError
+from pmflow.checkpoint import Checkpoint, FitCheckpoint, restore_trackers
+from pmflow.errors import ParameterError, StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.inference import NFVI
-from pmflow.objectives.estimators import check_estimator
+from pmflow.ladder.climb import Climb, ClimbCheckpoint
 from pmflow.posterior.model import checked_model
+from pmflow.posterior.outline import check_description
+from pmflow.records import State
 from pmflow.saving.archive import read_archive
-from pmflow.training.options import check_fit_arguments
+from pmflow.saving.states import MALFORMED, malformed, unpack
+from pmflow.training.option_states import options_of
+from pmflow.training.options import FitOptions
 
 __all__ = ["resume"]
 
@@ -34,9 +37,9 @@ def resume(
     checkpoint_every: float = 60.0,
     progressbar: bool = True,
 ) -> Approximation:
-    """Go on with a fit from the file that ``fit(n, checkpoint=path)`` wrote.
+    """Go on with a fit from the file that ``fit(checkpoint=path)`` wrote.
 
-    On the same machine the losses are, bit for bit, those that the fit would have had. A file of a
+    On the same machine the result is, bit for bit, the one that the fit would have had. A file of a
     fit that is over gives its approximation.
 
     Parameters
@@ -58,7 +61,7 @@ def resume(
     Returns
     -------
     Approximation
-        With the whole `hist`.
+        With the whole `hist`; of `pmflow.fit`, with its `diagnosis` and `ladder`.
 
     Raises
     ------
@@ -76,31 +79,82 @@ def resume(
         # ... and after the power came back
         approx = pmf.resume("run.nc", model)
     """
-    where = os.fspath(path)
+    where, model = os.fspath(path), checked_model(model)
+    given = {
+        "checkpoint": path,
+        "checkpoint_every": checkpoint_every,
+        "progressbar": progressbar,
+    }
+    FitOptions(**given)  # type: ignore[arg-type]
+    state = _read(path, where, model)
+    if isinstance(state, ClimbCheckpoint):
+        if callbacks is not None or obj_optimizer is not None:
+            raise ParameterError(
+                f"{where!r} holds a fit that chooses its family by itself: it has neither "
+                "callbacks nor an optimiser of yours. Leave callbacks and obj_optimizer out."
+            )
+        return _go_on_climbing(state, model, where, given)
+    return _go_on(state, model, where, given, callbacks, obj_optimizer)
+
+
+def _read(
+    path: str | os.PathLike[str], where: str, model: pm.Model
+) -> FitCheckpoint | ClimbCheckpoint:
     archive = read_archive(path)
-    state, settings = stored_run(archive, where, obj_optimizer)
-    approx = Approximation._from_archive(archive, checked_model(model), where)
+    if archive.content.get("kind") != "checkpoint":
+        raise StorageError(
+            f"{where!r} holds a saved approximation, no checkpoint. Load it with pmflow.load."
+        )
     try:
-        inference = NFVI(approx, beta=archive.content["plan"]["beta"])
-        check_settings(settings, approx)
-    except (PmflowError, LookupError, TypeError) as error:
-        raise StorageError(f"{where!r} does not hold a plan that can be: {error}") from error
+        check_description(archive.content, model, where)
+    except MALFORMED as error:
+        raise error if isinstance(error, StorageError) else malformed(where, error) from error
+    state = unpack(archive, State, where)
+    if not isinstance(state, FitCheckpoint | ClimbCheckpoint):
+        raise malformed(where, TypeError(f"it holds a {type(state).__name__}"))
+    if state.options.config_mode != str(pytensor.config.mode):
+        raise StorageError(
+            f"{where!r} was made with pytensor.config.mode={state.options.config_mode!r}, but now "
+            f"it is {str(pytensor.config.mode)!r}. Set it to what it was."
+        )
+    return state
+
+
+def _go_on(
+    state: FitCheckpoint,
+    model: pm.Model,
+    where: str,
+    given: dict[str, Any],
+    callbacks: Callbacks | None,
+    obj_optimizer: Any,
+) -> Approximation:
+    if obj_optimizer is None and state.options.optimizer is None:
+        raise ParameterError(
+            f"The optimiser of {where!r} is none of PyMC's own. Give it again: "
+            "resume(..., obj_optimizer=...)."
+        )
+    if obj_optimizer is not None:
+        given = {**given, "obj_optimizer": obj_optimizer}
+    try:
+        inference = NFVI(Approximation.from_state(state.approx, model), beta=state.beta)
+        options = options_of(state.options, **given).filled(inference.approx)
+    except MALFORMED as error:
+        raise error if isinstance(error, StorageError) else malformed(where, error) from error
     made = callbacks(inference) if callable(callbacks) else callbacks
-    callbacks = tuple(made or ())
-    restore_trackers(archive, callbacks, where)
-    keeper = checkpoint_for(inference, path, checkpoint_every, settings, callbacks)
-    return inference._go_on(
-        state, keeper, callbacks, progressbar=progressbar, score=state.score, settings=settings
-    )
+    options = replace(options, callbacks=tuple(made or ()))
+    restore_trackers(state.trackers, options.callbacks or (), where)
+    if state.is_over:
+        return inference.approx
+    return inference.carry_out(options, begun=state)
 
 
-def check_settings(settings: dict[str, Any], approx: Approximation) -> None:
-    """Check the settings of a plan as `NFVI.fit` checks its arguments."""
-    if not isinstance(settings["compile_kwargs"], dict | None):
-        raise ParameterError("compile_kwargs are not a dict")
-    draws = checked_count("obj_n_mc", settings["obj_n_mc"], 1)
-    settings["chunk_draws"] = checked_chunk_draws(settings["chunk_draws"], draws, approx)
-    names = ("total_grad_norm_constraint", "backend", "compile_kwargs")
-    check_fit_arguments({name: settings[name] for name in names})
-    check_estimator(settings["estimator"], approx)
-    check_qmc(settings["qmc"], approx)
+def _go_on_climbing(
+    state: ClimbCheckpoint, model: pm.Model, where: str, given: dict[str, Any]
+) -> Approximation:
+    try:
+        options = options_of(state.options, **given)
+        climb = Climb.from_state(state.climb, model, options)
+    except MALFORMED as error:
+        raise error if isinstance(error, StorageError) else malformed(where, error) from error
+    file = Checkpoint(given["checkpoint"], given["checkpoint_every"], model)
+    return climb.up(file, begun=state.fit)

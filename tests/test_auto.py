@@ -23,7 +23,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(*_: Any, **__: Any) -> None:
         raise AssertionError("nothing was to be trained")
 
-    monkeypatch.setattr(pmf.NFVI, "fit", fit)
+    monkeypatch.setattr(pmf.NFVI, "carry_out", fit)
 
 
 def skewed() -> pm.Model:
@@ -114,11 +114,11 @@ class TestWhatGoesWrong:
     def climb(self, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> Any:
         calls = []
 
-        def fit(inference: pmf.NFVI, **_: Any) -> None:
+        def fit(inference: pmf.NFVI, *_: Any, **__: Any) -> None:
             calls.append(str(inference.approx.formula))
             raise error("made up")
 
-        monkeypatch.setattr(pmf.NFVI, "fit", fit)
+        monkeypatch.setattr(pmf.NFVI, "carry_out", fit)
         with pytest.warns(FitWarning, match="best of"):
             approx = pmf.fit(model=skewed(), random_seed=1, restarts=1, **PYTHON)
         assert len(calls) == 1
@@ -154,7 +154,7 @@ class TestArguments:
             ({"obj_optimizer": pm.adam(learning_rate=0.1)}, "chooses obj_optimizer by itself"),
             ({"combine": "best"}, "chooses combine by itself"),
             ({"inf_kwargs": {"jitter": 1.0}}, "jitter can't be honoured"),
-            ({"obj_nmc": 3}, "no argument obj_nmc"),
+            ({"obj_nmc": 3}, "fit has no 'obj_nmc'"),
             ({"restarts": 0}, "restarts must be an integer >= 1"),
             ({"obj_n_mc": 0}, "obj_n_mc must be an integer >= 1"),
             ({"progressbar": 3}, "progressbar must be True or False"),
@@ -165,7 +165,7 @@ class TestArguments:
     def test_bad_ones_are_refused_first(
         self, given: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(auto, "_Climb", None)  # nothing is begun
+        monkeypatch.setattr(auto, "Climb", None)  # nothing is begun
         with pytest.raises(ParameterError, match=message):
             pmf.fit(model=skewed(), **given)
 

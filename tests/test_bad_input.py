@@ -34,7 +34,7 @@ from pmflow.errors import (
 )
 from pmflow.flows import Householder
 from pmflow.flows.catalogue import layer_class, options_of, words
-from pmflow.training import run as trainer
+from pmflow.training import trainer
 
 FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 

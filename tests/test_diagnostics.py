@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -239,7 +240,8 @@ class TestVerdicts:
         one = normal_fit(model, 20, 1)
         assert pmf.diagnose(one, random_seed=1).verdict == RELIABLE  # blind to it
         other = normal_fit(model, -20, 1)
-        one.starts = starts_agreement([fit.sample(1_000, random_seed=1) for fit in (one, other)])
+        starts = starts_agreement([fit.sample(1_000, random_seed=1) for fit in (one, other)])
+        one.receive(replace(one.report, starts=starts))
         found = pmf.diagnose(one, random_seed=1)
         assert found.verdict == NOT_RELIABLE
         assert "2 modes; 50% of the evidence" in found.reasons[0]
@@ -370,7 +372,8 @@ class TestDiagnose:
 
     def test_what_training_left_is_told(self) -> None:
         approx = normal_fit(standard(), 0.3, 1)
-        approx.fit_state = pmf.FitState(500, 2, "interrupted", "by Ctrl-C")
+        state = pmf.FitState(500, 2, "interrupted", "by Ctrl-C")
+        approx.receive(replace(approx.report, fit_state=state))
         found = pmf.diagnose(approx, random_seed=1)
         assert found.fit_state == approx.fit_state
         assert "500 steps, 2 of them skipped: interrupted by the user (by Ctrl-C)" in str(found)

@@ -12,7 +12,8 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
-from pmflow.starts.restarts import Stack, fit_from_starts
+from pmflow.family.stack import Stack
+from pmflow.starts.restarts import StartsState, fit_from_starts
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
@@ -164,7 +165,7 @@ class TestFailures:
         approx = pmf.NormalizingFlow("loc", model=gaussian([0.0], [[1.0]]), random_seed=1, jitter=0)
         here, left = approx.params[0], list(enumerate(outcomes))
 
-        def fit_once() -> None:
+        def fit_once(_: StartsState) -> None:
             number, error = left.pop(0)
             here.set_value([0.2 * number])
             if error is not None:

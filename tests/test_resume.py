@@ -282,7 +282,7 @@ class TestHowFitsEnd:
             clock["now"] += 1.0
 
         def write(to: Path, kept: Archive) -> None:
-            written.append(len(kept.arrays["hist"]))
+            written.append(len(kept.arrays["run_losses"]))
 
         monkeypatch.setattr("pmflow.checkpoint.time.monotonic", lambda: clock["now"])
         monkeypatch.setattr("pmflow.checkpoint.write_archive", write)
@@ -316,21 +316,35 @@ class TestWriting:
         assert len(pmf.load(path, vi.approx.model).hist) == 4
 
 
-MEANT: list[tuple[str | None, Any]] = [
-    *(("seed", 10**30), ("skipped", 10**30), ("skipped", 0), ("obj_n_mc", 10**30)),
-    *(("beta", 10**30), ("backend", None), ("compile_kwargs", None), ("compile_kwargs", {})),
-    *(("qmc", True), ("chunk_draws", 10**30), ("total_grad_norm_constraint", 10**30)),
-    *(("total_grad_norm_constraint", True), ("total_grad_norm_constraint", None)),
-    *((None, []), (None, {})),
+MEANT: list[tuple[str, Any]] = [
+    *(("seed", 10**30), ("skipped", 10**30), ("course_seed", 10**30), ("course_seed", -1)),
+    *(("beta", 10**30), ("mode", None), ("n", 10**30), ("n", None), ("restarts", 10**30)),
+    *((name, value) for name in ("obj_n_mc", "chunk_draws") for value in (10**30, None)),
+    *((name, None) for name in ("score", "qmc", "backend", "estimator", "schedule")),
+    *((name, True) for name in ("score", "qmc", "verdict", "include_transformed", "anneal")),
+    *(("total_grad_norm_constraint", 10**30), ("total_grad_norm_constraint", None)),
+    *(("trackers", []), ("move_seeds", []), ("options", {"dict": {}})),
 ]
 """Places in a plan, and values there that a plan may have."""
+
+
+def fields_of(content: Any, part: str) -> Any:
+    """The fields of a part of a checkpoint."""
+    whole = content["state"]["fields"]
+    options = whole["options"]["fields"]
+    return {
+        "whole": whole,
+        "run": whole["run"]["fields"],
+        "options": options,
+        "plain": options["plain"]["dict"],
+        "optimizer": options["optimizer"]["fields"],
+    }[part]
 
 
 class TestRefused:
     @pytest.mark.parametrize(
         ("settings", "says"),
         [
-            ({"n": None}, r"given number of steps.*Give n="),
             (
                 {"more_updates": {pytensor.shared(1.0): pytensor.shared(2.0)}},
                 "more_updates: graphs of your own",
@@ -363,29 +377,22 @@ class TestRefused:
         with pytest.raises(StorageError, match="no variable 'mu' here"):
             pmf.resume(path, gaussian([0.0], [[1.0]]))
 
-    def test_forged_plans(self, path: Path) -> None:
+    @pytest.mark.parametrize("part", ["run", "options", "plain", "optimizer", "whole"])
+    def test_forged_plans(self, part: str, path: Path) -> None:
         vi = inference("scale-loc")
         vi.fit(2, checkpoint=path, **FAST)
         kept = read_archive(path)
         good = json.dumps(kept.content)
         wrong: list[Any] = [
             *(None, -1, 10**30, "text", "__import__('os')", [], {}, True),
-            *({"mode": "text"}, {"mode": []}, {"name": "adam", "options": {"x": 1}}),
-            *({"name": "system", "options": {}}, {"name": "adam", "options": {"params": 1}}),
+            *({"mode": "text"}, {"state": "Report", "fields": {}}, {"dict": {"x": 1}}),
+            {"state": "OptimizerState", "fields": {"name": "system", "options": {"dict": {}}}},
+            {"state": "OptimizerState", "fields": {"name": "adam", "options": {"dict": {"x": 1}}}},
         ]
-        for group, name in (
-            *(("run", n) for n in ("seed", "begin", "done", "end", "skipped")),
-            *(("plan", n) for n in ("optimizer", "mode", "beta", "obj_n_mc", "estimator")),
-            *(("plan", n) for n in ("qmc", "backend", "compile_kwargs", "chunk_draws")),
-            *((n, None) for n in ("run", "plan", "trackers", "kind")),
-            *(("plan", n) for n in ("optimizer", "total_grad_norm_constraint")),
-        ):
+        for name in fields_of(json.loads(good), part):
             for value in wrong:
                 content = json.loads(good)
-                if name is None:
-                    content[group] = value
-                else:
-                    content[group][name] = value
+                fields_of(content, part)[name] = value
                 if content == json.loads(good) or (name == "end" and value == 10**30):
                     continue
                 write_archive(path, Archive(content, kept.arrays))
@@ -401,7 +408,7 @@ class TestRefused:
         with pytest.raises(PowerCutError):
             vi.fit(9, callbacks=[power_cut(4)], checkpoint=path, **FAST)
         kept = read_archive(path)
-        names = [name for name in kept.arrays if name.startswith("run_")]
+        names = [name for name in kept.arrays if name.startswith("run_loop_")]
         assert len(names) > 4
         for name in (names[0], names[-1]):
             wrong: list[Any] = [np.zeros(3, "u8"), np.zeros(1, "f4"), None]

@@ -26,11 +26,12 @@ from scipy.io import netcdf_file
 
 import pmflow as pmf
 from pmflow.errors import ParameterError, PmflowError, StorageError
-from pmflow.family.storage import pack
 from pmflow.flows import catalogue
 from pmflow.flows.layers.loc import Loc
 from pmflow.graphs.evaluate import compile_once
+from pmflow.posterior.outline import description
 from pmflow.saving.archive import Archive, decode, encode, read_archive, write_archive
+from pmflow.saving.states import pack
 
 pytestmark = [
     # PyTensor's, while it compiles; nothing here needs a BLAS
@@ -76,6 +77,12 @@ def rich() -> pm.Model:
 @pytest.fixture
 def small() -> pm.Model:
     return gaussian([0.0, 1.0], [[2.0, -1.0], [-1.0, 3.0]])
+
+
+def encoded(approx: pmf.Approximation) -> bytes:
+    """What `save` writes."""
+    about = {"kind": "approximation", **description(approx.model)}
+    return encode(pack(approx.to_state(), about))
 
 
 def draws_of(approx: Any, seed: int | None = 4) -> xr.Dataset:
@@ -164,11 +171,12 @@ class TestRoundTrip:
     def test_a_fit_and_what_it_says_of_itself(self, small: pm.Model, tmp_path: Path) -> None:
         approx = pmf.NFVI("scale-loc", model=small, random_seed=1).fit(5, **FAST)
         assert approx.fit_state is not None
-        approx.fit_state = replace(approx.fit_state, message="ELBO 1 ± 2")
-        approx.starts = pmf.Starts(
+        starts = pmf.Starts(
             np.array([1.0, -np.inf]), np.array([0.1, np.nan]), np.inf, np.eye(2), (0, 1),
             np.array([0.7, 0.3]),
         )  # fmt: skip
+        state = replace(approx.fit_state, message="ELBO 1 ± 2")
+        approx.receive(replace(approx.report, fit_state=state, starts=starts))
         loaded = round_trip(approx, tmp_path / "fit.nc")
         np.testing.assert_array_equal(loaded.hist, approx.hist)
         assert loaded.fit_state == approx.fit_state
@@ -203,9 +211,11 @@ class TestStandardTools:
         approx = pmf.NormalizingFlow("scale-loc", model=small, random_seed=1)
         approx.save(tmp_path / "fit.nc")
         with xr.open_dataset(tmp_path / "fit.nc", engine="scipy") as data:
-            np.testing.assert_array_equal(data["g0_rho_0"], approx.params[0].get_value())
+            np.testing.assert_array_equal(
+                data["groups_0_params_0_value"], approx.params[0].get_value()
+            )
             content = json.loads(data.attrs["pmflow_content"])["content"]
-        assert content["groups"][0]["formula"] == "scale-loc"
+        assert content["state"]["fields"]["groups"][0]["fields"]["formula"] == "scale-loc"
         assert content["model"][0]["name"] == "z"
         assert set(content["versions"]) == {"pmflow", "pymc", "pytensor", "numpy"}
 
@@ -222,9 +232,9 @@ class TestStandardTools:
         np.testing.assert_array_equal(back, array)
 
     def test_our_reader_reads_what_scipys_does(self, small: pm.Model) -> None:
-        encoded = encode(pack(pmf.NormalizingFlow("iaf-loc", model=small, random_seed=1)))
-        theirs = netcdf_file(io.BytesIO(encoded), mmap=False)
-        ours = decode(encoded).arrays
+        whole = encoded(pmf.NormalizingFlow("iaf-loc", model=small, random_seed=1))
+        theirs = netcdf_file(io.BytesIO(whole), mmap=False)
+        ours = decode(whole).arrays
         natives = {n: v[...] for n, v in theirs.variables.items() if not hasattr(v, "pmflow_dtype")}
         assert len(natives) > 3
         for name, array in natives.items():
@@ -431,7 +441,7 @@ class TestHostileFiles:
                 continue
             # a flip in a name that nobody reads: then everything is as it was
             harmless += 1
-            assert encode(pack(loaded)) == whole
+            assert encoded(loaded) == whole
         assert harmless < 45
 
     @pytest.mark.parametrize(
@@ -489,7 +499,7 @@ class TestHostileFiles:
     ) -> None:
         encoded = saved.read_bytes()
         known = json.loads(netcdf_file(io.BytesIO(encoded), mmap=False).pmflow_content)
-        known["arrays"]["g0_rho_0"] = spec
+        known["arrays"]["groups_0_params_0_value"] = spec
         text = json.dumps(known)
         refused(saved, with_header(encoded, "pmflow_content", text), small)
 
@@ -507,7 +517,7 @@ class TestHostileFiles:
                     loaded = pmf.load(saved, small)
                 except StorageError:
                     continue
-                assert encode(pack(loaded)) == whole
+                assert encoded(loaded) == whole
 
 
 def path_to(content: Any, keys: tuple[Any, ...]) -> Any:
@@ -517,29 +527,29 @@ def path_to(content: Any, keys: tuple[Any, ...]) -> Any:
 
 
 WRONG: list[Any] = [None, -1, 10**30, "text", "__import__('os')", [], {}, [None], True]
+STATE = ("state", "fields")
+GROUP = (*STATE, "groups", 0)
 PLACES: list[tuple[Any, ...]] = [
     ("model",),
     ("model", 0),
     ("model", 0, "shape"),
     ("model", 0, "coords"),
     ("floatX",),
-    ("groups",),
-    ("groups", 0),
-    ("groups", 0, "family"),
-    ("groups", 0, "formula"),
-    ("groups", 0, "base"),
-    ("groups", 0, "variables"),
-    ("groups", 0, "parameters"),
-    ("groups", 0, "parameters", 0),
-    ("groups", 0, "parameters", 0, "name"),
-    ("groups", 0, "parameters", 0, "place"),
-    ("groups", 0, "parameters", 0, "array"),
-    ("groups", 0, "rng"),
-    ("groups", 0, "rng", "pos"),
-    ("groups", 0, "jitter"),
-    ("groups", 0, "frame"),
-    ("fit_state",),
-    ("starts",),
+    ("state",),
+    ("state", "state"),
+    STATE,
+    (*STATE, "groups"),
+    GROUP,
+    (*GROUP, "state"),
+    *((*GROUP, "fields", name) for name in ("formula", "base", "variables", "params", "rng")),
+    *((*GROUP, "fields", name) for name in ("jitter", "frame", "offset", "moment_seed", "start")),
+    (*GROUP, "fields", "params", 0),
+    *((*GROUP, "fields", "params", 0, "fields", n) for n in ("place", "name", "value")),
+    (*GROUP, "fields", "params", 0, "fields", "is_trained"),
+    (*GROUP, "fields", "rng", "fields", "pos"),
+    (*STATE, "report"),
+    *((*STATE, "report", "fields", n) for n in ("hist", "fit_state", "starts", "points")),
+    *((*STATE, "report", "fields", n) for n in ("diagnosis", "ladder")),
 ]
 
 
@@ -565,7 +575,9 @@ class TestForgedFiles:
             assert draws_of(loaded)["z"].shape == (1, 7, 2)
             assert wrong in (None, True, -1, {}, [], 10**30), (keys, wrong)
 
-    @pytest.mark.parametrize("name", ["hist", "g0_rho_0", "g0_offset", "g0_origin", "g0_rng_key"])
+    @pytest.mark.parametrize(
+        "name", ["report_hist", "groups_0_params_0_value", "groups_0_offset", "groups_0_rng_key"]
+    )
     @pytest.mark.parametrize(
         "array",
         [np.ones(2, "f4"), np.arange(2), np.zeros((2, 2)), np.array(True), np.zeros((0, 9))],
@@ -590,7 +602,7 @@ class TestForgedFiles:
             ("formula", "loc-" * 200_000 + "loc"),
         ):
             kept = read_archive(saved)
-            kept.content["groups"][0][key] = text
+            kept.content["state"]["fields"]["groups"][0]["fields"][key] = text
             other = saved.parent / "other.nc"
             write_archive(other, kept)
             with pytest.raises(StorageError):

@@ -4,45 +4,41 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
-from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational import opvi
-from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
 from pymc.variational.opvi import VIState, node_property
 from pytensor.tensor.variable import TensorVariable
 from xarray import DataTree
 
 from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
-from pmflow.errors import ParameterError, StorageError, UnsupportedError
-from pmflow.family.flow_group import Captured, NormalizingFlowGroup
-from pmflow.family.storage import pack, unpack
-from pmflow.flows import Chain
-from pmflow.flows.bases.bases import AbstractBase, mean_with_choices, standard_normal_logp
-from pmflow.flows.formula import Formula
-from pmflow.frames import Frame
+from pmflow.errors import ParameterError
+from pmflow.family.flow_group import NormalizingFlowGroup
+from pmflow.family.functions import DensityFunction, DrawFunction
+from pmflow.family.group_states import group_state, groups_of
+from pmflow.family.state import ApproximationState
+from pmflow.flows.bases.bases import mean_with_choices
 from pmflow.graphs.evaluate import (
     GLOBAL_STATE,
     NotVectorizedError,
     checks_as_values,
-    compile_once,
     vectorize_over_draws,
 )
 from pmflow.posterior import export
 from pmflow.posterior.model import checked_groups
-from pmflow.records import FitState, Starts
-from pmflow.saving.archive import Archive, decode, encode, write_archive
+from pmflow.posterior.outline import description
+from pmflow.records import FitState, Report, Starts, State
+from pmflow.saving.archive import write_archive
+from pmflow.saving.states import pack
 
-__all__ = ["Approximation", "NormalizingFlow"]
-
-_DRAWS_AT_ONCE = 10_000
-"""Draws made by one call, so that memory stays bounded; the result does not depend on it."""
+__all__ = ["Approximation"]
 
 _STATE_DRAWS = 10_000
 
@@ -68,20 +64,77 @@ class Approximation(opvi.Approximation):
         groups, model = checked_groups(groups, model)
         with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it compiles, without a lock
             super().__init__(groups, model=model)
-        self.hist: NDArray[np.float64] = np.empty(0)
-        self.fit_state: FitState | None = None
-        self.starts: Starts | None = None
-        self.captured_starts: list[Captured] = []
-        self.diagnosis: Any = None
-        self.ladder: Any = None
-        self._compiled: dict[str, Any] = {}
+        self._report = Report()
+
+    @property
+    def report(self) -> Report:
+        """What is known of the approximation: how it was fitted, and how good it is."""
+        return self._report
+
+    def receive(self, report: Report) -> None:
+        """Take over what a fit has found out."""
+        self._report = report
+
+    @property
+    def hist(self) -> NDArray[np.float64]:
+        """Loss of every step, shape (steps,)."""
+        return self.report.hist
+
+    @property
+    def fit_state(self) -> FitState | None:
+        """How training ended."""
+        return self.report.fit_state
+
+    @property
+    def starts(self) -> Starts | None:
+        """Whether fits from several starts agree, where there were several."""
+        return self.report.starts
+
+    @property
+    def diagnosis(self) -> Any:
+        """How good it is, where `pmflow.fit` has judged it; see `pmflow.diagnose`."""
+        return self.report.diagnosis
+
+    @property
+    def ladder(self) -> Any:
+        """What `pmflow.fit` has tried, None for other fits."""
+        return self.report.ladder
+
+    def to_state(self) -> State:
+        """Everything that makes the approximation, but for its model; see `from_state`.
+
+        Raises
+        ------
+        StorageError
+            If a group is neither a flow nor mean field nor full rank, or its base is of your own.
+        """
+        return ApproximationState(tuple(map(group_state, self.groups)), self.report)
+
+    @classmethod
+    def from_state(cls, state: State, model: pm.Model) -> Approximation:
+        """Make an approximation of the posterior of a model from what `to_state` gave.
+
+        Of the class that gave it, whichever of them is asked.
+        """
+        return _KINDS[type(state)]._of(state, model)
+
+    @classmethod
+    def _of(cls, state: Any, model: pm.Model) -> Approximation:
+        made = cls(groups_of(state.groups, model), model=model)
+        made.receive(state.report)
+        return made
+
+    def __init_subclass__(cls, state: type[State] | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if state is not None:  # a class of the user's own is kept as what it is made of
+            _KINDS[state] = cls
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the approximation to a netCDF file, for `pmflow.load`.
+        """Write the approximation to a file, for `pmflow.load`.
 
-        Formula, base, parameters, frame, `hist`, `fit_state`, `starts`, and an outline of the
-        model: names, shapes, transforms, dims and coords. Not the model, and not its data. See
-        :doc:`/saving`.
+        Formula, base, parameters, frame, `hist`, `fit_state`, `starts`, `diagnosis`, `ladder`, the
+        modes of a `Stack`, and an outline of the model: names, shapes, transforms, dims and coords.
+        Not the model, and not its data. See :doc:`/saving`.
 
         Parameters
         ----------
@@ -94,28 +147,18 @@ class Approximation(opvi.Approximation):
             If the file can't be written; the one that was there is as it was. If a group is
             neither a flow nor mean field nor full rank.
         """
-        write_archive(path, pack(self))
-
-    @classmethod
-    def _from_archive(cls, archive: Archive, model: pm.Model, where: str) -> Approximation:
-        stored = unpack(archive, model, where)
-        kind = NormalizingFlow if archive.content.get("single") is True else Approximation
-        if kind is NormalizingFlow and len(stored.groups) != 1:
-            raise StorageError(f"{where!r} has not one group of variables, but should.")
-        made = kind.__new__(kind)
-        Approximation.__init__(made, stored.groups, model)
-        made.hist, made.fit_state, made.starts = stored.hist, stored.fit_state, stored.starts
-        return made
+        about = {"kind": "approximation", **description(self.model)}
+        write_archive(path, pack(self.to_state(), about))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a model has no plain pickle; cloudpickle is what PyMC itself sends models with
         import cloudpickle
 
-        return _revived, (cloudpickle.dumps(self.model), encode(pack(self)))
+        return _revived, (cloudpickle.dumps(self.model), self.to_state())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Approximation:
         """Return a copy with parameters of its own, of the posterior of the same model."""
-        return self._from_archive(decode(encode(pack(self))), self.model, "The copy")
+        return self.from_state(self.to_state(), self.model)
 
     @property
     def rng(self) -> np.random.RandomState:
@@ -255,39 +298,23 @@ class Approximation(opvi.Approximation):
 
     def _draw(self, draws: int, random_seed: RandomState) -> export.Samples:
         """Latents, constrained variables, log q and log p of fresh draws."""
-        if "draw" not in self._compiled:
-            size = pt.lscalar("size")
-            variables = self.model.unobserved_RVs
-            latents = [self.rslice(name) for g in self.groups for name in g.ordering]
-            logq = self.symbolic_logq if self.has_logq else pt.zeros_like(self.sized_symbolic_logp)
-            constrained = self.symbolic_sample_over_posterior(
-                self.model.replace_rvs_by_values(variables)
-            )
-            outputs = self.set_size_and_deterministic(
-                [logq, self.sized_symbolic_logp, *latents, *constrained], size, 0
-            )
-            names = [name for g in self.groups for name in g.ordering]
-            self._compiled["draw"] = (
-                compile_once([size], outputs, random_seed=False),
-                find_rng_nodes(outputs),
-                names,
-                [v.name for v in variables],
-            )
-        fn, rngs, names, constrained_names = self._compiled["draw"]
-        reseed_rngs(rngs, self._seed(random_seed))
-        sizes = [min(_DRAWS_AT_ONCE, draws - i) for i in range(0, draws, _DRAWS_AT_ONCE)]
-        parts = zip(*(fn(size) for size in sizes), strict=True)
-        logq, logp, *rest = (np.concatenate(part) for part in parts)
-        return export.Samples(
-            log_q=logq if self.has_logq else None,
-            log_p=logp,
-            unconstrained=dict(zip(names, rest, strict=False)),
-            constrained=dict(zip(constrained_names, rest[len(names) :], strict=True)),
-        )
+        return self._draw_function(draws, self._seed(random_seed))
+
+    @cached_property
+    def _draw_function(self) -> DrawFunction:
+        return DrawFunction(self)
+
+    @cached_property
+    def _density_function(self) -> DensityFunction:
+        return DensityFunction(self.groups)
+
+    def next_seed(self) -> int:
+        """A seed that continues from that of the approximation."""
+        return int(self.rng.randint(2**30, dtype=np.int64))
 
     def _seed(self, random_seed: RandomState) -> int:
         if random_seed is None:
-            return int(self.rng.randint(2**30, dtype=np.int64))
+            return self.next_seed()
         (seed,) = _get_seeds_per_chain(random_seed, 1)
         return int(seed)
 
@@ -311,21 +338,17 @@ class Approximation(opvi.Approximation):
             If a group has no density, such as PyMC's Empirical.
         """
         points = as_numbers("z", z, f"(n, {self.ddim})")
-        points = points.astype(self.groups[0].symbolic_initial.dtype)
         if points.ndim not in (1, 2) or points.shape[-1] != self.ddim:
             raise ParameterError(
                 f"z must have shape (n, {self.ddim}), one unconstrained point a row, "
                 f"but has shape {points.shape}."
             )
-        if "log_prob" not in self._compiled:
-            at = pt.matrix("z", dtype=points.dtype)
-            logq, begin = pt.zeros_like(at[:, 0]), 0
-            for group in self.groups:
-                logq = logq + _logq_at(group, at[:, begin : begin + group.ddim])
-                begin += group.ddim
-            self._compiled["log_prob"] = compile_once([at], [logq])
-        (logq,) = self._compiled["log_prob"](np.atleast_2d(points))
+        logq = self._log_density(np.atleast_2d(points))
         return np.asarray(logq if points.ndim == 2 else logq[0])
+
+    def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """At points of shape (n, dim): shape (n,)."""
+        return self._density_function(points)
 
     @property
     def state(self) -> VIState:
@@ -338,154 +361,12 @@ class Approximation(opvi.Approximation):
         return VIState(mean=free.mean(("chain", "draw")), std=free.std(("chain", "draw")))
 
 
-class NormalizingFlow(Approximation):
-    """A flow over all free variables of a model.
-
-    Parameters
-    ----------
-    flow : str or Formula
-        Layers in order of application to the base draw N(0, I), such as ``'scale-hh*4-loc'``.
-    model : pymc.Model, optional
-        Defaults to the model of the context.
-    random_seed : int, Generator or RandomState, optional
-        Seeds the start, the training and the draws; no global state is read or changed.
-    start : dict of str to array_like, optional
-        Where the flow is centred at the start, by the name of a variable in its own (constrained)
-        space; the model's initial point for those left out.
-    jitter : float, optional
-        Spread of the parameters around the identity at the start. Default 0.1.
-    base : str
-        The distribution that the first layer sees: ``normal`` (the default), ``student_t`` or
-        ``mixture``, with options in brackets, such as ``student_t[df=3,trained=false]`` or
-        ``mixture[k=8]``. See :doc:`/formula`.
-    frame : {"gaussian", "laplace", "pathfinder"} or Frame, optional
-        An affine map behind the last layer, found before any training, so that the flow works in
-        units of the posterior: the Gaussian of largest ELBO, mode and curvature, or the best
-        Gaussian on the way to a mode. Where there is no finite mode the next one is taken, and
-        ``frame.note`` says why. See :doc:`/frames`.
-
-    Attributes
-    ----------
-    flow : Chain
-        The layers.
-    formula : Formula
-    layer_params : list of dict of str to TensorVariable
-        Parameters of each layer, unconstrained, in the order of the flow.
-
-    Raises
-    ------
-    FormulaError
-        If the formula is wrong.
-    NotContinuousError
-        If a free variable is discrete.
-
-    References
-    ----------
-    Rezende & Mohamed (2015), Variational inference with normalizing flows,
-    https://arxiv.org/abs/1505.05770
-
-    Examples
-    --------
-    >>> import pymc as pm, pmflow as pmf
-    >>> with pm.Model():
-    ...     x = pm.Normal("x", shape=2)
-    ...     approx = pmf.NormalizingFlow("planar*2", random_seed=1)
-    >>> approx.params
-    [b, u, w, b, u, w]
-    >>> approx.sample(100)["posterior"]["x"].shape
-    (1, 100, 2)
-    """
-
-    def __init__(
-        self,
-        flow: str | Formula = "scale-loc",
-        *,
-        model: pm.Model | None = None,
-        random_seed: RandomState = None,
-        start: Mapping[str, Any] | None = None,
-        jitter: float | None = None,
-        base: str | AbstractBase = "normal",
-        frame: str | Frame | None = None,
-    ) -> None:
-        group = NormalizingFlowGroup(
-            None,
-            Formula(flow),
-            None,
-            random_seed,
-            model,
-            start=start,
-            jitter=jitter,
-            base=base,
-            frame=frame,
-        )
-        super().__init__([group], model=model)
-
-    @property
-    def flow(self) -> Chain:
-        """The layers, as one map of base draws to points relative to the start."""
-        return self._group.flow
-
-    @property
-    def formula(self) -> Formula:
-        """The formula of the flow."""
-        return self._group.formula
-
-    @property
-    def layer_params(self) -> list[dict[str, TensorVariable]]:
-        """Parameters of each layer, unconstrained, in the order of the flow."""
-        return self._group.layer_params
-
-    @property
-    def _group(self) -> NormalizingFlowGroup:
-        (group,) = self.groups
-        return group
-
-    def __getattr__(self, name: str) -> Any:
-        # PyMC's single-group approximations answer for their group: mean, std, cov, ordering ...
-        if name == "groups" or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.groups[0], name)
-
-    def sample_layers(
-        self, draws: int = 500, *, random_seed: RandomState = None
-    ) -> list[NDArray[np.float64]]:
-        """Draw from the base and follow the draws through every layer.
-
-        Parameters
-        ----------
-        draws : int
-        random_seed : int, Generator or RandomState, optional
-
-        Returns
-        -------
-        list of ndarray, each of shape (draws, dim)
-            The base draw, then the output of each layer, unconstrained; the last one is a draw
-            from the approximation.
-        """
-        draws = checked_count("draws", draws, 1)
-        check_seed(random_seed)
-        if "layers" not in self._compiled:
-            noise = pt.matrix("noise", dtype=self._group.symbolic_initial.dtype)
-            self._compiled["layers"] = compile_once([noise], self._group.steps_at(noise))
-        rng = np.random.default_rng(self._seed(random_seed))
-        noise = rng.standard_normal((draws, self._group.noise_length))
-        return list(self._compiled["layers"](noise.astype(self._group.symbolic_initial.dtype)))
+_KINDS: dict[type[State], type[Approximation]] = {ApproximationState: Approximation}
+"""The class of approximations that each class of states is of."""
 
 
-def _revived(model: bytes, encoded: bytes) -> Approximation:
+def _revived(model: bytes, state: State) -> Approximation:
     """What `Approximation.__reduce__` took apart."""
     import cloudpickle
 
-    return Approximation._from_archive(decode(encoded), cloudpickle.loads(model), "The pickle")
-
-
-def _logq_at(group: opvi.Group, z: TensorVariable) -> TensorVariable:
-    """Log density of one group at points of shape (n, dim): shape (n,)."""
-    if isinstance(group, NormalizingFlowGroup):
-        return group.logq_at(z)
-    if isinstance(group, MeanFieldGroup):
-        return standard_normal_logp((z - group.mean) / group.std) - pt.log(group.std).sum()
-    if isinstance(group, FullRankGroup):
-        z0 = pt.linalg.solve_triangular(group.L, (z - group.mean).T, lower=True).T
-        return standard_normal_logp(z0) - pt.log(pt.diag(group.L)).sum()
-    raise UnsupportedError(f"{type(group).__name__} has no density, so log_prob is not defined.")
+    return Approximation.from_state(state, cloudpickle.loads(model))

@@ -2,64 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
-from numpy.typing import NDArray
-from pymc.initial_point import make_initial_point_fn
 from pymc.pytensorf import floatX
-from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational import opvi
 from pymc.variational.opvi import node_property
-from pymc.vartypes import discrete_types
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 
-from pmflow.checks import as_numbers, check_seed
-from pmflow.errors import NotContinuousError, ParameterError, UnsupportedError
-from pmflow.family.group_input import (
-    DEFAULT_JITTER,
-    UserParams,
-    check_places,
-    check_size,
-    checked_jitter,
-    checked_start,
-    layers_for,
-    named,
-    shared,
-)
-from pmflow.flows import Chain
-from pmflow.flows.bases.bases import AbstractBase, Normal
-from pmflow.flows.formula import Formula, parse_base
-from pmflow.frames import Frame, Placement, build_frame, checked_frame
+from pmflow.errors import UnsupportedError
+from pmflow.family.placed_flow import PlacedFlow
+from pmflow.flows.bases.bases import Normal
 from pmflow.graphs.evaluate import compile_once
-from pmflow.posterior.density import LogDensity
-from pmflow.posterior.model import check_start, checked_model
+from pmflow.posterior.export import as_dataset
 
-__all__ = ["DEFAULT_JITTER", "Captured", "NormalizingFlowGroup"]
-
-START_SPREAD = 2.0
-"""Of further starts, unconstrained, as Stan's initial points."""
+__all__ = ["NormalizingFlowGroup"]
 
 _MOMENT_DRAWS = 10_000
 """Base draws, half of them mirrored, behind `mean`, `std` and `cov` where these are not exact."""
 
 
-class Captured(NamedTuple):
-    """Where a flow was at some time."""
-
-    values: list[NDArray[np.floating]]
-    offset: NDArray[np.float64]
-    frame: Frame | None
-
-
-class NormalizingFlowGroup(opvi.Group):
+class NormalizingFlowGroup(PlacedFlow):
     """Variables of a model approximated jointly by a flow.
 
     Users reach it through `pmflow.Group` or `pmflow.NormalizingFlow`.
@@ -89,249 +56,9 @@ class NormalizingFlowGroup(opvi.Group):
         options in brackets.
     frame : str or Frame, optional
         See `pmflow.NormalizingFlow`; only for a group of all variables.
+    state : FlowGroupState, optional
+        What was kept of such a group: then nothing is searched for or drawn at the start.
     """
-
-    short_name = "normalizing_flow"
-    default_formula = "scale-loc"
-
-    def __init__(
-        self,
-        group: list[TensorVariable] | None,
-        vfam: str | Formula | None = None,
-        params: UserParams | None = None,
-        random_seed: RandomState = None,
-        model: object = None,
-        options: dict[str, Any] | None = None,
-        *,
-        start: Mapping[str, Any] | None = None,
-        jitter: float | None = None,
-        base: str | AbstractBase = "normal",
-        frame: str | Frame | None = None,
-    ) -> None:
-        self._jitter = checked_jitter(jitter)
-        self._frame = checked_frame(frame)
-        self.base = parse_base(base)
-        if vfam is None and params is not None:
-            self.flow = Chain(layers_for(params))
-            self.formula = Formula(self.flow.formula)
-        else:
-            self.formula = Formula(self.default_formula if vfam is None else vfam)
-            self.flow = Chain(self.formula.layers)
-        model = checked_model(model)
-        check_start(start, model)
-        check_seed(random_seed)
-        (seed,) = _get_seeds_per_chain(random_seed, 1)
-        super().__init__(
-            group, None, params, random_seed=seed, model=model, options=options, start=start
-        )
-
-    def __init_group__(self, group: list[TensorVariable]) -> None:
-        """Make parameters once the variables of the group are known (PyMC's delayed start)."""
-        names = [v.name for v in group if v.type.numpy_dtype.name in discrete_types]
-        if names:
-            raise NotContinuousError(
-                f"A flow needs continuous free variables, but {', '.join(names)} "
-                f"{'is' if len(names) == 1 else 'are'} discrete. Marginalize them "
-                "(pymc_extras.marginalize) or use pm.sample."
-            )
-        start = self._start = self._kwargs.get("start")
-        super().__init_group__(group)
-        check_size(self.flow, self.base, self.ddim)
-        self.frame = self._find_frame(start)
-        if self.user_params is not None:
-            self.layer_params = self._adopt(self.user_params)
-            # parameters of the user's own say where the flow is, unless a start is given too
-            self.offset = np.zeros(self.ddim) if start is None else self._prepare_start(start)
-        else:
-            self.layer_params, self.offset = self._start_params(start)
-        self.base_params: dict[str, SharedVariable] = {}
-        if self.base.param_shapes(self.ddim):  # others draw nothing from the seed
-            rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
-            self.base_params = shared(self.base.init_params(self.ddim, self._jitter, rng))
-        self.shared_params = dict(enumerate(self.layer_params))
-        self._moment_seed = self.rng.randint(2**30, dtype=np.int64)
-        self._finalize_init()
-
-    def _prepare_start(self, start: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
-        """The start as a latent vector, shape (dim,), unconstrained, in the order of the group."""
-        start = checked_start(start, self.model)
-        point_fn = make_initial_point_fn(
-            model=self.model, overrides=start, jitter_rvs={}, return_transformed=True
-        )
-        point = point_fn(self.rng.randint(2**30, dtype=np.int64))
-        for rv in self.group:
-            name = self.model.rvs_to_values[rv].name
-            given = "the initial point" if start is None or rv.name not in start else "start"
-            if not np.isfinite(point[name]).all():
-                raise ParameterError(
-                    f"{given} must put {rv.name!r} inside of its support, but in unconstrained "
-                    f"space it is {point[name]}. Give start={{{rv.name!r}: ...}} a finite value "
-                    "away from the border."
-                )
-        return np.concatenate([np.ravel(point[name]) for name in self.ordering]).astype(float)
-
-    def _start_params(
-        self, start: Mapping[str, Any] | None
-    ) -> tuple[list[dict[str, SharedVariable]], NDArray[np.float64]]:
-        rng = np.random.default_rng(self.rng.randint(2**30, dtype=np.int64))
-        offset = np.zeros(self.ddim) if self.frame is not None else self._prepare_start(start)
-        self._first_start = offset
-        values, offset = self._start_values(offset, rng)
-        return [shared(layer) for layer in values], offset
-
-    def _start_values(
-        self, offset: NDArray[np.float64], rng: np.random.Generator
-    ) -> tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.float64]]:
-        """Parameters of every layer, and what of the offset is not among them."""
-        values = self.flow.init_params(self.ddim, self._jitter, rng)
-        absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset) if offset.any() else None
-        if absorbed is None:
-            return values, offset
-        values[-1] = absorbed
-        return values, np.zeros_like(offset)
-
-    def move(self, seed: int, spread: float = START_SPREAD) -> None:
-        """Begin anew elsewhere: other parameters, centred within `spread` of the first start.
-
-        Parameters
-        ----------
-        seed : int
-        spread : float
-            Of a uniform distribution to both sides of the start, unconstrained.
-        """
-        rng = np.random.default_rng(seed)
-        start = self._prepare_start(self._start)
-        start = start + rng.uniform(-spread, spread, self.ddim)
-        frame = self.frame
-        if isinstance(self._frame, str) and frame is not None:
-            frame = build_frame(self._frame, self.log_density, start, seed) or frame
-        self._begin_anew(start if frame is None else np.zeros(self.ddim), frame, rng)
-
-    def move_to(self, frame: Frame, seed: int) -> None:
-        """Begin anew in another frame, for a flow that has one."""
-        self._begin_anew(np.zeros(self.ddim), frame, np.random.default_rng(seed))
-
-    def _begin_anew(
-        self, offset: NDArray[np.float64], frame: Frame | None, rng: np.random.Generator
-    ) -> None:
-        values, rest = self._start_values(offset, rng)
-        base = self.base.init_params(self.ddim, self._jitter, rng)
-        places = [(self.base_params, base), *zip(self.layer_params, values, strict=True)]
-        for params, fresh in places:
-            for name, value in params.items():
-                if isinstance(value, SharedVariable):
-                    value.set_value(floatX(fresh[name]))
-        self.offset, self.frame = rest, frame
-        self._placement.place(rest, frame, origin=offset - rest)
-
-    def capture(self) -> Captured:
-        """Everything that `move` or a fit changes, for `restore`."""
-        held = [*self.params, *self._placement.shared]
-        return Captured([np.array(v.get_value()) for v in held], self.offset, self.frame)
-
-    def restore(self, captured: Captured) -> None:
-        """Go back to what `capture` gave."""
-        held = [*self.params, *self._placement.shared]
-        for variable, value in zip(held, captured.values, strict=True):
-            variable.set_value(value)
-        self.offset, self.frame = captured.offset, captured.frame
-
-    def _find_frame(self, start: Mapping[str, Any] | None) -> Frame | None:
-        """The affine map behind the layers, None without one."""
-        if self._frame is None:
-            return None
-        if {*self.group} != {*self.model.free_RVs}:
-            raise ParameterError(
-                "A frame needs all free variables of the model in one group. "
-                "Leave out frame=, or use pmflow.NormalizingFlow."
-            )
-        if isinstance(self._frame, Frame):
-            if self._frame.dim != self.ddim:
-                raise ParameterError(
-                    f"The frame has {self._frame.dim} dimensions, but the latent vector has "
-                    f"{self.ddim}. Give one of this length, or the name of a kind of frame."
-                )
-            return self._frame
-        seed = int(self.rng.randint(2**30, dtype=np.int64))
-        return build_frame(self._frame, self.log_density, self._prepare_start(start), seed)
-
-    @cached_property
-    def log_density(self) -> LogDensity:
-        """Of the model over the latent vector, for a group of all variables; compiled once."""
-        return LogDensity(self.model, self.ordering)
-
-    @node_property
-    def _placement(self) -> Placement:
-        """From the output of the layers to the latent vector."""
-        origin = np.zeros(self.ddim)
-        if self.frame is None and self.user_params is None and not self.offset.any():
-            # kept, not found again: a graph that is built must draw no seeds
-            origin = self._first_start
-        return Placement(self.offset, self.frame, origin=origin)
-
-    @node_property
-    def symbolic_start_logp(self) -> TensorVariable:
-        """Log density of the draws under the normal at the start, shape (draws,)."""
-        return self._placement.start_logp(self._random_and_log_det[0])
-
-    def _adopt(self, params: UserParams) -> list[dict[str, TensorVariable]]:
-        """Check the user's parameters against the shapes of the layers."""
-        adopted = []
-        check_places(params, len(self.flow))
-        for index, shapes in enumerate(self.flow.param_shapes(self.ddim)):
-            layer = {}
-            if not isinstance(params[index], Mapping) or set(params[index]) != set(shapes):
-                raise ParameterError(
-                    f"params[{index}] must have the parameters of the layer "
-                    f"{self.flow.layers[index].word!r}, {', '.join(sorted(shapes)) or 'none'}, "
-                    f"but is {named(params[index])}."
-                )
-            for name, shape in sorted(shapes.items()):
-                value = params[index][name]
-                if not isinstance(value, TensorVariable):
-                    value = as_numbers(f"params[{index}][{name!r}]", value, str(shape))
-                    if not np.isfinite(value).all():
-                        raise ParameterError(
-                            f"params[{index}][{name!r}] must be finite, but is {value}."
-                        )
-                    value = pt.as_tensor(floatX(value), name=name)
-                got = (
-                    value.get_value().shape
-                    if isinstance(value, SharedVariable)
-                    else value.type.shape
-                )
-                fits = len(got) == len(shape) and all(
-                    g is None or g == s for g, s in zip(got, shape, strict=True)
-                )
-                if not fits:
-                    raise ParameterError(
-                        f"params[{index}][{name!r}] of the layer "
-                        f"{self.flow.layers[index].word!r} must have shape {shape} "
-                        f"for the {self.ddim} dimensions of this group, but has shape {got}."
-                    )
-                layer[name] = value
-            adopted.append(layer)
-        return adopted
-
-    @property
-    def named_params(self) -> dict[str, SharedVariable]:
-        """The trained parameters by name, unconstrained.
-
-        Those of the base come first, ``df_base``; then layer by layer in the order of the flow,
-        ``u_0`` for the `u` of the first layer.
-        """
-        places = [("base", self.base_params), *enumerate(self.layer_params)]
-        return {
-            f"{name}_{place}": value
-            for place, params in places
-            for name, value in params.items()
-            if isinstance(value, SharedVariable)
-        }
-
-    @property
-    def params(self) -> list[SharedVariable]:
-        """The trained parameters in the order of `named_params`, unconstrained."""
-        return list(self.named_params.values())
 
     @property
     def _sized_params(self) -> list[dict[str, TensorVariable]]:
@@ -377,6 +104,11 @@ class NormalizingFlowGroup(opvi.Group):
     @node_property
     def _random_and_log_det(self) -> tuple[TensorVariable, TensorVariable]:
         return self.flow.forward(self._initial, self._sized_params)
+
+    @node_property
+    def symbolic_start_logp(self) -> TensorVariable:
+        """Log density of the draws under the normal at the start, shape (draws,)."""
+        return self._placement.start_logp(self._random_and_log_det[0])
 
     @node_property
     def symbolic_random(self) -> TensorVariable:
@@ -460,23 +192,7 @@ class NormalizingFlowGroup(opvi.Group):
     def var_to_data(self, shared: TensorVariable) -> xr.Dataset:
         """Cut a flat vector into the group's variables, with their dims and coords."""
         (flat,) = compile_once([], [shared])()
-        model = self.model
-        by_value_name = {model.rvs_to_values[rv].name: rv for rv in self.group}
-        arrays = {}
-        for name, place, shape, dtype in self.ordering.values():
-            rv = by_value_name[name]
-            dims = model.named_vars_to_dims.get(rv.name) or ()
-            coords = {d: np.asarray(model.coords[d]) for d in dims if model.coords.get(d)}
-            # a transform may change the shape: then the labels of the variable do not fit
-            fits = len(dims) == len(shape) and all(
-                len(coords[d]) == size for d, size in zip(dims, shape, strict=True) if d in coords
-            )
-            arrays[name] = xr.DataArray(
-                flat[place].reshape(shape).astype(dtype),
-                dims=dims if fits else None,
-                coords=coords if fits else None,
-            )
-        return xr.Dataset(arrays)
+        return as_dataset(flat, self.model, self.group, self.ordering)
 
     @property
     def state(self) -> opvi.VIState:

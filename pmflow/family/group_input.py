@@ -9,26 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pymc.pytensorf import floatX, get_symbolic_rv_shapes
+from pymc.pytensorf import floatX
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.variable import TensorVariable
 
+from pmflow.checks import as_numbers
 from pmflow.errors import ParameterError
 from pmflow.flows import AbstractLayer, Chain
 from pmflow.flows.bases.bases import AbstractBase
 from pmflow.flows.catalogue import layer_class, words
-from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
-from pmflow.posterior.model import check_start
 
 __all__ = [
     "DEFAULT_JITTER",
     "UserParams",
+    "adopted",
     "check_places",
     "check_size",
     "checked_jitter",
-    "checked_start",
     "layers_for",
-    "named",
     "shared",
 ]
 
@@ -71,29 +71,6 @@ def check_size(flow: Chain, base: AbstractBase, dim: int) -> None:
             "Take fewer hidden units or directions, or layers that grow with the dimension only, "
             "such as 'lowrank[rank=10]-loc'."
         )
-
-
-def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
-    """The start with every value in the shape of its variable."""
-    if start is None:
-        return None
-    check_start(start, model)
-    given = [rv for rv in model.free_RVs if rv.name in start]
-    if not given:
-        return start
-    with GLOBAL_STATE:  # PyMC changes flags meanwhile
-        symbolic = get_symbolic_rv_shapes(given)
-    shapes = compile_once([], symbolic)()
-    checked = dict(start)
-    for rv, shape in zip(given, map(tuple, shapes), strict=True):
-        try:
-            checked[rv.name] = np.broadcast_to(start[rv.name], shape)
-        except ValueError:
-            raise ParameterError(
-                f"start must give {rv.name!r} the shape {tuple(map(int, shape))} of the variable, "
-                f"or one number for all of it, but its shape is {np.shape(start[rv.name])}."
-            ) from None
-    return checked
 
 
 def shared(values: Mapping[str, NDArray[np.float64]]) -> dict[str, SharedVariable]:
@@ -147,6 +124,49 @@ def layer_for(params: Mapping[str, Any], index: int) -> AbstractLayer:
     )
 
 
-def named(params: Any) -> str:
+def adopted(params: UserParams, flow: Chain, dim: int) -> list[dict[str, TensorVariable]]:
+    """The user's parameters of every layer, checked against the shapes of the layers.
+
+    Raises
+    ------
+    ParameterError
+    """
+    check_places(params, len(flow))
+    return [
+        _adopted_layer(params[index], index, flow.layers[index].word, shapes, dim)
+        for index, shapes in enumerate(flow.param_shapes(dim))
+    ]
+
+
+def _adopted_layer(
+    given: Any, index: int, word: str, shapes: Mapping[str, tuple[int, ...]], dim: int
+) -> dict[str, TensorVariable]:
+    if not isinstance(given, Mapping) or set(given) != set(shapes):
+        raise ParameterError(
+            f"params[{index}] must have the parameters of the layer {word!r}, "
+            f"{', '.join(sorted(shapes)) or 'none'}, but is {_names_of(given)}."
+        )
+    layer = {}
+    for name, shape in sorted(shapes.items()):
+        value = given[name]
+        if not isinstance(value, TensorVariable):
+            value = as_numbers(f"params[{index}][{name!r}]", value, str(shape))
+            if not np.isfinite(value).all():
+                raise ParameterError(f"params[{index}][{name!r}] must be finite, but is {value}.")
+            value = pt.as_tensor(floatX(value), name=name)
+        got = value.get_value().shape if isinstance(value, SharedVariable) else value.type.shape
+        fits = len(got) == len(shape) and all(
+            g is None or g == s for g, s in zip(got, shape, strict=True)
+        )
+        if not fits:
+            raise ParameterError(
+                f"params[{index}][{name!r}] of the layer {word!r} must have shape {shape} "
+                f"for the {dim} dimensions of this group, but has shape {got}."
+            )
+        layer[name] = value
+    return layer
+
+
+def _names_of(params: Any) -> str:
     """What was given in place of parameters, for an error."""
     return ", ".join(sorted(map(str, params))) if isinstance(params, Mapping) else repr(params)

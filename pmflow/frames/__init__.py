@@ -2,6 +2,5 @@
 
 from pmflow.frames.build import FRAMES, build_frame, checked_frame
 from pmflow.frames.frame import Frame
-from pmflow.frames.placement import Placement
 
-__all__ = ["FRAMES", "Frame", "Placement", "build_frame", "checked_frame"]
+__all__ = ["FRAMES", "Frame", "build_frame", "checked_frame"]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
+from pmflow.records import State
 
 __all__ = ["Frame"]
 
@@ -15,7 +16,7 @@ type Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(State):
     r"""A fixed affine map :math:`z = \mu + L y` behind the last layer of a flow.
 
     With the mean and covariance of the posterior in it, the flow works near the identity.

@@ -21,7 +21,7 @@ from pmflow.judging.importance import (
     weighted_shifts,
 )
 from pmflow.judging.verdict import advise, bounds, judge
-from pmflow.records import FitState, Starts
+from pmflow.records import FitState, Starts, State
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -31,7 +31,7 @@ _BLIND = "A mode that no draw has reached can't be seen here."
 
 
 @dataclass(frozen=True, eq=False)
-class Diagnosis:
+class Diagnosis(State):
     """What the draws of an approximation say about its distance from the posterior.
 
     Made by `diagnose`; printed, it is a table with the verdict on top. All of it is blind to a mode

@@ -2,99 +2,40 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import logging
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pymc as pm
+from numpy.typing import NDArray
 from pymc.util import RandomState, _get_seeds_per_chain
 
-from pmflow.checks import checked_count
+from pmflow.checkpoint import Checkpoint, FitCheckpoint
+from pmflow.checks import check_names
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
-from pmflow.family.approximation import Approximation, NormalizingFlow
-from pmflow.inference import NFVI
+from pmflow.family.approximation import Approximation
+from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.judging.diagnosis import Diagnosis, diagnose
+from pmflow.ladder.rungs import RUNGS, AbstractRung
+from pmflow.ladder.tried import Ladder, Tried
 from pmflow.posterior.model import checked_model
-from pmflow.records import FitState
-from pmflow.starts.restarts import fit_from_starts
-from pmflow.training.options import MORE, check_fit_arguments
-from pmflow.training.schedule import Settings
+from pmflow.records import State
+from pmflow.training.option_states import OptionsState, options_state
+from pmflow.training.options import FitOptions
 
-__all__ = ["Ladder", "Rung", "fit_automatically"]
+__all__ = ["Climb", "ClimbCheckpoint", "ClimbState", "fit_automatically"]
 
 _log = logging.getLogger("pmflow")
 
-_NATS_A_DIMENSION = 0.002
+_NATS_PER_DIMENSION = 0.002
 """Divergence from the posterior at which the ladder ends, where the verdict is good too."""
 
-_QUICK_STEP = 0.03
-"""Seconds of a gradient in NumPy up to which no machine code is worth its compilation."""
-
 _MORE_DRAWS = 20_000
-_JITTER = 0.01
-_FIT_ARGUMENTS = {*(inspect.signature(NFVI.fit).parameters.keys() - {"self", "kwargs"}), *MORE}
-_SETTINGS = Settings(window=100, most_windows=12, patience=1)
-_SMALL_WEIGHT = 0.01
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One family that was tried.
-
-    Attributes
-    ----------
-    formula : str
-    diagnosis : Diagnosis or None
-        None where it could not be diagnosed.
-    seconds : float
-        Compilation included.
-    """
-
-    formula: str
-    diagnosis: Diagnosis | None
-    seconds: float
-
-    def __str__(self) -> str:
-        found = "not diagnosed" if self.diagnosis is None else self.diagnosis.summary
-        return f"{self.formula} ({self.seconds:.1f} s): {found}"
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """The families that `pmflow.fit` tried for a model, in order, and the one it took.
-
-    Attributes
-    ----------
-    rungs : tuple of Rung
-    taken : int
-        Index of the one that was returned.
-    """
-
-    rungs: tuple[Rung, ...]
-    taken: int
-
-    def __str__(self) -> str:
-        marks = ("->" if i == self.taken else "  " for i in range(len(self.rungs)))
-        return "\n".join(f"{mark} {rung}" for mark, rung in zip(marks, self.rungs, strict=True))
-
-    __repr__ = __str__
-
-
-def _formulas(dim: int) -> tuple[str, ...]:
-    """Families to try after the Gaussian, the next one richer."""
-    if dim == 1:
-        return "spline[hidden=0]-sinh-scale-loc", "spline[hidden=0]*4-sinh-scale-loc"
-    return (
-        "coupling[hidden=16]*2-sinh-scale-loc",
-        "coupling[hidden=32]*4-spline[hidden=0]-sinh-scale-loc",
-    )
+_STARTS = 4
 
 
 def fit_automatically(
@@ -102,9 +43,7 @@ def fit_automatically(
     *,
     random_seed: RandomState = None,
     start: Mapping[str, Any] | None = None,
-    restarts: int = 4,
-    progressbar: bool = True,
-    **kwargs: Any,
+    **options: Any,
 ) -> Approximation:
     """Fit richer and richer families until one is good, judged at fresh draws.
 
@@ -115,11 +54,9 @@ def fit_automatically(
     random_seed : int, Generator or RandomState, optional
     start : dict, optional
         Of the first of the starts, by variable, in constrained space.
-    restarts : int
-        Starts of the Gaussian, which show modes; all modes are fitted and stacked.
-    progressbar : bool
-    **kwargs
-        Passed on to `NFVI.fit` where a flow is trained, such as `backend`.
+    **options
+        As of `NFVI.fit`. `restarts`, 4 by default, are starts of the Gaussian, which show modes;
+        all modes are fitted and stacked. `n`, `obj_optimizer`, `combine` and `schedule` are chosen.
 
     Returns
     -------
@@ -138,192 +75,247 @@ def fit_automatically(
     FitWarning
         If the best fit is not reliable, or could not be judged.
     """
-    _check_arguments(restarts, kwargs)
-    check_fit_arguments({"progressbar": progressbar, **kwargs})
-    climb = _Climb(model, random_seed, start, progressbar=progressbar, **kwargs)
-    climb.gaussian(restarts)
-    try:
-        for formula in _formulas(climb.dim):
-            if climb.is_done:
-                break
-            climb.flow(formula)
-    except KeyboardInterrupt:
-        _log.warning("Interrupted; the best of the fits so far is kept.")
-    return climb.finish()
-
-
-def _check_arguments(restarts: int, kwargs: Mapping[str, Any]) -> None:
-    checked_count("restarts", restarts, 1)
-    for name in ("n", "obj_optimizer", "combine"):
-        if kwargs.get(name) is not None:
+    for name in ("n", "obj_optimizer", "combine", "schedule"):
+        if options.get(name) is not None:
             raise ParameterError(
                 f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
                 "fit: method='nfvi=scale-loc'."
             )
-    unknown = sorted(kwargs.keys() - _FIT_ARGUMENTS)
-    if unknown:
-        raise ParameterError(
-            f"fit has no argument {', '.join(unknown)}. Arguments of the fit are "
-            f"{', '.join(sorted(_FIT_ARGUMENTS))}."
+    check_names(options, FitOptions.NAMES, "fit")
+    asked = FitOptions(**{"restarts": _STARTS, **options})
+    file = None
+    if asked.checkpoint is not None:
+        options_state(asked)  # raises where an option is in no file
+        file = Checkpoint(asked.checkpoint, asked.checkpoint_every, checked_model(model))
+    (seed,) = _get_seeds_per_chain(random_seed, 1)
+    result = Climb(checked_model(model), int(seed), start, asked).up(file)
+    tell_verdict(result, stacklevel=4)
+    return result
+
+
+def tell_verdict(result: Approximation, stacklevel: int) -> None:
+    """Warn where the best fit is not reliable, or could not be judged."""
+    found, ladder = result.diagnosis, result.ladder
+    if found is None:
+        warnings.warn(
+            "The Gaussian nearest to the posterior is returned, but how good it is was not "
+            "judged: with minibatches the log density is an estimate. Compare it with a flow "
+            "of your choice, pmflow.fit(method='nfvi=<formula>').",
+            FitWarning,
+            stacklevel=stacklevel,
+        )
+    elif found.verdict != "reliable":
+        warnings.warn(
+            f"The best of {len(ladder.rungs)} fits is {found.summary}. "
+            f"{' '.join(found.reasons)}. Print approx.diagnosis for what to try.",
+            FitWarning,
+            stacklevel=stacklevel,
         )
 
 
-class _Climb:
-    """The state of a climb: the best approximation so far, and what was tried."""
+@dataclass(frozen=True, eq=False)
+class ClimbState(State):
+    """Where a climb is before one of its rungs.
+
+    Attributes
+    ----------
+    seed : int
+    drawn : int
+        Seeds that were drawn from it.
+    start : dict of str to ndarray, or None
+    number : int
+        Of the rung that comes next.
+    tried : tuple of Tried
+    approximations : tuple of State
+        What each of them gave.
+    """
+
+    seed: int
+    drawn: int
+    start: dict[str, NDArray[Any]] | None
+    number: int
+    tried: tuple[Tried, ...]
+    approximations: tuple[State, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ClimbCheckpoint(State):
+    """A climb, and the fit of the rung that it is on, where one is under way."""
+
+    options: OptionsState
+    climb: ClimbState
+    fit: FitCheckpoint | None
+
+    @property
+    def approx(self) -> State:
+        """The best fit so far."""
+        if self.climb.tried:
+            return self.climb.approximations[_best(self.climb.tried)]
+        return self if self.fit is None else self.fit.approx
+
+
+def _best(tried: Sequence[Tried]) -> int:
+    """The one of the largest ELBO."""
+    elbos = [-np.inf if one.diagnosis is None else one.diagnosis.elbo for one in tried]
+    return int(np.argmax(elbos))
+
+
+class Climb:
+    """A climb of the ladder: what was tried, and the fits that came of it.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    seed : int
+    start : mapping or None
+    options : FitOptions
+        What the user asked for.
+    """
 
     def __init__(
-        self,
-        model: pm.Model | None,
-        random_seed: RandomState,
-        start: Mapping[str, Any] | None,
-        **kwargs: Any,
+        self, model: pm.Model, seed: int, start: Mapping[str, Any] | None, options: FitOptions
     ) -> None:
-        (seed,) = _get_seeds_per_chain(random_seed, 1)
+        self.model, self.options = model, options
+        self.start = None if start is None else dict(start)
+        self._seed, self._drawn = seed, 0
         self._rng = np.random.default_rng(seed)
-        self._model = checked_model(model)
-        self._start = start
-        self._kwargs = kwargs
-        self._rungs: list[Rung] = []
-        self._tried: list[Approximation] = []
+        self._number = 0
+        self._tried: list[Tried] = []
+        self._fits: list[Approximation] = []
+
+    @classmethod
+    def from_state(cls, state: ClimbState, model: pm.Model, options: FitOptions) -> Climb:
+        """The climb that was broken off."""
+        return cls(model, state.seed, state.start, options)._at(state)
+
+    def _at(self, state: ClimbState) -> Climb:
+        for _ in range(state.drawn):
+            self.next_seed()
+        self._number, self._tried = state.number, list(state.tried)
+        self._fits = [Approximation.from_state(a, self.model) for a in state.approximations]
+        return self
+
+    def to_state(self) -> ClimbState:
+        """Where it is before the rung that comes next."""
+        start = None if self.start is None else {k: np.asarray(v) for k, v in self.start.items()}
+        return ClimbState(
+            seed=self._seed,
+            drawn=self._drawn,
+            start=start,
+            number=self._number,
+            tried=tuple(self._tried),
+            approximations=tuple(fit.to_state() for fit in self._fits),
+        )
 
     @property
     def dim(self) -> int:
         """Length of the latent vector."""
-        return int(self._flow.ddim)
+        return int(self.gaussian.ddim)
 
     @property
-    def is_done(self) -> bool:
+    def gaussian(self) -> NormalizingFlow:
+        """The Gaussian, with its starts."""
+        first = self._fits[0]
+        return first if isinstance(first, NormalizingFlow) else first.flow
+
+    def next_seed(self) -> int:
+        """A seed for the next thing that draws."""
+        self._drawn += 1
+        return int(self._rng.integers(2**30))
+
+    def up(
+        self, file: Checkpoint | None = None, begun: FitCheckpoint | None = None
+    ) -> Approximation:
+        """Climb until a rung is good, and return the best fit.
+
+        Parameters
+        ----------
+        file : Checkpoint, optional
+            Where the climb is kept.
+        begun : FitCheckpoint, optional
+            Where the fit of the rung that comes next was broken off.
+        """
+        try:
+            for rung in RUNGS[self._number :]:
+                if self._is_done:
+                    break
+                self._climb(rung, file, begun)
+                begun = None
+        except KeyboardInterrupt:
+            if not self._fits:
+                raise
+            _log.warning("Interrupted; the best of the fits so far is kept.")
+        else:
+            if file is not None and not self._is_broken_off:
+                self._keep(file, None)
+        return self._taken()
+
+    @property
+    def _is_broken_off(self) -> bool:
+        """Whether the last fit did not come to its own end."""
+        state = self._fits[-1].fit_state
+        return state is not None and state.ended in ("interrupted", "callback")
+
+    @property
+    def _is_done(self) -> bool:
         """Whether the last rung is good, or could not be judged."""
-        found, state = self._rungs[-1].diagnosis, self._tried[-1].fit_state
-        if found is None or (state is not None and state.ended in ("interrupted", "callback")):
+        if not self._tried:
+            return False
+        found = self._tried[-1].diagnosis
+        if found is None or self._is_broken_off:
             return True
         return found.verdict == "reliable" and self._is_close(found)
 
     def _is_close(self, found: Diagnosis) -> bool:
-        return found.kl < _NATS_A_DIMENSION * self.dim
+        return found.kl < _NATS_PER_DIMENSION * self.dim
 
-    def gaussian(self, restarts: int) -> None:
-        """The Gaussian of largest ELBO, found by natural gradients: nothing is trained."""
+    def _climb(
+        self, rung: AbstractRung, file: Checkpoint | None, begun: FitCheckpoint | None
+    ) -> None:
         began = time.perf_counter()
-        approx = NormalizingFlow(
-            "scale-loc",
-            model=self._model,
-            random_seed=self._seed(),
-            start=self._start,
-            jitter=0.0,
-            frame="gaussian",
-        )
-        frame = approx.groups[0].frame
-        approx.fit_state = (
-            FitState(0, 0, "failed", "no point of finite density was found")
-            if frame is None
-            else FitState(0, 0, "converged", frame.note or "Gaussian, by natural gradients")
-        )
-        move = approx.groups[0].move
-        moves = [partial(move, self._seed()) for _ in range(restarts - 1)]
-        result = fit_from_starts(approx, moves, "stack", lambda: None)
-        self._flow = approx
-        self._add("Gaussian", result, began)
-
-    def flow(self, formula: str) -> None:
-        """A flow in the frame of the Gaussian, one for each mode that was found."""
-        began = time.perf_counter()
-        captured, starts = self._modes()
-        inference = NFVI(
-            formula,
-            model=self._model,
-            random_seed=self._seed(),
-            jitter=_JITTER,
-            start=self._start,
-            frame=captured[0].frame,
-        )
-        kwargs = self._kwargs | self._backend()
-
-        inference.schedule, inference.tells_verdict = _SETTINGS, False
-
-        def fit_once() -> None:
-            inference.fit(**kwargs)
-
-        move_to = inference.approx.groups[0].move_to
-        moves = [partial(move_to, other.frame, self._seed()) for other in captured[1:]]
-        try:
-            result = fit_from_starts(inference.approx, moves, "stack", fit_once)
-        except NonFiniteError as error:
-            _log.warning("%s is left out: %s", formula, error)
-            self._rungs.append(Rung(formula, None, time.perf_counter() - began))
-            self._tried.append(inference.approx)
+        if self._tried and not rung.applies(self):
+            self._number += 1
             return
-        if not moves and starts is not None:
-            result.starts = replace(starts, stacked=False)  # small modes are left out
-        self._add(str(inference.approx.formula), result, began)
-
-    def finish(self) -> Approximation:
-        """The best one, with what was found on the way."""
-        taken = self._best()
-        result, found = self._tried[taken], self._rungs[taken].diagnosis
-        result.diagnosis = found
-        result.ladder = Ladder(tuple(self._rungs), taken)
-        if found is None:
-            warnings.warn(
-                "The Gaussian nearest to the posterior is returned, but how good it is was not "
-                "judged: with minibatches the log density is an estimate. Compare it with a flow "
-                "of your choice, pmflow.fit(method='nfvi=<formula>').",
-                FitWarning,
-                stacklevel=4,
-            )
-        elif found.verdict != "reliable":
-            warnings.warn(
-                f"The best of {len(self._rungs)} fits is {found.summary}. "
-                f"{' '.join(found.reasons)}. Print approx.diagnosis for what to try.",
-                FitWarning,
-                stacklevel=4,
-            )
-        return result
-
-    def _modes(self) -> tuple[list[Any], Any]:
-        """The frames of the modes that matter, the best one first."""
-        starts, captured = self._tried[0].starts, self._flow.captured_starts
-        if starts is None:
-            return [self._flow.groups[0].capture()], None
-        found = [start for start, weight in starts.of_modes if weight >= _SMALL_WEIGHT]
-        found.sort(key=lambda start: -starts.elbo[start])
-        return [captured[start] for start in found], starts
-
-    def _backend(self) -> dict[str, Any]:
-        """What is soonest at the end: JAX compiles in seconds what takes numba minutes.
-
-        Without JAX, no compiler where the steps are quick in NumPy: most models need few of them.
-        """
-        if self._kwargs.get("backend") or self._kwargs.get("compile_kwargs"):
-            return {}
-        if importlib.util.find_spec("jax"):
-            return {"backend": "jax"}
-        group = self._flow.groups[0]
-        density = group.log_density
-        points = np.tile(group.offset if group.frame is None else group.frame.loc, (64, 1))
-        density.value_and_gradient(points)
-        began = time.perf_counter()
-        density.value_and_gradient(points)
-        seconds = time.perf_counter() - began
-        return {"compile_kwargs": {"mode": "FAST_COMPILE"}} if seconds < _QUICK_STEP else {}
-
-    def _add(self, formula: str, approx: Approximation, began: float) -> None:
-        found = None
+        if file is not None:
+            self._keep(file, begun)
         try:
-            found = diagnose(approx, random_seed=self._seed())
+            approx = rung.climb(self, file, begun)
+        except NonFiniteError as error:
+            _log.warning("%s is left out: %s", rung.name, error)
+            self._note(Tried(rung.name, None, time.perf_counter() - began), None)
+            return
+        found = self._judged(approx)
+        self._note(Tried(rung.name, found, time.perf_counter() - began), approx)
+
+    def _keep(self, file: Checkpoint, fit: FitCheckpoint | None) -> None:
+        """Write where the climb is; the fit of the next rung is kept as a part of that."""
+        here = ClimbCheckpoint(options_state(self.options), self.to_state(), fit)
+        file.within(lambda state: state)
+        file.keep(lambda: here, now=True)
+        file.within(lambda state: replace(here, fit=state))
+
+    def _note(self, tried: Tried, approx: Approximation | None) -> None:
+        _log.info("%s", tried)
+        self._number += 1
+        self._tried.append(tried)
+        self._fits.append(self._fits[0] if approx is None else approx)
+
+    def _judged(self, approx: Approximation) -> Diagnosis | None:
+        try:
+            found = diagnose(approx, random_seed=self.next_seed())
             if found.verdict != "reliable" and self._is_close(found):
                 # more draws cost less than a richer flow, and may be all that is missing
-                found = diagnose(approx, _MORE_DRAWS, random_seed=self._seed())
+                found = diagnose(approx, _MORE_DRAWS, random_seed=self.next_seed())
         except UnsupportedError as error:
             _log.info("Not diagnosed: %s", error)
-        rung = Rung(formula, found, time.perf_counter() - began)
-        _log.info("%s", rung)
-        self._rungs.append(rung)
-        self._tried.append(approx)
+            return None
+        return found
 
-    def _best(self) -> int:
-        elbos = [-np.inf if r.diagnosis is None else r.diagnosis.elbo for r in self._rungs]
-        return int(np.argmax(elbos))
-
-    def _seed(self) -> int:
-        return int(self._rng.integers(2**30))
+    def _taken(self) -> Approximation:
+        """The best fit, with what was found on the way."""
+        taken = _best(self._tried)
+        result = self._fits[taken]
+        ladder = Ladder(tuple(self._tried), taken)
+        found = self._tried[taken].diagnosis
+        result.receive(replace(result.report, diagnosis=found, ladder=ladder))
+        return result

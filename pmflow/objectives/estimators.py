@@ -13,7 +13,6 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import check_flags
 from pmflow.errors import ParameterError
-from pmflow.graphs.handles import HANDLE
 
 __all__ = [
     "ESTIMATORS",
@@ -120,7 +119,7 @@ class AnnealedKL(KL):
 
     def __init__(self, approx: Any, beta: float, estimator: str) -> None:
         super().__init__(approx, beta=beta)
-        self.share = pytensor.shared(floatX(np.asarray(1.0)), HANDLE.format("annealed"))
+        self.share = pytensor.shared(floatX(np.asarray(1.0)), "pmflow_annealed")
         self.kl = (PathKL if estimator == "path" else KL)(approx, beta=beta)
 
     def apply(self, f: Any) -> TensorVariable:

@@ -69,6 +69,12 @@ class LogDensity:
         self._rows = rows_at_once([self._logp], self.dim)
         (self._logp,) = checks_as_values([self._logp], check_bounds=model.check_bounds)
 
+    @property
+    def work(self) -> int:
+        """About how many numbers the density goes through at one point: Ops times longest data."""
+        nodes = sum(1 for v in ancestors([self._logp]) if v.owner)
+        return nodes * max((_size(v) for v in ancestors([self._logp])), default=1)
+
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
 

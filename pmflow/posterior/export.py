@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pymc as pm
+import xarray as xr
 from numpy.typing import NDArray
 from pymc.backends.arviz import (
     coords_and_dims_for_inferencedata,
@@ -20,7 +23,7 @@ from xarray import DataTree
 
 from pmflow.graphs.evaluate import GLOBAL_STATE
 
-__all__ = ["Samples", "to_datatree", "to_multitrace"]
+__all__ = ["Samples", "as_dataset", "to_datatree", "to_multitrace"]
 
 
 @dataclass(frozen=True)
@@ -108,3 +111,37 @@ def to_multitrace(model: pm.Model, samples: Samples) -> MultiTrace:
 
 def _with_chain(arrays: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     return {name: array[None] for name, array in arrays.items()}
+
+
+def as_dataset(
+    flat: NDArray[np.floating],
+    model: pm.Model,
+    variables: Sequence[Any],
+    ordering: Mapping[str, Any],
+) -> xr.Dataset:
+    """A flat vector as the unconstrained variables that it is made of, with dims and coords.
+
+    Parameters
+    ----------
+    flat : ndarray, shape (dim,)
+    model : pymc.Model
+    variables : sequence of TensorVariable
+    ordering : mapping of str to tuple
+        Name of each value variable to (name, slice, shape, dtype).
+    """
+    by_value_name = {model.rvs_to_values[rv].name: rv for rv in variables}
+    arrays = {}
+    for name, place, shape, dtype in ordering.values():
+        rv = by_value_name[name]
+        dims = model.named_vars_to_dims.get(rv.name) or ()
+        coords = {d: np.asarray(model.coords[d]) for d in dims if model.coords.get(d)}
+        # a transform may change the shape: then the labels of the variable do not fit
+        fits = len(dims) == len(shape) and all(
+            len(coords[d]) == size for d, size in zip(dims, shape, strict=True) if d in coords
+        )
+        arrays[name] = xr.DataArray(
+            flat[place].reshape(shape).astype(dtype),
+            dims=dims if fits else None,
+            coords=coords if fits else None,
+        )
+    return xr.Dataset(arrays)

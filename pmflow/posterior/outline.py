@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 
-__all__ = ["differences", "outline"]
+from pmflow.errors import StorageError
+
+__all__ = ["check_description", "description", "differences", "outline"]
 
 _MOST_SHOWN = 3
+_PACKAGES = ("pmflow", "pymc", "pytensor", "numpy")
+
+
+def description(model: pm.Model) -> dict[str, Any]:
+    """What a file says of the model and of what it was written with, as JSON can say it."""
+    return {
+        "versions": {name: version(name) for name in _PACKAGES},
+        "floatX": str(pytensor.config.floatX),
+        "model": outline(model),
+    }
+
+
+def check_description(content: dict[str, Any], model: pm.Model, where: str) -> None:
+    """Check that what a file holds was fitted to such a model.
+
+    Raises
+    ------
+    StorageError
+        If it was another, or in another precision; the difference is named.
+    """
+    found = differences(content["model"], outline(model))
+    if found:
+        raise StorageError(
+            f"{where!r} was saved with another model: {'; '.join(found[:5])}"
+            f"{f'; and {len(found) - 5} more differences' if len(found) > 5 else ''}. "
+            "Load it with the model that it was fitted to."
+        )
+    if content["floatX"] != pytensor.config.floatX:
+        raise StorageError(
+            f"{where!r} was saved with pytensor.config.floatX={content['floatX']!r}, but now "
+            f"it is {pytensor.config.floatX!r}. Set it to what it was."
+        )
 
 
 def outline(model: pm.Model) -> list[dict[str, Any]]:

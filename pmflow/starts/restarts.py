@@ -4,56 +4,56 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
 from pymc.util import RandomState
 
-from pmflow.checks import checked_count
-from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
-from pmflow.family.approximation import Approximation, NormalizingFlow
-from pmflow.family.flow_group import Captured
-from pmflow.posterior.export import Samples
-from pmflow.records import FitState
+from pmflow.errors import NonFiniteError, ParameterError
+from pmflow.family.approximation import Approximation
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.stack import Stack
+from pmflow.family.state import FlowPoint
+from pmflow.records import FitState, State
 from pmflow.starts.agreement import starts_agreement
 
-__all__ = ["COMBINE", "Stack", "check_restarts", "fit_from_starts", "sample_starts"]
+__all__ = ["StartsState", "fit_from_starts", "sample_starts"]
 
 _log = logging.getLogger("pmflow")
-
-COMBINE = ("best", "stack")
 
 _DRAWS = 2000
 """Of each start, to compare them by."""
 
 
-def check_restarts(approx: Any, restarts: int, combine: str) -> None:
-    """Check what a fit from several starts was asked for.
+@dataclass(frozen=True, eq=False)
+class StartsState(State):
+    """Where fits from several starts are.
 
-    Raises
-    ------
-    ParameterError
+    Attributes
+    ----------
+    number : int
+        Of the start that is under way, from 0.
+    points : tuple of FlowPoint
+        Where the fits before it have ended.
+    fit_states : tuple of FitState or None
+    draw_seeds : tuple of int
+        Of the draws that each is compared by.
     """
-    checked_count("restarts", restarts, 1)
-    if combine not in COMBINE:
-        raise ParameterError(
-            f"combine must be one of {', '.join(map(repr, COMBINE))}, but is {combine!r}."
-        )
-    if restarts > 1 and not isinstance(approx, NormalizingFlow):
-        raise ParameterError(
-            "restarts needs one flow over all variables, but this is an approximation of "
-            f"{len(approx.groups)} groups. Use pmflow.NFVI with a formula."
-        )
+
+    number: int = 0
+    points: tuple[FlowPoint, ...] = ()
+    fit_states: tuple[FitState | None, ...] = ()
+    draw_seeds: tuple[int, ...] = ()
 
 
 def fit_from_starts(
     approx: NormalizingFlow,
     moves: Sequence[Callable[[], None]],
     combine: str,
-    fit_once: Callable[[], None],
+    fit_once: Callable[[StartsState], FitState | None],
+    begun: StartsState | None = None,
 ) -> Approximation:
     """Fit from several starts, one after the other, by one compiled function.
 
@@ -65,7 +65,11 @@ def fit_from_starts(
         Each takes `approx` to a further start.
     combine : {"best", "stack"}
     fit_once : callable
-        Trains `approx` from where it is.
+        Trains `approx` from where it is; is told how far the fits have come, and says how its own
+        ended.
+    begun : StartsState, optional
+        How far they had come where they were broken off: the start that was under way goes on from
+        where `approx` is.
 
     Returns
     -------
@@ -78,55 +82,81 @@ def fit_from_starts(
     NonFiniteError
         If no start had a finite loss; a start that fails beside others is left out.
     """
+    at = begun or StartsState()
     if not moves:
-        fit_once()
+        _receive(approx, fit_once(at))
         return approx
-    group = approx.groups[0]
-    captured: list[Captured] = []
-    states: list[FitState | None] = []
-    draws: list[xr.DataTree] = []
-    for number, move in enumerate((None, *moves)):
+    resumed = begun is not None
+    for number in range(at.number, len(moves) + 1):
+        at = replace(at, number=number)
         try:
-            if move is not None:
-                move()
-            fit_once()
-            draws.append(approx.sample(_DRAWS))
+            if number and not resumed:
+                moves[number - 1]()
+            resumed = False
+            state = fit_once(at)
         except NonFiniteError as error:
-            if number == len(moves) and not captured:
+            if number == len(moves) and not at.points:
                 raise
             _log.warning("Start %d is left out: %s", number, error)
             continue
         except KeyboardInterrupt:
-            if not captured:
+            if not at.points:
                 raise
             _log.warning("Interrupted at start %d; the fits before it are kept.", number)
             break
-        captured.append(group.capture())
-        states.append(approx.fit_state)
-        if approx.fit_state is not None and approx.fit_state.ended == "interrupted":
+        at = replace(
+            at,
+            points=(*at.points, approx.point),
+            fit_states=(*at.fit_states, state),
+            draw_seeds=(*at.draw_seeds, approx.next_seed()),
+        )
+        if state is not None and state.ended == "interrupted":
             break
-    if len(captured) < 2:
-        group.restore(captured[0])
-        approx.fit_state = states[0]
+    return _combined(approx, at, combine)
+
+
+def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approximation:
+    """The best one or all modes, of the fits that there are."""
+    if len(at.points) < 2:
+        approx.go_to(at.points[0])
+        _receive(approx, at.fit_states[0])
         return approx
+    draws = []
+    for point, seed in zip(at.points, at.draw_seeds, strict=True):
+        approx.go_to(point)
+        draws.append(approx.sample(_DRAWS, random_seed=seed))
     starts = starts_agreement(draws)
-    group.restore(captured[starts.best])
-    approx.fit_state, approx.starts = states[starts.best], starts
-    approx.captured_starts = captured
+    approx.go_to(at.points[starts.best])
+    report = replace(
+        approx.report,
+        fit_state=at.fit_states[starts.best],
+        starts=starts,
+        points=at.points,
+    )
+    approx.receive(report)
     if combine == "best" or len(set(starts.modes)) == 1:
         return approx
-    return Stack(approx, captured)
+    modes = [(start, weight) for start, weight in starts.of_modes if weight > 0]
+    return Stack(
+        approx,
+        [at.points[start] for start, _ in modes],
+        [weight for _, weight in modes],
+        replace(report, starts=replace(starts, stacked=True)),
+    )
+
+
+def _receive(approx: NormalizingFlow, state: FitState | None) -> None:
+    approx.receive(replace(approx.report, fit_state=state, starts=None, points=()))
 
 
 def sample_starts(approx: NormalizingFlow, draws: int, random_seed: RandomState) -> xr.DataTree:
     """Draws of the fit from each start, the start as the chain."""
-    if not approx.captured_starts:
+    points: Any = approx.report.points
+    if not points:
         raise ParameterError(
             "There is one start only. Fit with restarts=4 to have a chain for each start."
         )
-    trees = _at_each(
-        approx, approx.captured_starts, lambda: approx.sample(draws, random_seed=random_seed)
-    )
+    trees = approx.sample_at(points, draws, random_seed)
     joined = {
         name: xr.concat([tree[name].to_dataset() for tree in trees], dim="chain").assign_coords(
             chain=np.arange(len(trees))
@@ -137,109 +167,3 @@ def sample_starts(approx: NormalizingFlow, draws: int, random_seed: RandomState)
     tree = xr.DataTree.from_dict({**joined, **rest})
     tree.attrs = dict(trees[0].attrs)
     return tree
-
-
-def _at_each[T](
-    approx: NormalizingFlow, captured: Sequence[Captured], fn: Callable[[], T]
-) -> list[T]:
-    """What a function gives while the flow is at each of its states; it goes back after that."""
-    group, found = approx.groups[0], []
-    here = group.capture()
-    try:
-        for state in captured:
-            group.restore(state)
-            found.append(fn())
-    finally:
-        group.restore(here)
-    return found
-
-
-class Stack(Approximation):
-    """A mixture of fits from several starts, one for each mode, by their evidence.
-
-    Made by ``fit(restarts=4, combine="stack")``. It draws and has a density as any approximation;
-    it is not trained further.
-
-    Parameters
-    ----------
-    approx : NormalizingFlow
-        With `starts`.
-    captured : sequence of Captured
-        The state of each start.
-
-    Attributes
-    ----------
-    weights : ndarray, shape (modes,)
-        Share of each mode.
-
-    References
-    ----------
-    Yao, Vehtari & Gelman (2022), Stacking for non-mixing Bayesian computations,
-    https://jmlr.org/papers/v23/20-1426.html
-    """
-
-    def __init__(self, approx: NormalizingFlow, captured: Sequence[Captured]) -> None:
-        assert approx.starts is not None
-        super().__init__(approx.groups, model=approx.model)
-        self._flow, self.starts = approx, replace(approx.starts, stacked=True)
-        self.fit_state, self.hist = approx.fit_state, approx.hist
-        modes = [(start, weight) for start, weight in approx.starts.of_modes if weight > 0]
-        self._captured = [captured[start] for start, _ in modes]
-        weights = np.array([weight for _, weight in modes])
-        self.weights: NDArray[np.float64] = weights / weights.sum()
-
-    @property
-    def formula(self) -> Any:
-        """The formula of each component."""
-        return self._flow.formula
-
-    @property
-    def ordering(self) -> Any:
-        """Place of each variable in the latent vector."""
-        return self._flow.ordering
-
-    def set_size_and_deterministic(self, *_: Any, **__: Any) -> Any:
-        """Not available: a mixture of fits is no one graph, so it is not trained either."""
-        raise UnsupportedError(
-            "A Stack is several fits of one flow, not one graph: it can't be trained, and nodes "
-            "can't be evaluated at its draws. Use its `sample`, `log_prob` and `state`, or "
-            "combine='best'."
-        )
-
-    symbolic_sample_over_posterior = sample_node = set_size_and_deterministic
-
-    def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
-        """Log density of the mixture at points of shape (n, dim) or (dim,), unconstrained."""
-        parts = _at_each(self._flow, self._captured, lambda: self._flow.log_prob(z))
-        weights = np.log(self.weights).reshape(-1, *np.ones(parts[0].ndim, dtype=int))
-        return np.asarray(np.logaddexp.reduce(np.stack(parts) + weights, axis=0))
-
-    def _draw(self, draws: int, random_seed: RandomState) -> Samples:
-        rng = np.random.default_rng(self._seed(random_seed))
-        # as many of each as its share says, up to one: less noise than independent choices
-        ends = np.cumsum(self.weights) * draws
-        counts = np.diff(np.floor(np.concatenate([[0], ends[:-1], [draws]]) + rng.random()))
-        counts[-1] += draws - counts.sum()
-        sizes, seeds = iter(counts.astype(int)), iter(rng.integers(2**30, size=len(counts)))
-
-        def draw() -> Samples | None:
-            size, seed = int(next(sizes)), int(next(seeds))
-            return self._flow._draw(size, seed) if size else None
-
-        parts = [part for part in _at_each(self._flow, self._captured, draw) if part]
-        order = rng.permutation(draws)
-
-        def joined(of: Callable[[Samples], dict[str, Any]]) -> dict[str, Any]:
-            names = list(of(parts[0]))
-            return {n: np.concatenate([of(part)[n] for part in parts])[order] for n in names}
-
-        unconstrained = joined(lambda part: part.unconstrained)
-        latent = np.concatenate(
-            [unconstrained[name].reshape(draws, -1) for name in self._flow.ordering], axis=1
-        )
-        return Samples(
-            log_q=self.log_prob(latent),
-            log_p=np.concatenate([part.log_p for part in parts])[order],
-            unconstrained=unconstrained,
-            constrained=joined(lambda part: part.constrained),
-        )

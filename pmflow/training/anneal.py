@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.records import State
+from pmflow.training.course import Course, Handles
 from pmflow.training.fresh import FreshElbo
 
-__all__ = ["Annealing", "next_share"]
+__all__ = ["Annealing", "AnnealingState", "next_share"]
 
 _log = logging.getLogger("pmflow")
 
@@ -21,8 +21,16 @@ _ESS = 0.8
 _LEAST_GAIN = 0.005
 
 
-@dataclass
-class Annealing:
+@dataclass(frozen=True)
+class AnnealingState(State):
+    """Where annealing is: how far the target has come, and by how many steps of its own."""
+
+    has_begun: bool = False
+    share: float = 0.0
+    number: int = 0
+
+
+class Annealing(Course):
     """Segments of steps with a target that moves from the start to the posterior.
 
     The density is ``start^(1 - t) p^t``. After each segment t grows as far as the weights of the
@@ -31,8 +39,6 @@ class Annealing:
 
     Parameters
     ----------
-    handles : callable
-        Gives the handles of the loop, with `annealed`.
     ratio : FreshElbo
         Of log p to the density of the start.
     seed : int
@@ -42,31 +48,49 @@ class Annealing:
         Step size; None leaves that of the optimiser.
     """
 
-    handles: Callable[[], Any]
-    ratio: FreshElbo
-    seed: int
-    steps: int = 150
-    rate: float | None = None
-    _has_begun: bool = field(default=False, init=False, repr=False)
+    def __init__(
+        self, ratio: FreshElbo, seed: int, steps: int = 150, rate: float | None = None
+    ) -> None:
+        self._ratio, self._seed, self._steps, self._rate = ratio, seed, steps, rate
+        self._at = AnnealingState()
 
-    def segments(self) -> Iterator[int]:
-        """Numbers of steps; whoever does them asks for the next one after it."""
-        yield 1  # the first step is that of the compilation
-        loop, share, number = self.handles(), 0.0, 0
-        self._has_begun = True
-        if self.rate is not None:
-            loop.learning_rate, loop.accumulate = self.rate, 1
-        while share < 1:
-            number += 1
-            share = next_share(share, self.ratio.log_weights(self.seed + number))
-            loop.annealed = share
-            _log.debug("annealed to %.3f", share)
-            yield self.steps
+    def next(self, loop: Handles | None) -> int | None:
+        """Steps with a target that is further on its way; None once they have seen its end."""
+        if not self._at.has_begun:
+            self._at = AnnealingState(has_begun=True)
+            return 1  # the first step is that of the compilation
+        assert loop is not None
+        if self._at.number == 0:
+            self.resume(loop)
+        if self._at.share >= 1:
+            return None
+        number = self._at.number + 1
+        share = next_share(self._at.share, self._ratio.log_weights(self._seed + number))
+        self._at = AnnealingState(has_begun=True, share=share, number=number)
+        loop.annealed = share
+        _log.debug("annealed to %.3f", share)
+        return self._steps
 
-    def finish(self) -> None:
+    def resume(self, loop: Handles) -> None:
+        """Give a loop the settings of the segment that is under way."""
+        if self._rate is not None:
+            loop.learning_rate, loop.accumulate = self._rate, 1
+        if self._at.number:
+            loop.annealed = self._at.share
+
+    def finish(self, loop: Handles | None) -> None:
         """Leave the posterior itself as the target, however far an interrupted fit had come."""
-        if self._has_begun:
-            self.handles().annealed = 1.0
+        if self._at.has_begun and loop is not None:
+            loop.annealed = 1.0
+
+    def to_state(self) -> AnnealingState:
+        """Where it is, for `go_to`."""
+        return self._at
+
+    def go_to(self, state: State) -> None:
+        """Go on from where it was."""
+        assert isinstance(state, AnnealingState)
+        self._at = state
 
 
 def next_share(share: float, log_ratio: NDArray[np.float64]) -> float:

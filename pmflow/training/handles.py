@@ -7,16 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.graphs.handles import HANDLE
 from pmflow.training.loops.loop import Loop
 
 __all__ = ["LoopHandles", "Losses"]
 
 
 class Losses:
-    """Losses so far, in one block of memory that doubles when it is full."""
+    """Losses so far, in one block of memory that doubles when it is full.
+
+    Parameters
+    ----------
+    known : ndarray, shape (steps,)
+        Those of the fits before, as `before` keeps them.
+    """
 
     def __init__(self, known: NDArray[np.float64]) -> None:
+        self.before = known
         self._losses = known
         self._size = len(known)
 
@@ -37,7 +43,7 @@ class Losses:
 
 
 class LoopHandles:
-    """State of a compiled loop whose optimiser is `SteadyAdam`.
+    """State of a compiled loop, as a course takes hold of it (see `course.Handles`).
 
     Parameters
     ----------
@@ -48,9 +54,8 @@ class LoopHandles:
     """
 
     def __init__(self, loop: Loop, losses: Losses, seed: int) -> None:
-        step = loop.step
         self._loop, self._losses, self._seed = loop, losses, seed
-        self._shared = {v.name: v for v in [*step.updates, *step.constants] if v.name}
+        self._shared = loop.step.handles
 
     @property
     def params(self) -> NDArray[np.floating]:
@@ -108,7 +113,7 @@ class LoopHandles:
         return self._losses.so_far
 
     def _get(self, name: str) -> Any:
-        return self._shared[HANDLE.format(name)]
+        return self._shared[name]
 
     def _set(self, name: str, value: Any) -> None:
         shared = self._get(name)

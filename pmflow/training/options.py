@@ -1,154 +1,258 @@
-"""What a user gives to a fit, checked before anything is made or compiled."""
+"""The options of a fit: each is a field of one value, and known nowhere else."""
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import pymc as pm
-import pytensor
-from pytensor.compile.mode import Mode, get_mode
-from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Variable
+from pymc.progress_bar.rich_progress import default_progress_theme
 
-from pmflow.checks import check_flags, check_names, checked_count
-from pmflow.errors import BackendError, ParameterError
-from pmflow.objectives.estimators import check_estimator_name
-from pmflow.training.step import optimizer_rate
+from pmflow.checks import check_flags, checked_count
+from pmflow.draws.chunks import checked_chunk_draws
+from pmflow.draws.sobol import can_use_qmc, check_qmc
+from pmflow.errors import ParameterError
+from pmflow.objectives.estimators import (
+    best_estimator,
+    check_anneal,
+    check_estimator,
+    check_estimator_name,
+)
+from pmflow.training.optimizers import SteadyAdam, optimizer_key
+from pmflow.training.option_checks import (
+    check_compilation,
+    check_more,
+    check_norm,
+    check_optimizer,
+    checked_callbacks,
+)
+from pmflow.training.schedule import ScheduleSettings
 
-__all__ = ["MORE", "check_fit_arguments", "checked_callbacks"]
+__all__ = ["MORE", "FitOptions"]
 
-BACKENDS = ("numba", "c", "jax")
+COMBINE = ("best", "stack")
+_STEPS = 10_000
+_AUTOMATIC_DRAWS = 64
 
-MORE = ("more_obj_params", "more_updates", "more_replacements")
-"""What PyMC's `fit` takes beyond its named arguments."""
+_COMPILED: dict[str, Any] = {"compiled": True}
+"""Of an option that decides what is compiled."""
 
 
-def check_fit_arguments(given: Mapping[str, Any]) -> None:
-    """Check arguments of `NFVI.fit` by name, as far as they say what is wrong by themselves.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FitOptions:
+    """Options of a fit, checked as far as they say what is wrong by themselves.
 
-    None stands for an argument that was not given, except for `n` of a `refine`.
+    Parameters
+    ----------
+    n : int, optional
+        Steps. Left out, together with `obj_optimizer`, the fit chooses its step sizes and
+        knows when it is done; see :doc:`/training`. 10,000 with an optimiser of yours.
+    score : bool
+        Whether to keep the loss of every step in `hist`. Default True.
+    callbacks : list of callable, optional
+        Called after each step with the approximation, the losses so far (None without `score`)
+        and the number of the step, counted from 1 over all fits of this inference. One that
+        raises StopIteration ends the fit.
+    progressbar : bool
+    progressbar_theme : rich.theme.Theme
+    obj_n_mc : int
+        Draws behind each gradient, evaluated together. More of them make the gradient less
+        noisy and cost less than as many steps. Default 1, as PyMC's; 64 without `n`.
+    chunk_draws : int, optional
+        How many of them are evaluated at once, all by default: a divisor of `obj_n_mc`. Memory
+        is then that of so many draws. Losses and gradients are means over the chunks of a
+        step, which share one minibatch, and are the same as without chunks up to rounding; on
+        JAX, without `qmc`, they are of other random numbers. So is the gradient of a mixture's
+        trained weights, which compares the draws of a chunk (2 at least). See :doc:`/large`.
+    obj_optimizer : callable
+        One of PyMC's optimisers. Default ``pm.adam(learning_rate=0.01)`` where `n` is given;
+        PyMC's own default, adagrad_window, is known to inflate posterior standard deviations.
+    total_grad_norm_constraint : float, optional
+        Longest allowed gradient; a longer one is shortened to it.
+    estimator : {"total", "path"}, optional
+        Of the gradient; ``"total"`` by default, ``"path"`` without `n`. ``"total"``
+        differentiates the loss as it stands. ``"path"`` leaves out the part that is zero on
+        average, the derivative of log q by the parameters at fixed draws (Roeder et al., 2017,
+        https://arxiv.org/abs/1703.09194): the better the fit, the less noise is left, none at
+        a perfect fit. Far from it it may be noisier. A step costs one more pass through the
+        layers, and for layers with a dense Jacobian (``naf``, ``bnaf``, ``poly``, ``iaf``,
+        your own) `dim` more. The losses are the same.
+    qmc : bool, optional
+        Whether the draws of a step fill space evenly; by default False, True without `n`. They
+        are a scrambled Sobol set, shifted at random at every step, in place of independent
+        draws. Unbiased, with less noise the smoother the model and the fewer its dimensions.
+        Best with `obj_n_mc` a power of two, 16 and more; other numbers work too (SciPy's
+        warning about them is not shown). Drawing from the approximation is not affected.
+    restarts : int
+        Fits from so many starts, one after the other: the first where the flow is, the others
+        within 2 of it in unconstrained space, with a frame of their own where there is one.
+        ``approx.starts`` says how far they agree: the only guard against missed modes.
+    combine : {"best", "stack"}
+        Of several starts, the one with the highest ELBO, or a mixture of all modes that were
+        found, by their evidence.
+    anneal : bool
+        Whether the target moves from where the flow begins to the posterior, as fast as the
+        flow can follow. Finds modes that a fit to the posterior itself would leave.
+    schedule : ScheduleSettings, optional
+        What a fit without `n` may do.
+    verdict : bool
+        Whether a fit without `n` ends with a diagnosis: a line of the log, a warning where it
+        is not good.
+    backend : {"numba", "c", "jax"}, optional
+        Defaults to PyTensor's.
+    compile_kwargs : dict, optional
+        Passed on to `pymc.compile`, such as ``{"mode": ...}``.
+    include_transformed : bool
+        Accepted from `pymc.fit`; `sample(include_transformed=True)` shows these variables.
+    checkpoint : path-like, optional
+        A file for the state of the fit, written while it runs and when it ends, however it
+        ends; `pmflow.resume` goes on from it. See :doc:`/saving`.
+    checkpoint_every : float
+        Seconds from one state to the next. Default 60.
+    more_obj_params, more_updates, more_replacements
+        As in PyMC: further shared variables to train, further updates of each step, and variables
+        of the model's graph to replace.
 
     Raises
     ------
     ParameterError, BackendError
     """
-    for name, least in (("n", 0), ("obj_n_mc", 1), ("chunk_draws", 1)):
-        if given.get(name) is not None:
-            checked_count(name, given[name], least)
-    flags = ("score", "progressbar", "include_transformed", "qmc")
-    check_flags(**{name: given[name] for name in flags if given.get(name) is not None})
-    if given.get("estimator") is not None:
-        check_estimator_name(given["estimator"])
-    checked_callbacks(given.get("callbacks"))
-    _check_norm(given.get("total_grad_norm_constraint"))
-    _check_optimizer(given.get("obj_optimizer"))
-    _check_compilation(given.get("backend"), given.get("compile_kwargs"))
-    _check_more(given)
 
+    n: int | None = None
+    score: bool | None = None
+    callbacks: Sequence[Callable[..., Any]] | None = None
+    progressbar: bool = True
+    progressbar_theme: Any = default_progress_theme
+    obj_n_mc: int | None = field(default=None, metadata=_COMPILED)
+    chunk_draws: int | None = field(default=None, metadata=_COMPILED)
+    obj_optimizer: Any = field(default=None, metadata=_COMPILED)
+    total_grad_norm_constraint: float | None = field(default=None, metadata=_COMPILED)
+    estimator: str | None = field(default=None, metadata=_COMPILED)
+    qmc: bool | None = field(default=None, metadata=_COMPILED)
+    restarts: int = 1
+    combine: str = "best"
+    anneal: bool = field(default=False, metadata=_COMPILED)
+    schedule: ScheduleSettings | None = None
+    verdict: bool = True
+    backend: str | None = field(default=None, metadata=_COMPILED)
+    compile_kwargs: Mapping[str, Any] | None = field(default=None, metadata=_COMPILED)
+    include_transformed: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: float = 60.0
+    more_obj_params: Any = field(default=None, metadata=_COMPILED)
+    more_updates: Any = field(default=None, metadata=_COMPILED)
+    more_replacements: Any = field(default=None, metadata=_COMPILED)
 
-def checked_callbacks(callbacks: Any) -> tuple[Callable[..., Any], ...]:
-    """Callbacks as a tuple of callables."""
-    if callbacks is None:
-        return ()
-    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
-        raise ParameterError(
-            f"callbacks must be a list of callables, but is {callbacks!r}. Write [callback]."
-        )
-    for callback in callbacks:
-        if not callable(callback):
-            raise ParameterError(f"callbacks must be callable, but one is {callback!r}.")
-    return tuple(callbacks)
+    NAMES: ClassVar[tuple[str, ...]]
+    """Every option."""
 
-
-def _check_norm(norm: Any) -> None:
-    if norm is None:
-        return
-    is_number = isinstance(norm, int | float | np.number) and not isinstance(norm, bool)
-    if not is_number or not norm > 0:
-        raise ParameterError(
-            f"total_grad_norm_constraint must be a positive number, but is {norm!r}."
-        )
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    if optimizer is None:
-        return
-    if not callable(optimizer):
-        raise ParameterError(
-            f"obj_optimizer must be callable, but is {optimizer!r}. Give one of PyMC's, such as "
-            "pm.adam(learning_rate=0.01)."
-        )
-    rate = optimizer_rate(optimizer)
-    if rate is not None and not (np.isfinite(rate) and rate >= 0):
-        raise ParameterError(
-            f"The learning_rate of obj_optimizer must be finite and >= 0, but is {rate!r}."
-        )
-
-
-def _check_compilation(backend: Any, compile_kwargs: Any) -> None:
-    if compile_kwargs is not None:
-        if not isinstance(compile_kwargs, Mapping):
+    def __post_init__(self) -> None:
+        for name, least in (("n", 0), ("obj_n_mc", 1), ("chunk_draws", 1), ("restarts", 1)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
+        flags = ("score", "progressbar", "include_transformed", "qmc", "anneal", "verdict")
+        check_flags(**{name: v for name in flags if (v := getattr(self, name)) is not None})
+        if self.estimator is not None:
+            check_estimator_name(self.estimator)
+        if self.combine not in COMBINE:
             raise ParameterError(
-                "compile_kwargs must be a dict of arguments for pymc.compile, "
-                f'but is {compile_kwargs!r}. Write {{"mode": ...}}.'
+                f"combine must be one of {', '.join(map(repr, COMBINE))}, but is {self.combine!r}."
             )
-        accepted = {**inspect.signature(pm.compile).parameters}
-        accepted |= inspect.signature(pytensor.function).parameters
-        taken = {"inputs", "outputs", "updates", "random_seed", "kwargs", "compile_kwargs"}
-        check_names(compile_kwargs, [n for n in accepted if n not in taken], "compile_kwargs")
-        _check_mode(compile_kwargs.get("mode"))
-    if backend is None:
-        return
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        raise BackendError(f"backend must be one of {', '.join(BACKENDS)}, but is {backend!r}.")
-    if compile_kwargs and "mode" in compile_kwargs:
-        raise ParameterError("backend and compile_kwargs['mode'] say the same: give only one.")
-    if backend == "jax" and importlib.util.find_spec("jax") is None:
-        raise BackendError(
-            "backend='jax' needs JAX, which is not installed: pip install 'pmflow[jax]'."
+        object.__setattr__(self, "callbacks", checked_callbacks(self.callbacks))
+        check_norm(self.total_grad_norm_constraint)
+        check_optimizer(self.obj_optimizer)
+        check_compilation(self.backend, self.compile_kwargs)
+        check_more({name: getattr(self, name) for name in MORE})
+        self._check_schedule()
+        self._check_checkpoint()
+
+    def _check_schedule(self) -> None:
+        if self.schedule is None:
+            return
+        if not isinstance(self.schedule, ScheduleSettings):
+            raise ParameterError(
+                f"schedule must be a pmflow.ScheduleSettings, but is {self.schedule!r}."
+            )
+        if self.n is not None:
+            raise ParameterError(
+                "schedule= is for fits that choose their own steps, but n= says how many. "
+                "Leave one out."
+            )
+
+    def _check_checkpoint(self) -> None:
+        every = self.checkpoint_every
+        if isinstance(every, bool) or not isinstance(every, int | float) or not every >= 0:
+            raise ParameterError(f"checkpoint_every must be a number of seconds, but is {every!r}.")
+        if self.checkpoint is not None and not isinstance(self.checkpoint, str | os.PathLike):
+            raise ParameterError(
+                f"checkpoint must be a path, but is of type {type(self.checkpoint).__name__}."
+            )
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the fit chooses its step sizes and its end."""
+        return self.n is None and (self.obj_optimizer is None or self.schedule is not None)
+
+    def filled(self, approx: Any) -> Self:
+        """With what was left open filled in, for an approximation; what does not fit is refused.
+
+        Raises
+        ------
+        ParameterError
+        """
+        if not approx.params:
+            raise ParameterError(
+                "There is nothing to train: all parameters were given as fixed values. "
+                "Give shared variables (pytensor.shared) for those to be trained."
+            )
+        is_automatic = self.is_automatic
+        draws = self.obj_n_mc or (_AUTOMATIC_DRAWS if is_automatic else 1)
+        estimator = self.estimator or (best_estimator(approx) if is_automatic else "total")
+        qmc = (is_automatic and can_use_qmc(approx)) if self.qmc is None else self.qmc
+        if self.restarts > 1 and not hasattr(approx, "sample_layers"):
+            raise ParameterError(
+                "restarts needs one flow over all variables, but this is an approximation of "
+                f"{len(approx.groups)} groups. Use pmflow.NFVI with a formula."
+            )
+        check_anneal(self.anneal, approx)
+        check_estimator(estimator, approx)
+        check_qmc(qmc, approx)
+        default = SteadyAdam() if is_automatic else pm.adam(learning_rate=0.01)
+        return replace(
+            self,
+            n=None if is_automatic else _STEPS if self.n is None else self.n,
+            schedule=(self.schedule or ScheduleSettings()) if is_automatic else None,
+            obj_n_mc=draws,
+            chunk_draws=checked_chunk_draws(self.chunk_draws, draws, approx),
+            obj_optimizer=self.obj_optimizer or default,
+            estimator=estimator,
+            qmc=bool(qmc),
         )
 
+    @property
+    def step(self) -> dict[str, Any]:
+        """The options that decide what is compiled, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata == _COMPILED}
 
-def _check_mode(mode: Any) -> None:
-    try:
-        is_mode = isinstance(get_mode(mode), Mode)
-    except ValueError:
-        is_mode = False
-    if not is_mode:
-        raise ParameterError(
-            "compile_kwargs['mode'] must be a PyTensor mode or the name of one, such as "
-            f"'FAST_COMPILE', 'FAST_RUN', 'NUMBA' or 'JAX', but is {mode!r}."
-        )
+    @property
+    def trackers(self) -> list[Any]:
+        """Callbacks whose parameters and gradients the loop records."""
+        return [c for c in self.callbacks or () if getattr(c, "watched_names", ())]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Equal for options that one compiled loop can carry out."""
+        return {
+            **self.step,
+            "obj_optimizer": optimizer_key(self.obj_optimizer),
+            "record": bool(self.trackers),
+            "exact": self.checkpoint is not None,
+        }
 
 
-def _check_more(given: Mapping[str, Any]) -> None:
-    for name in ("more_updates", "more_replacements"):
-        if given.get(name) is not None and not isinstance(given[name], Mapping):
-            raise ParameterError(
-                f"{name} must be a dict of variables to variables, but is {given[name]!r}."
-            )
-    for variable in given.get("more_updates") or ():
-        if not isinstance(variable, SharedVariable):
-            raise ParameterError(
-                f"The keys of more_updates must be shared variables, but one is {variable!r}. "
-                "Make it with pytensor.shared."
-            )
-    for variable in given.get("more_replacements") or ():
-        if not isinstance(variable, Variable):
-            raise ParameterError(
-                "The keys of more_replacements must be variables of the model's graph, "
-                f"but one is {variable!r}."
-            )
-    params = given.get("more_obj_params")
-    if params is None:
-        return
-    if not isinstance(params, list | tuple) or any(
-        not isinstance(p, SharedVariable) for p in params
-    ):
-        raise ParameterError(
-            f"more_obj_params must be a list of shared variables, but is {params!r}."
-        )
+MORE = ("more_obj_params", "more_updates", "more_replacements")
+"""What PyMC's `fit` takes beyond its named arguments."""
+
+FitOptions.NAMES = tuple(f.name for f in fields(FitOptions))

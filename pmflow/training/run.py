@@ -3,262 +3,211 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymc.pytensorf import floatX, resolve_backend_compile_kwargs
 
 from pmflow.errors import NonFiniteError
-from pmflow.graphs.evaluate import changed_flags
-from pmflow.objectives.estimators import objective_for
-from pmflow.training.blame import check_beginning, find_culprits
+from pmflow.records import Ended, FitState, Outcome
+from pmflow.training.blame import find_culprits
+from pmflow.training.course import Course
 from pmflow.training.handles import LoopHandles, Losses
-from pmflow.training.loops.engine import compile_loop
 from pmflow.training.loops.loop import Loop, Trace
+from pmflow.training.options import FitOptions
 from pmflow.training.pace import DeferredInterrupt, Pace, is_due, next_due
 from pmflow.training.progress import FitProgress, recent_loss
 from pmflow.training.run_state import Keeper, RunState
-from pmflow.training.step import MAX_FAILURES, build_step, optimizer_key, optimizer_rate
+from pmflow.training.step import MAX_FAILURES
+from pmflow.training.trainer import Trainer
 
-__all__ = ["Trainer"]
+__all__ = ["Run"]
 
 _log = logging.getLogger("pmflow")
 
-type Ended = Literal["steps", "interrupted", "callback"]
-type Callback = Callable[[Any, NDArray[np.float64] | None, int], Any]
 
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a fit was asked for."""
-
-    callbacks: tuple[Callback, ...]
-    score: bool
-    settings: dict[str, Any]
-    seed: int
-    keeper: Keeper | None = None
-
-    @property
-    def trackers(self) -> list[Any]:
-        """Callbacks whose parameters and gradients the loop records."""
-        return [c for c in self.callbacks if getattr(c, "watched_names", ())]
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """Equal for plans that one compiled loop can carry out."""
-        optimizer = optimizer_key(self.settings["obj_optimizer"])
-        return {
-            **self.settings,
-            "obj_optimizer": optimizer,
-            "record": bool(self.trackers),
-            "exact": self.keeper is not None,
-        }
-
-
-class Trainer:
-    """Carries out the fits of one inference, whose `hist` and `skipped` it keeps up to date.
-
-    Compiled loops are kept: a second fit that differs in nothing but callbacks, seed and learning
-    rate begins at once.
+class Run:
+    """A fit that is under way, or over and ready for more steps.
 
     Parameters
     ----------
-    inference : Inference
-        With `approx`, `objective`, `hist` and `skipped`.
+    trainer : Trainer
+    options : FitOptions
+        Filled in for the approximation.
+    seed : int
+    before : Outcome
+        Of the fits before this one.
+    keeper : Keeper, optional
+        Is offered the state of the fit between chunks, to write it to a file.
+    begun : RunState, optional
+        Where the fit was broken off: it goes on from there.
     """
 
-    def __init__(self, inference: Any) -> None:
-        self._inference = inference
-        self._loops: list[tuple[dict[str, Any], Loop]] = []
-        self._plan: _Plan | None = None
-        self._loop: Loop | None = None
-        self._steps_done = self._begin = self._end = 0
-        self._taken: RunState | None = None
-        self._is_whole = False
-        self._failed_in_a_row = 0  # a schedule that restarts the loop resets what the loop counts
-
-    @property
-    def steps_done(self) -> int:
-        """Of all fits."""
-        return self._steps_done
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there was a fit to go on with."""
-        return self._plan is not None
-
-    def begin(
+    def __init__(
         self,
-        callbacks: tuple[Callback, ...],
-        *,
-        score: bool,
-        settings: dict[str, Any],
+        trainer: Trainer,
+        options: FitOptions,
         seed: int,
+        before: Outcome,
+        *,
         keeper: Keeper | None = None,
+        begun: RunState | None = None,
     ) -> None:
-        """Plan a fit with a fresh optimiser and fresh random numbers.
+        self._trainer, self._options, self._seed = trainer, options, seed
+        self._keeper, self._begun = keeper, begun
+        start = before if begun is None else begun
+        self._losses = Losses(start.losses)
+        self._done = before.steps if begun is None else begun.done
+        self._skipped = start.skipped
+        self._skipped_before = before.skipped if begun is None else 0
+        self._end = self._done if begun is None else begun.end
+        self._begin = self._done if begun is None else begun.begin
+        self._loop: Loop | None = None
+        self._handles: LoopHandles | None = None
+        self._last = before
+        self._is_whole = False
+        self._failed_in_a_row = 0  # a course that restarts the loop resets what the loop counts
 
-        Parameters
-        ----------
-        callbacks : tuple of callable
-        score : bool
-            Whether to keep losses in `hist`.
-        settings : dict
-            Arguments of `build_step`, and `backend`, `compile_kwargs`, `estimator` and
-            `anneal`.
-        seed : int
-        keeper : Keeper, optional
-            Is offered the state of the fit between chunks, to write it to a file.
-        """
-        self._plan, self._loop = _Plan(callbacks, score, settings, seed, keeper), None
-        self._failed_in_a_row, self._taken = 0, None
+    @property
+    def options(self) -> FitOptions:
+        """What the fit was asked for."""
+        return self._options
 
-    def go_back(self, taken: RunState) -> None:
-        """To the state of a fit that was broken off, planned anew by `begin`."""
-        self._taken, self._steps_done = taken, taken.done
-
-    def run(self, segments: Iterable[int], progress: FitProgress) -> Ended:
+    def go(self, course: Course, progress: FitProgress) -> Outcome:
         """Do steps; whatever ends them, losses and parameters so far are kept.
 
         Parameters
         ----------
-        segments : iterable of int
-            Numbers of steps. Between them the state may be looked at and changed.
+        course : Course
+            Says how many, and what is done between them.
         progress : FitProgress
 
         Returns
         -------
-        {"steps", "interrupted", "callback"}
-            What ended it.
+        Outcome
+
+        Raises
+        ------
+        NonFiniteError
+            After 100 steps in a row without effect; `last` says what was reached.
         """
-        assert self._plan is not None
-        begin = self._begin = self._taken.begin if self._taken else self._steps_done
-        self._losses = Losses(self._inference.hist)
-        self._is_whole = False
-        ended: Ended | None = None
+        if self._begun is None:
+            self._begin, self._skipped_before = self._done, self._skipped
+        ended: Ended = "failed"
         try:
             with DeferredInterrupt() as interrupt:
-                self._run_segments(segments, progress, interrupt)
+                self._go_segments(course, progress, interrupt)
             ended = "steps"
         except KeyboardInterrupt:
             ended = "interrupted"
-            _log.warning(
-                "Interrupted at step %d; everything fitted so far is kept.", self._steps_done
-            )
+            _log.warning("Interrupted at step %d; everything fitted so far is kept.", self._done)
         except StopIteration as stop:
             ended = "callback"
-            _log.info("Stopped at step %d: %s", self._steps_done, stop)
+            _log.info("Stopped at step %d: %s", self._done, stop)
         finally:
-            if self._plan.score:
-                self._inference.hist = self._losses.so_far
-            hist = self._inference.approx.hist = self._inference.hist  # pm.fit looks for it there
-            shown = hist if self._plan.score else None
-            progress.update(self._steps_done - begin, shown, force=True)
-            self._keep(ended or "failed")
-        if self._plan.score and len(hist):
-            _log.info("Average loss of the last steps: %.5g", recent_loss(hist))
-        return ended
-
-    def _run_segments(
-        self, segments: Iterable[int], progress: FitProgress, interrupt: DeferredInterrupt
-    ) -> None:
-        assert self._plan is not None
-        plan, begin, pace = self._plan, self._begin, Pace()
-        for n in segments:
-            end = self._end = self._steps_done + n
-            if n and self._loop is None:
-                self._loop, first = self._compile(plan)
-                if first is not None:
-                    self._record(plan, self._loop, first)
-                    self._call_back(plan, begin)
-                progress.begin()
-            while self._steps_done < end:
-                assert self._loop is not None
-                due = next_due(self._steps_done, begin + 1, plan.callbacks) or end
-                steps = min(due, end) - self._steps_done
-                steps = min(steps, pace.steps, self._loop.most_steps)
-                with interrupt.held():
-                    self._is_whole = False
-                    self._loop.step.params.pull()
-                    with pace.measure(steps):
-                        trace = self._loop.advance(steps)
-                    self._record(plan, self._loop, trace)
-                self._call_back(plan, begin)
-                shown = self._losses.so_far if plan.score else None
-                progress.update(self._steps_done - begin, shown)
-                with interrupt.held():
-                    self._keep()
-
-    def _keep(self, ended: str | None = None) -> None:
-        """Offer the state to who keeps it, unless a chunk was broken off in its middle."""
-        assert self._plan is not None
-        if self._plan.keeper is not None and self._loop is not None and self._is_whole:
-            self._plan.keeper.offer(self._take, ended)
-
-    def _take(self) -> RunState:
-        assert self._loop is not None
-        assert self._plan is not None
-        self._loop.step.params.pull()  # what a callback has set
-        return RunState(
-            seed=self._plan.seed,
-            begin=self._begin,
-            done=self._steps_done,
-            end=self._end,
-            skipped=self._inference.skipped,
-            score=self._plan.score,
-            losses=self._losses.so_far if self._plan.score else self._inference.hist,
-            arrays=self._loop.snapshot(),
-        )
+            progress.update(self._done - self._begin, self._shown, force=True)
+            # a file goes on from where the steps ended, and has the approximation at its best
+            state = self._state(course) if self._keeper and self._is_whole else None
+            course.finish(self._handles)
+            self._last = self._outcome(course, ended)
+            if self._keeper is not None:
+                self._keeper.offer(lambda: state, self._last.fit_state)
+        if len(self._last.losses) and self._options.score:
+            _log.info("Average loss of the last steps: %.5g", recent_loss(self._last.losses))
+        return self._last
 
     @property
-    def handles(self) -> LoopHandles:
-        """The state of the compiled loop, for a schedule."""
-        assert self._loop is not None
-        assert self._plan is not None
-        return LoopHandles(self._loop, self._losses, self._plan.seed)
+    def last(self) -> Outcome:
+        """What the last `go` has come to, also where it raised."""
+        return self._last
 
-    def _compile(self, plan: _Plan) -> tuple[Loop, Trace | None]:
-        """A loop that does what is planned, and what the first step of a new one gave."""
-        for key, loop in self._loops:
-            if key == plan.key and not loop.is_stale:
+    def _outcome(self, course: Course, ended: Ended) -> Outcome:
+        losses = self._losses.so_far if self._options.score else self._losses.before
+        state = FitState(
+            self._done - self._begin,
+            self._skipped - self._skipped_before,
+            course.ended if ended == "steps" else ended,
+            course.message,
+        )
+        return Outcome(losses, self._done, self._skipped, state)
+
+    @property
+    def _shown(self) -> NDArray[np.float64] | None:
+        return self._losses.so_far if self._options.score else None
+
+    def _go_segments(
+        self, course: Course, progress: FitProgress, interrupt: DeferredInterrupt
+    ) -> None:
+        pace = Pace()
+        if self._begun is not None:
+            loop = self._compiled(progress)
+            course.go_to(self._begun.course)
+            course.resume(LoopHandles(loop, self._losses, self._seed))
+            self._begun = None
+            self._do(loop, course, pace, progress, interrupt)
+        while (steps := course.next(self._handles)) is not None:
+            self._end = self._done + steps
+            if steps:
+                loop = self._loop or self._compiled(progress)
+                self._do(loop, course, pace, progress, interrupt)
+
+    def _compiled(self, progress: FitProgress) -> Loop:
+        loop, first = self._trainer.loop_for(self._options, self._seed, self._done + 1)
+        if self._begun is not None:
+            loop.go_to(self._seed, self._begun.loop)  # also from the first step, of compiling
+            loop.step.params.push()
+        elif first is not None:
+            self._record(loop, first)
+            self._call_back()
+        self._loop, self._handles = loop, LoopHandles(loop, self._losses, self._seed)
+        progress.begin()
+        return loop
+
+    def _do(
+        self,
+        loop: Loop,
+        course: Course,
+        pace: Pace,
+        progress: FitProgress,
+        interrupt: DeferredInterrupt,
+    ) -> None:
+        """The steps of a segment, in chunks."""
+        callbacks = self._options.callbacks or ()
+        while self._done < self._end:
+            due = next_due(self._done, self._begin + 1, callbacks) or self._end
+            steps = min(due, self._end) - self._done
+            steps = min(steps, pace.steps, loop.most_steps)
+            with interrupt.held():
+                self._is_whole = False
                 loop.step.params.pull()
-                loop.restart(plan.seed)
-                if loop.step.learning_rate is not None:
-                    rate = optimizer_rate(plan.settings["obj_optimizer"])
-                    loop.step.learning_rate.set_value(floatX(rate))
-                return loop, None
-        check_beginning(self._inference.approx, self._steps_done + 1)
-        settings = dict(plan.settings)
-        compile_kwargs = resolve_backend_compile_kwargs(
-            settings.pop("backend"), settings.pop("compile_kwargs")
-        )
-        objective = objective_for(
-            self._inference.objective,
-            settings.pop("estimator", "total"),
-            anneal=settings.pop("anneal", False),
-        )
-        step = build_step(objective, **settings)
-        # Numba's fast mathematics rounds otherwise in code that comes from its disk cache
-        exact = nullcontext() if plan.keeper is None else changed_flags(numba__fastmath=False)
-        with exact:
-            loop, first = compile_loop(
-                step, record=bool(plan.trackers), compile_kwargs=compile_kwargs, seed=plan.seed
-            )
-        self._loops.append((plan.key, loop))
-        if self._taken is None:
-            return loop, first
-        loop.go_back(plan.seed, self._taken.arrays)  # also from the first step, that of compiling
-        loop.step.params.push()
-        self._taken = None
-        return loop, None
+                with pace.measure(steps):
+                    trace = loop.advance(steps)
+                self._record(loop, trace)
+            self._call_back()
+            progress.update(self._done - self._begin, self._shown)
+            with interrupt.held():
+                if self._keeper is not None:
+                    self._keeper.offer(lambda: self._state(course), None)
 
-    def _record(self, plan: _Plan, loop: Loop, trace: Trace) -> None:
+    def _state(self, course: Course) -> RunState | None:
+        """Where the fit is, between two chunks."""
+        if self._loop is None:
+            return None
+        self._loop.step.params.pull()  # what a callback has set
+        return RunState(
+            seed=self._seed,
+            begin=self._begin,
+            done=self._done,
+            end=self._end,
+            skipped=self._skipped,
+            losses=np.array(self._losses.so_far if self._options.score else self._losses.before),
+            loop=self._loop.to_state(),
+            course=course.to_state(),
+        )
+
+    def _record(self, loop: Loop, trace: Trace) -> None:
         """Keep what some steps gave: parameters, losses, what trackers watch."""
-        approx, params = self._inference.approx, loop.step.params
+        approx, params = self._trainer.approx, loop.step.params
         params.push()
         self._losses.extend(trace.losses)
         if trace.params is not None and trace.gradients is not None:
@@ -267,10 +216,10 @@ class Trainer:
             values = dict(zip(names, params.split(trace.params), strict=False))
             gradients = params.split(trace.gradients)
             values |= {f"grad_{n}": g for n, g in zip(names, gradients, strict=False)}
-            for tracker in plan.trackers:
-                tracker.extend(self._steps_done + 1, values)
-        self._steps_done += len(trace.losses)
-        self._inference.skipped += int((trace.failures > 0).sum())
+            for tracker in self._options.trackers:
+                tracker.extend(self._done + 1, values)
+        self._done += len(trace.losses)
+        self._skipped += int((trace.failures > 0).sum())
         self._is_whole = True
         good = np.flatnonzero(trace.failures == 0)
         failed = len(trace.failures) - 1 - int(good[-1]) if len(good) else len(trace.failures)
@@ -279,13 +228,12 @@ class Trainer:
         if failed >= MAX_FAILURES:
             loop.step.failures.set_value(np.int32(0))
             self._failed_in_a_row = 0
-            raise _failure(approx, failed, self._steps_done - failed + 1)
+            raise _failure(approx, failed, self._done - failed + 1)
 
-    def _call_back(self, plan: _Plan, begin: int) -> None:
-        so_far = self._losses.so_far if plan.score else None
-        for callback in plan.callbacks:
-            if is_due(callback, self._steps_done, begin + 1):
-                callback(self._inference.approx, so_far, self._steps_done)
+    def _call_back(self) -> None:
+        for callback in self._options.callbacks or ():
+            if is_due(callback, self._done, self._begin + 1):
+                callback(self._trainer.approx, self._shown, self._done)
 
 
 def _failure(approx: Any, steps: int, first: int) -> NonFiniteError:

@@ -9,11 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.errors import ParameterError
+from pmflow.records import FitState, State
+from pmflow.training.loops.loop import LoopState
+
 __all__ = ["Keeper", "RunState"]
 
 
-@dataclass(frozen=True)
-class RunState:
+@dataclass(frozen=True, eq=False)
+class RunState(State):
     """Where a fit is.
 
     Attributes
@@ -21,14 +25,14 @@ class RunState:
     seed : int
         Of the fit.
     begin, done, end : int
-        Steps before this fit, so far, and at its end, over all fits of the inference.
+        Steps before this fit, so far, and at the end of the segment that is under way, over all
+        fits of the inference.
     skipped : int
         Steps without effect so far.
-    score : bool
-        Whether losses are kept.
     losses : ndarray, shape (done,) or (0,)
-    arrays : dict of str to ndarray
-        Of the loop: parameters, optimiser, random generators (see `Loop.snapshot`).
+    loop : LoopState
+    course : State
+        Of what decides about the steps.
     """
 
     seed: int
@@ -36,13 +40,19 @@ class RunState:
     done: int
     end: int
     skipped: int
-    score: bool
     losses: NDArray[np.float64]
-    arrays: dict[str, NDArray[Any]]
+    loop: LoopState
+    course: State
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin <= self.done <= self.end or min(self.seed, self.skipped) < 0:
+            raise ParameterError("the numbers of steps are none")
+        if self.losses.ndim != 1:
+            raise ParameterError("the losses are no list")
 
 
 class Keeper(Protocol):
     """Who writes the state of a fit to a file."""
 
-    def offer(self, take: Callable[[], RunState], ended: str | None) -> None:
+    def offer(self, take: Callable[[], RunState | None], ended: FitState | None) -> Any:
         """Be told that the state can be taken now; `ended` is how the fit ended, if it did."""

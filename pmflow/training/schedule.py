@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.records import Ended, State
+from pmflow.training.course import Course, Handles
 from pmflow.training.fresh import Elbo, FreshElbo, summarize
 from pmflow.training.settle import has_settled
 
-__all__ = ["Handles", "Schedule", "Settings"]
+__all__ = ["Schedule", "ScheduleSettings", "ScheduleState"]
 
 _log = logging.getLogger("pmflow")
 
-type Vector = NDArray[np.floating]
-
-
-class Handles(Protocol):
-    """What a schedule takes hold of: a compiled loop's state, and its losses."""
-
-    params: Vector
-    learning_rate: float
-    accumulate: int
-
-    @property
-    def average(self) -> Vector: ...  # noqa: D102
-    @property
-    def losses(self) -> NDArray[np.float64]: ...  # noqa: D102
-
-    def restart(self) -> None: ...  # noqa: D102
-    def begin_average(self) -> None: ...  # noqa: D102
+type Vector = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the schedule may do.
+class ScheduleSettings(State):
+    """What a fit without a number of steps may do.
 
     Attributes
     ----------
@@ -70,8 +56,58 @@ class Settings:
     patience: int = 2
 
 
-@dataclass
-class Schedule:
+@dataclass(frozen=True, eq=False)
+class ScheduleState(State):
+    """Where a schedule is between two segments of steps.
+
+    Attributes
+    ----------
+    phase : str
+        What the segment that is under way belongs to.
+    learning_rate, accumulate : float, int
+        Of that segment.
+    start : ndarray, shape (size,)
+        Where every trial begins.
+    trials : tuple of float
+        ELBO of the step sizes tried so far.
+    reached : tuple of ndarray, each of shape (size,)
+        Where each of these trials ended.
+    rate : float
+        The step size that goes on.
+    stage, window, part : int
+        Of stages, windows of a stage, parts of a window.
+    begun : int
+        Steps before the stage.
+    settled : int
+        Windows in a row that looked settled.
+    iterates : tuple of ndarray, each of shape (size,)
+        One for each part of the stage.
+    best : ndarray, shape (size,)
+    best_weights, before : ndarray, shape (draws,)
+        Log weights at fresh draws, of the best state so far and of that before the stage.
+    has_converged : bool
+    """
+
+    phase: Literal["begin", "search", "warm-up", "trial", "stage", "window", "over"] = "begin"
+    learning_rate: float | None = None
+    accumulate: int | None = None
+    start: Vector | None = None
+    trials: tuple[float, ...] = ()
+    reached: tuple[Vector, ...] = ()
+    rate: float = 0.0
+    stage: int = 0
+    window: int = 1
+    part: int = 0
+    begun: int = 0
+    settled: int = 0
+    iterates: tuple[Vector, ...] = ()
+    best: Vector | None = None
+    best_weights: NDArray[np.float64] | None = None
+    before: NDArray[np.float64] | None = None
+    has_converged: bool = False
+
+
+class Schedule(Course):
     """Segments of steps, and what is done between them.
 
     1. Warm-up and search: each of a few step sizes is tried from the same start with the same
@@ -85,117 +121,197 @@ class Schedule:
 
     Parameters
     ----------
-    handles : callable
-        Gives the `Handles` of the loop, once there is one.
     elbo : FreshElbo
     dim : int
     seed : int
         Of the fresh draws.
-    settings : Settings
-
-    Attributes
-    ----------
-    best : Elbo
-        Of the state that the fit ended with.
-    has_converged : bool
+    settings : ScheduleSettings, optional
     """
 
-    handles: Callable[[], Handles]
-    elbo: FreshElbo
-    dim: int
-    seed: int
-    settings: Settings = field(default_factory=Settings)
+    def __init__(
+        self, elbo: FreshElbo, dim: int, seed: int, settings: ScheduleSettings | None = None
+    ) -> None:
+        self._elbo, self._dim, self._seed = elbo, dim, seed
+        self.settings = settings or ScheduleSettings()
+        self._at = ScheduleState()
+        self._is_finished = False
 
-    best: Elbo = field(default=Elbo(-np.inf, np.nan), init=False)
-    has_converged: bool = field(default=False, init=False)
-    _is_finished: bool = field(default=False, init=False, repr=False)
+    def next(self, loop: Handles | None) -> int | None:
+        """How many steps come next, None where the fit is over."""
+        if self._at.phase == "begin":
+            self._go(phase="search")
+            return 1  # the first step is that of the compilation
+        assert loop is not None
+        steps: int | None = 0
+        while steps == 0:
+            steps = self._after[self._at.phase](self, loop)
+        return steps
 
-    def segments(self) -> Iterator[int]:
-        """Numbers of steps to do; whoever does them asks for the next one after it."""
-        yield 1  # the first step is that of the compilation
-        loop = self.handles()
-        loop.accumulate = 1  # a loop that is used again remembers its last stage
-        self._params = np.array(loop.params)
-        self._weights = self.elbo.log_weights(self.seed)
-        rate = yield from self._search(loop)
-        for stage in range(self.settings.stages):
-            before = self._weights
-            loop.restart()
-            loop.learning_rate = rate * self.settings.decay**stage
-            loop.accumulate = 1 if stage < 2 else 2 ** min(stage - 1, 2)
-            yield from self._stage(loop)
-            self._keep_best(loop, [np.array(loop.params), np.array(loop.average)])
-            gained = self._gain(before)
-            _log.debug("stage %d: ELBO %s, gained %.4f", stage, summarize(self._weights), gained)
-            if stage >= 1 and gained < self.settings.tolerance * self.dim:
-                self.has_converged = True
-                break
-        self.finish()
+    def resume(self, loop: Handles) -> None:
+        """Give a loop the settings of the segment that is under way."""
+        if self._at.learning_rate is not None:
+            loop.learning_rate = self._at.learning_rate
+        if self._at.accumulate is not None:
+            loop.accumulate = self._at.accumulate
 
-    @property
-    def message(self) -> str:
-        """How the fit ended, in words."""
-        return f"ELBO {self.best}" if np.isfinite(self.best.value) else ""
-
-    def finish(self) -> None:
+    def finish(self, loop: Handles | None) -> None:
         """Put the best state so far into the loop; what an interrupt left is looked at too."""
-        if self._is_finished or not hasattr(self, "_weights"):
+        if self._is_finished or self._at.best is None or loop is None:
             return
-        loop, self._is_finished = self.handles(), True
+        self._is_finished = True
         try:
-            if not self.has_converged:
+            if not self._at.has_converged:
                 self._keep_best(loop, [np.array(loop.params), np.array(loop.average)])
         except KeyboardInterrupt:
             _log.warning("Interrupted again; the steps of the last stage are lost.")
-        loop.params = self._params
-        self.best = summarize(self._weights)
+        loop.params = self._at.best
 
-    def _search(self, loop: Handles) -> Generator[int, None, float]:
-        start, found = np.array(loop.params), []
-        for rate in self.settings.rates:
-            loop.restart()
-            loop.params = start
-            for share in (0.1, 1.0):  # warm-up: the first fifth at a tenth of the rate
-                loop.learning_rate = share * rate
-                yield max(1, round(self.settings.trial * (0.2 if share < 1 else 0.8)))
-            state = np.array(loop.params)
-            found.append((summarize(self.elbo.log_weights(self.seed)).value, rate, state))
-        value, rate, state = max(found, key=lambda item: item[0])
-        self._keep_best(loop, [state])
-        _log.debug("step size %g (ELBO %.4f)", rate, value)
-        return rate
+    def to_state(self) -> ScheduleState:
+        """Where it is, for `go_to`."""
+        return self._at
 
-    def _stage(self, loop: Handles) -> Iterator[int]:
-        thin = max(1, self.settings.window // 20)
-        iterates: list[Vector] = []
-        before, settled = len(loop.losses), 0
-        for window in range(1, self.settings.most_windows + 1):
-            if window == 2:
-                loop.begin_average()  # the first window is still on its way
-            for _ in range(self.settings.window // thin):
-                yield thin * loop.accumulate
-                iterates.append(np.array(loop.params))
-            half = len(iterates) // 2
-            is_settled = window >= 3 and has_settled(
-                loop.losses[before:][-(window - 1) * self.settings.window * loop.accumulate :],
-                np.stack(iterates[-max(half, 8) :]),
-                self.settings.tolerance * self.dim,
-            )
-            settled = settled + 1 if is_settled else 0
-            if settled >= self.settings.patience:
-                return
+    def go_to(self, state: State) -> None:
+        """Go on from where it was."""
+        assert isinstance(state, ScheduleState)
+        self._at = state
+
+    @property
+    def ended(self) -> Ended:  # type: ignore[override]
+        """Whether the last stage gained less than the tolerance."""
+        return "converged" if self._at.has_converged else "limit"
+
+    @property
+    def best(self) -> Elbo:
+        """The ELBO of the best state so far."""
+        weights = self._at.best_weights
+        return Elbo(-np.inf, np.nan) if weights is None else summarize(weights)
+
+    @property
+    def message(self) -> str:  # type: ignore[override]
+        """How the fit ended, in words."""
+        return f"ELBO {self.best}" if np.isfinite(self.best.value) else ""
+
+    def _go(self, **changes: Any) -> None:
+        self._at = replace(self._at, **changes)
+
+    def _set(self, loop: Handles, *, rate: float, accumulate: int) -> None:
+        loop.learning_rate, loop.accumulate = rate, accumulate
+        self._go(learning_rate=rate, accumulate=accumulate)
+
+    def _search(self, loop: Handles) -> int:
+        """Begin the trial of the next step size."""
+        if self._at.start is None:
+            loop.accumulate = 1  # a loop that is used again remembers its last stage
+            weights, params = self._elbo.log_weights(self._seed), np.array(loop.params)
+            self._go(start=params, best=params, best_weights=weights)
+        loop.restart()
+        loop.params = np.asarray(self._at.start)
+        self._set(loop, rate=0.1 * self._rate_on_trial, accumulate=1)
+        self._go(phase="warm-up")
+        return max(1, round(self.settings.trial * 0.2))
+
+    @property
+    def _rate_on_trial(self) -> float:
+        return self.settings.rates[len(self._at.trials)]
+
+    def _warmed_up(self, loop: Handles) -> int:
+        self._set(loop, rate=1.0 * self._rate_on_trial, accumulate=1)
+        self._go(phase="trial")
+        return max(1, round(self.settings.trial * 0.8))
+
+    def _tried(self, loop: Handles) -> int:
+        """Look at what a step size has reached; after the last one the best goes on."""
+        value = summarize(self._elbo.log_weights(self._seed)).value
+        trials = (*self._at.trials, value)
+        self._go(trials=trials, reached=(*self._at.reached, np.array(loop.params)))
+        if len(trials) < len(self.settings.rates):
+            self._go(phase="search")
+            return 0
+        best = int(np.argmax(trials))
+        rate = self.settings.rates[best]
+        self._keep_best(loop, [self._at.reached[best]])
+        _log.debug("step size %g (ELBO %.4f)", rate, trials[best])
+        self._go(phase="stage", rate=rate, reached=())
+        return 0
+
+    def _begin_stage(self, loop: Handles) -> int | None:
+        if self._at.stage >= self.settings.stages:
+            self._go(phase="over")
+            self.finish(loop)
+            return None
+        stage = self._at.stage
+        loop.restart()
+        rate = self._at.rate * self.settings.decay**stage
+        self._set(loop, rate=rate, accumulate=1 if stage < 2 else 2 ** min(stage - 1, 2))
+        self._go(
+            phase="window",
+            before=self._at.best_weights,
+            begun=len(loop.losses),
+            iterates=(),
+            **{"window": 1, "part": 0, "settled": 0},
+        )
+        return self._thin * loop.accumulate
+
+    @property
+    def _thin(self) -> int:
+        return max(1, self.settings.window // 20)
+
+    def _after_part(self, loop: Handles) -> int:
+        """Look at the iterate; at the end of a window, whether the stage has settled."""
+        at = self._at
+        self._go(iterates=(*at.iterates, np.array(loop.params)), part=at.part + 1)
+        if self._at.part < self.settings.window // self._thin:
+            return self._thin * loop.accumulate
+        settled = at.settled + 1 if self._is_settled(loop) else 0
+        if settled >= self.settings.patience or at.window >= self.settings.most_windows:
+            self._end_stage(loop)
+            return 0
+        self._go(settled=settled, window=at.window + 1, part=0)
+        if self._at.window == 2:
+            loop.begin_average()  # the first window is still on its way
+        return self._thin * loop.accumulate
+
+    def _is_settled(self, loop: Handles) -> bool:
+        at, half = self._at, len(self._at.iterates) // 2
+        if at.window < 3:
+            return False
+        return has_settled(
+            loop.losses[at.begun :][-(at.window - 1) * self.settings.window * loop.accumulate :],
+            np.stack(at.iterates[-max(half, 8) :]),
+            self.settings.tolerance * self._dim,
+        )
+
+    def _end_stage(self, loop: Handles) -> None:
+        self._keep_best(loop, [np.array(loop.params), np.array(loop.average)])
+        gained, stage = self._gain(), self._at.stage
+        _log.debug("stage %d: ELBO %s, gained %.4f", stage, self.best, gained)
+        if stage >= 1 and gained < self.settings.tolerance * self._dim:
+            self._go(has_converged=True, stage=self.settings.stages)
+        self._go(phase="stage", stage=self._at.stage + 1)
 
     def _keep_best(self, loop: Handles, states: list[Vector]) -> None:
         """Take over the first of the states that is better than the best one so far."""
         for state in states:
             loop.params = state
-            weights = self.elbo.log_weights(self.seed)
-            if weights.mean() > self._weights.mean() or not np.isfinite(self._weights.mean()):
-                self._params, self._weights = state, weights
-        loop.params = self._params
+            weights, known = self._elbo.log_weights(self._seed), self._at.best_weights
+            assert known is not None
+            if weights.mean() > known.mean() or not np.isfinite(known.mean()):
+                self._go(best=state, best_weights=weights)
+        assert self._at.best is not None
+        loop.params = self._at.best
 
-    def _gain(self, before: NDArray[np.float64]) -> float:
-        """ELBO gained since, in nats, draw by draw."""
-        if not np.isfinite(before).all():
+    def _gain(self) -> float:
+        """ELBO gained in this stage, in nats, draw by draw."""
+        before, now = self._at.before, self._at.best_weights
+        if before is None or now is None or not np.isfinite(before).all():
             return np.inf
-        return float((self._weights - before).mean())
+        return float((now - before).mean())
+
+    _after: ClassVar[dict[str, Callable[..., int | None]]] = {
+        "search": _search,
+        "warm-up": _warmed_up,
+        "trial": _tried,
+        "stage": _begin_stage,
+        "window": _after_part,
+        "over": lambda *_: None,
+    }

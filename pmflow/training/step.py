@@ -24,10 +24,10 @@ from pytensor.tensor.variable import TensorConstant, TensorVariable
 from pmflow.draws.chunks import mean_over_chunks
 from pmflow.draws.sobol import QuasiDraws
 from pmflow.graphs.evaluate import checks_as_values, without_notes
-from pmflow.training.optimizers import SteadyAdam
+from pmflow.training.optimizers import ELEMENTWISE, SteadyAdam, optimizer_rate
 from pmflow.training.params import ParamVector
 
-__all__ = ["MAX_FAILURES", "Optimizer", "Step", "build_step", "optimizer_key", "optimizer_rate"]
+__all__ = ["MAX_FAILURES", "Optimizer", "Step", "build_step"]
 
 type Optimizer = Callable[[list[TensorVariable], list[SharedVariable]], dict[Any, Any]]
 
@@ -36,12 +36,6 @@ MAX_FAILURES = 100
 
 _LARGE = 2**16
 """Numbers in a constant, from which on it is passed to the compiled code instead of embedded."""
-
-_ELEMENTWISE = (
-    *(pm.adadelta, pm.adagrad, pm.adagrad_window, pm.adam, pm.adamax),
-    *(pm.momentum, pm.nesterov_momentum, pm.rmsprop, pm.sgd),
-)
-"""Optimisers that do the same to each number, so that one vector does for all parameters."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +56,9 @@ class Step:
         After any constraint on its norm: what the optimiser got.
     learning_rate : shared variable or None
         Of PyMC's optimisers: another one needs no new compilation.
+    handles : dict of str to shared variable
+        What a course may set or read while the loop runs, by name: see `SteadyAdam.updates`, and
+        ``annealed``, how far the target is on its way to the posterior.
     """
 
     params: ParamVector
@@ -70,6 +67,7 @@ class Step:
     failures: SharedVariable
     gradient: TensorVariable
     learning_rate: SharedVariable | None
+    handles: dict[str, SharedVariable]
     _fresh: dict[SharedVariable, Any] = field(repr=False)
     _quasi: QuasiDraws | None = field(default=None, repr=False)
 
@@ -184,6 +182,7 @@ def build_step(
         failures=failures,
         gradient=gradient,
         learning_rate=optimize.learning_rate,
+        handles=optimize.handles | _annealed(objective),
         _fresh={v: v.get_value() for v in [*updates, failures] if v is not vector},
         _quasi=quasi,
     )
@@ -215,6 +214,12 @@ def _in_chunks(
     return loss, vector.parts(mean)
 
 
+def _annealed(objective: ObjectiveFunction) -> dict[str, SharedVariable]:
+    """The share of the way to the posterior, of an objective that has one."""
+    share = getattr(objective.op, "share", None)
+    return {} if share is None else {"annealed": share}
+
+
 class _Flattening:
     """An optimiser of many parameters that works on one vector."""
 
@@ -223,12 +228,12 @@ class _Flattening:
 
     def __init__(self, optimizer: Any) -> None:
         self.learning_rate: SharedVariable | None = None
-        self._is_elementwise = isinstance(optimizer, SteadyAdam) or (
-            getattr(optimizer, "func", optimizer) in _ELEMENTWISE
-        )
+        self.handles: dict[str, SharedVariable] = {}
+        self._is_elementwise = getattr(optimizer, "func", optimizer) in ELEMENTWISE
         rate = optimizer_rate(optimizer)
         if rate is not None:
             self.learning_rate = pytensor.shared(floatX(rate), "learning_rate")
+            self.handles = {"learning_rate": self.learning_rate}
             optimizer = partial(optimizer, learning_rate=self.learning_rate)
         self._optimizer = optimizer
 
@@ -238,6 +243,9 @@ class _Flattening:
         self.params = ParamVector(params)
         self.gradient = self.params.join(gradients)
         vector = self.params.vector
+        if isinstance(self._optimizer, SteadyAdam):
+            made, self.handles = self._optimizer.updates(self.gradient, vector)
+            return made
         if self._is_elementwise:
             return dict(self._optimizer([self.gradient], [vector]))
         updates = dict(self._optimizer(gradients, params))
@@ -255,18 +263,3 @@ def _large_constants(graphs: list[Variable]) -> dict[Variable, SharedVariable]:
         for x in graph_inputs(graphs)
         if isinstance(x, TensorConstant) and x.data.size >= _LARGE
     }
-
-
-def optimizer_rate(optimizer: Any) -> float | None:
-    """The learning rate of one of PyMC's optimisers where it is a number."""
-    if getattr(optimizer, "func", None) not in _ELEMENTWISE:
-        return None
-    rate = optimizer.keywords.get("learning_rate")
-    return float(rate) if isinstance(rate, int | float | np.number) else None
-
-
-def optimizer_key(optimizer: Any) -> Any:
-    """Equal for optimisers that differ in nothing but the learning rate."""
-    if optimizer_rate(optimizer) is None:
-        return optimizer
-    return optimizer.func, {k: v for k, v in optimizer.keywords.items() if k != "learning_rate"}

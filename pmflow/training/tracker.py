@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from pymc.variational.callbacks import Callback
 
 from pmflow.checks import check_flags, checked_count
 from pmflow.errors import ParameterError
+from pmflow.records import State
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "TrackerState"]
 
 
 class Tracker(Callback):
@@ -143,20 +145,26 @@ class Tracker(Callback):
         known = ", ".join((*self.watched_names, *self.whatchdict))
         raise KeyError(f"{name!r} is not tracked; tracked are: {known or 'nothing'}")
 
-    def packed(self) -> dict[str, NDArray[Any]]:
-        """Everything recorded that is numbers, by name, for a file."""
+    def to_state(self) -> TrackerState:
+        """Everything recorded that is numbers, for `go_to`."""
         arrays = {name: series.values for name, series in self._series.items()}
         for name, values in self._stats.items():
             array = _numbers(values)
             if array is not None:
                 arrays[name] = array
-        arrays["steps"] = np.asarray(self.steps, dtype=np.int64)
-        return arrays
+        steps = np.asarray(self.steps, dtype=np.int64)
+        return TrackerState(tuple(self.watched_names), self.every, steps, arrays)
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take over what `packed` gave; what was recorded before is forgotten."""
+    def records_same_as(self, state: TrackerState) -> bool:
+        """Whether a state is that of a tracker like this one."""
+        like = (tuple(self.watched_names), self.every) == (state.watched, state.every)
+        return like and set(state.arrays) <= {*self.watched_names, *self.whatchdict}
+
+    def go_to(self, state: TrackerState) -> None:
+        """Take over what was recorded; what was recorded before is forgotten."""
         self.clear()
-        self.steps = [int(step) for step in arrays["steps"]]
+        arrays = state.arrays
+        self.steps = [int(step) for step in state.steps]
         for name, series in self._series.items():
             series.extend(arrays[name])
         for name, values in self._stats.items():
@@ -179,6 +187,25 @@ class Tracker(Callback):
             dims = ["step", *(f"{name}_dim_{axis}" for axis in range(array.ndim - 1))]
             arrays[name] = xr.DataArray(array, dims=dims)
         return xr.Dataset(arrays, coords={"step": np.asarray(self.steps, dtype=int)})
+
+
+@dataclass(frozen=True, eq=False)
+class TrackerState(State):
+    """What a tracker has recorded, as far as it is numbers.
+
+    Attributes
+    ----------
+    watched : tuple of str
+    every : int
+    steps : ndarray of int
+    arrays : dict of str to ndarray
+        By name of a parameter, gradient or statistic.
+    """
+
+    watched: tuple[str, ...]
+    every: int
+    steps: NDArray[np.int64]
+    arrays: dict[str, NDArray[Any]]
 
 
 class _Series:

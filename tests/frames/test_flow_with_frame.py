@@ -16,7 +16,8 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import ParameterError
-from pmflow.frames import FRAMES, Placement
+from pmflow.family.placement import Placement
+from pmflow.frames import FRAMES
 from pmflow.graphs.evaluate import compile_once
 
 RNG = np.random.default_rng(6)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pmflow.training import run as trainer
+from pmflow.training import trainer
 from pmflow.training.loops import engine
 
 

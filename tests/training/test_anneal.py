@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,15 @@ class TestNextShare:
 
 
 class FakeHandles:
+    params: Any = np.empty(0)
+    average = losses = np.empty(0)
+
     def __init__(self) -> None:
         self.annealed, self.learning_rate, self.accumulate = 1.0, 0.5, 4
+
+    def restart(self) -> None: ...
+
+    def begin_average(self) -> None: ...
 
 
 class FakeRatio:
@@ -64,8 +72,8 @@ class FakeRatio:
 class TestSegments:
     def shares(self, rate: float | None) -> tuple[list[float], FakeHandles]:
         handles = FakeHandles()
-        annealing = Annealing(lambda: handles, FakeRatio(), 1, steps=30, rate=rate)  # type: ignore[arg-type]
-        segments = annealing.segments()
+        annealing = Annealing(FakeRatio(), 1, steps=30, rate=rate)  # type: ignore[arg-type]
+        segments = iter(partial(annealing.next, handles), None)
         assert next(segments) == 1
         found = []
         for steps in segments:
@@ -87,11 +95,11 @@ class TestSegments:
 
     def test_after_an_interrupt_the_target_is_the_posterior(self) -> None:
         handles = FakeHandles()
-        annealing = Annealing(lambda: handles, FakeRatio(), 1)  # type: ignore[arg-type]
-        segments = annealing.segments()
+        annealing = Annealing(FakeRatio(), 1)  # type: ignore[arg-type]
+        segments = iter(partial(annealing.next, handles), None)
         assert [next(segments), next(segments)] == [1, 150]
         assert handles.annealed < 1
-        annealing.finish()
+        annealing.finish(handles)
         assert handles.annealed == 1
 
 

@@ -14,8 +14,9 @@ from models import conjugate_normal, gaussian
 import pmflow as pmf
 from pmflow.errors import FitWarning, NonFiniteError
 
-SHORT = pmf.Settings(rates=(0.03,), trial=5, window=20, most_windows=3, stages=1)
+SHORT = pmf.ScheduleSettings(rates=(0.03,), trial=5, window=20, most_windows=3, stages=1)
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
+QUICK: dict[str, Any] = {"schedule": SHORT, **PYTHON}
 
 
 @pytest.fixture
@@ -23,7 +24,6 @@ def inference() -> Iterator[pmf.NFVI]:
     found = pmf.NFVI(
         "scale-loc", model=gaussian([1.0, 2.0], [[1.0, 0.0], [0.0, 4.0]]), random_seed=1
     )
-    found.schedule = SHORT
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)
         yield found
@@ -35,7 +35,7 @@ def state(inference: pmf.NFVI) -> pmf.FitState:
 
 
 def test_at_the_limit_of_its_schedule_it_says_so(inference: pmf.NFVI) -> None:
-    inference.fit(**PYTHON)
+    inference.fit(**QUICK)
     found = state(inference)
     assert found.ended == "limit"
     assert found.steps == len(inference.hist) == 1 + 5 + 60
@@ -44,12 +44,11 @@ def test_at_the_limit_of_its_schedule_it_says_so(inference: pmf.NFVI) -> None:
 
 
 def test_without_score_the_steps_are_counted_and_the_fit_is_the_same(inference: pmf.NFVI) -> None:
-    inference.fit(score=False, **PYTHON)
+    inference.fit(score=False, **QUICK)
     assert inference.hist.shape == (0,)
     assert state(inference).steps == 66
     other = pmf.NFVI("scale-loc", model=inference.approx.model, random_seed=1)
-    other.schedule = SHORT
-    other.fit(**PYTHON)
+    other.fit(**QUICK)
     for one, two in zip(inference.approx.params, other.approx.params, strict=True):
         np.testing.assert_array_equal(one.get_value(), two.get_value())
 
@@ -65,7 +64,7 @@ def test_what_ends_it_early(
         if step == at:
             raise error("enough")
 
-    inference.fit(callbacks=[stop], **PYTHON)
+    inference.fit(callbacks=[stop], **QUICK)
     assert state(inference).ended == ended
     assert state(inference).steps == at
     assert all(np.isfinite(p.get_value()).all() for p in inference.approx.params)
@@ -76,7 +75,6 @@ def test_losses_that_are_never_finite_are_a_failure() -> None:
         x = pm.Normal("x")
         pm.Potential("nowhere", -np.inf + 0 * x)
     inference = pmf.NFVI("scale-loc", model=model, random_seed=1)
-    inference.schedule = SHORT
     with pytest.raises(NonFiniteError):
         inference.fit(200, **PYTHON)
     assert state(inference).ended == "failed"
@@ -93,7 +91,7 @@ def test_refine_counts_its_own_steps(inference: pmf.NFVI) -> None:
 
 def test_a_tracker_sees_every_step(inference: pmf.NFVI) -> None:
     tracker = pmf.Tracker(inference)
-    inference.fit(callbacks=[tracker], total_grad_norm_constraint=1.0, **PYTHON)
+    inference.fit(callbacks=[tracker], total_grad_norm_constraint=1.0, **QUICK)
     assert tracker["loc_1"].shape == (66, 2)
 
 
@@ -102,8 +100,7 @@ def test_data_may_be_named_as_the_handles_are() -> None:
         rate, average = pm.Data("learning_rate", 3.0), pm.Data("average", [1.0, 2.0])
         pm.Normal("x", rate * average, 1.0, shape=2)
     inference = pmf.NFVI("scale-loc", model=model, random_seed=1)
-    inference.schedule, inference.tells_verdict = SHORT, False
-    inference.fit(**PYTHON)
+    inference.fit(verdict=False, **QUICK)
     assert float(model["learning_rate"].get_value()) == 3.0
     np.testing.assert_array_equal(model["average"].get_value(), [1.0, 2.0])
 
@@ -113,8 +110,7 @@ def test_minibatches(inference: pmf.NFVI) -> None:
     finals = []
     for _ in range(2):
         found = pmf.NFVI("scale-loc", model=conjugate_normal(data, batch=8), random_seed=1)
-        found.schedule = SHORT
-        found.fit(**PYTHON)
+        found.fit(**QUICK)
         finals.append(found.approx.params[0].get_value())
     np.testing.assert_array_equal(*finals)
 
@@ -122,6 +118,5 @@ def test_minibatches(inference: pmf.NFVI) -> None:
 def test_a_fit_that_is_not_good_warns(inference: pmf.NFVI) -> None:
     model = gaussian([0.0, 0.0], [[1.0, 0.95], [0.95, 1.0]])
     narrow = pmf.NFVI("scale-loc", model=model, random_seed=1)
-    narrow.schedule = SHORT
     with pytest.warns(FitWarning, match="The fit is not reliable|usable after"):
-        narrow.fit(**PYTHON)
+        narrow.fit(**QUICK)

@@ -152,7 +152,7 @@ class TestTheSame:
 
     def test_large_data_are_passed_not_embedded(self) -> None:
         vi = fitted(4, model=conjugate_normal(np.linspace(-1, 1, 2**16)), n=2)
-        loop = vi._trainer._loop
+        loop = vi._trainer._loops[-1][1]
         assert loop is not None
         assert 2**16 in [np.size(v.get_value()) for v in loop.step.constants]
 
@@ -160,9 +160,10 @@ class TestTheSame:
         fits = []
         for chunk in (16, None):
             vi = pmf.NFVI("scale-loc", model=conjugate_normal(DATA), random_seed=1)
-            vi.schedule = pmf.Settings(rates=(0.03,), trial=10, window=20, most_windows=2, stages=1)
-            vi.tells_verdict = False
-            vi.fit(chunk_draws=chunk, **PYTHON)
+            short = pmf.ScheduleSettings(
+                rates=(0.03,), trial=10, window=20, most_windows=2, stages=1
+            )
+            vi.fit(chunk_draws=chunk, schedule=short, verdict=False, **PYTHON)
             fits.append(vi)
         assert_same(*fits)
 

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError
-from pmflow.training import run as trainer
+from pmflow.training import trainer
 from pmflow.training.blame import check_beginning
 from pmflow.training.loops.loop import StepLoop
 
@@ -273,18 +273,19 @@ class TestCtrlC:
         is_usable(inference, sum(chunks))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-    def test_in_sampling_leaves_the_approximation_as_it_was(self) -> None:
+    def test_in_sampling_leaves_the_approximation_as_it_was(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         approx = nfvi().fit(3, **FAST)
         whole = approx.sample(50, random_seed=1)["posterior"]["x"].values
-        compiled = approx._compiled["draw"]
 
-        def interrupt(size: int) -> Any:
+        def interrupt(*_: Any) -> Any:
             signal.raise_signal(signal.SIGINT)
 
-        approx._compiled["draw"] = (interrupt, *compiled[1:])
-        with pytest.raises(KeyboardInterrupt):
-            approx.sample(50, random_seed=1)
-        approx._compiled["draw"] = compiled
+        with monkeypatch.context() as patch:
+            patch.setattr(approx._draw_function, "_function", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                approx.sample(50, random_seed=1)
         np.testing.assert_array_equal(
             approx.sample(50, random_seed=1)["posterior"]["x"].values, whole
         )
@@ -298,7 +299,7 @@ class TestCtrlC:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("pmflow.family.approximation.compile_once", interrupt)
+            patch.setattr("pmflow.family.functions.compile_once", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 approx.sample(50, random_seed=1)
         assert approx.sample(50, random_seed=1)["posterior"]["x"].shape == (1, 50, 2)

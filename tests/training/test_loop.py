@@ -338,6 +338,6 @@ def test_a_recording_costs_no_more_than_its_share_of_memory() -> None:
     model = gaussian([0.0, 1.0], [[2.0, -1.0], [-1.0, 3.0]])
     vi = pmf.NFVI("planar*2", model=model, random_seed=1)
     vi.fit(1, callbacks=[pmf.Tracker(vi)], **PYTHON)
-    loop = vi._trainer._loop
+    loop = vi._trainer._loops[-1][1]
     assert loop is not None
     assert loop.most_steps * 2 * loop.step.size * 8 < 2**26

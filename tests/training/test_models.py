@@ -91,7 +91,7 @@ def test_numba_takes_the_steps_of_pymcs_own_loop(name: str) -> None:
     model = MODELS[name]()
     ours = pmf.NFVI("scale-planar-loc", model=model, random_seed=1)
     ours.fit(200, obj_n_mc=5, backend="numba", progressbar=False)
-    assert isinstance(ours._trainer._loop, ScanLoop)
+    assert isinstance(ours._trainer._loops[-1][1], ScanLoop)
     theirs = KLqp(pmf.NFVI("scale-planar-loc", model=model, random_seed=1).approx)
     theirs.fit(200, obj_n_mc=5, obj_optimizer=pm.adam(learning_rate=0.01), **PYTHON)
     np.testing.assert_allclose(ours.hist, theirs.hist, rtol=1e-7)
@@ -112,7 +112,7 @@ def test_jax_has_the_same_loss_and_gradients_in_distribution(name: str) -> None:
     # by ranks: some gradients have tails in which no mean settles
     assert mannwhitneyu(*found).pvalue.min() > 1e-5
     assert ks_2samp(*found).pvalue.min() > 1e-5
-    assert isinstance(vi._trainer._loop, StepLoop)
+    assert isinstance(vi._trainer._loops[-1][1], StepLoop)
 
 
 def test_jax_splits_the_gradient_of_a_recursion_and_its_first_value() -> None:
@@ -122,7 +122,7 @@ def test_jax_splits_the_gradient_of_a_recursion_and_its_first_value() -> None:
         vi = pmf.NFVI("coupling[hidden=2]-loc", model=with_scan_from_a_value(), random_seed=1)
         vi.fit(2, obj_n_mc=2_000, estimator="path", progressbar=False, **settings)
         losses.append(vi.hist)
-    assert type(vi._trainer._loop) is StepLoop
+    assert type(vi._trainer._loops[-1][1]) is StepLoop
     jax, python = losses
     np.testing.assert_allclose(jax, python, rtol=0.05)
 
@@ -156,8 +156,8 @@ def test_large_data_are_passed_not_embedded(monkeypatch: pytest.MonkeyPatch) -> 
         vi = pmf.NFVI("scale-loc", model=model, random_seed=1)
         vi.fit(20, **PYTHON)
         losses.append(vi.hist)
-        assert vi._trainer._loop is not None
-        sizes = [v.get_value(borrow=True).size for v in vi._trainer._loop.step.constants]
+        assert vi._trainer._loops[-1][1] is not None
+        sizes = [v.get_value(borrow=True).size for v in vi._trainer._loops[-1][1].step.constants]
         assert (500 in sizes) == (large == 100)
     np.testing.assert_array_equal(losses[0], losses[1])
 

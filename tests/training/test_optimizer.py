@@ -10,7 +10,6 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from pmflow.graphs.handles import HANDLE
 from pmflow.training.optimizers import SteadyAdam
 
 
@@ -21,19 +20,18 @@ class Run:
         dtype = pytensor.config.floatX
         self.vector = pytensor.shared(np.array(start, dtype=dtype), "vector", shape=(len(start),))
         gradient = pt.vector("gradient", dtype=dtype, shape=(len(start),))
-        updates = SteadyAdam(**options)([gradient], [self.vector])
-        constants = pytensor.graph.traversal.graph_inputs(list(updates.values()))
-        self.shared: dict[str, Any] = {v.name: v for v in [*updates, *constants] if v.name}
+        updates, self.handles = SteadyAdam(**options).updates(gradient, self.vector)
+        self.shared = {str(v.name).removeprefix("pmflow_"): v for v in updates} | self.handles
         self._step: Callable[..., Any] = pytensor.function(
             [gradient], [], updates=updates, mode="FAST_COMPILE"
         )
 
     def __getitem__(self, name: str) -> Any:
-        return self.shared[HANDLE.format(name)].get_value()
+        return self.shared[name].get_value()
 
     def set(self, **values: float) -> None:
         for name, value in values.items():
-            shared = self.shared[HANDLE.format(name)]
+            shared = self.shared[name]
             shared.set_value(np.asarray(value, dtype=shared.type.dtype))
 
     def steps(self, gradients: np.ndarray) -> np.ndarray:

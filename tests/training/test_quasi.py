@@ -179,7 +179,7 @@ class TestFit:
         self, compilations: list[Any]
     ) -> None:
         reused, anew = self.fit(5), self.fit(5)
-        loop = reused._trainer._loop
+        loop = reused._trainer._loops[-1][1]
         assert loop is not None
         (points,) = [v for v in loop.step.constants if v.name == "sobol_points"]
         first = points.get_value()

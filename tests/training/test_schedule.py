@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pmflow.training.course import Handles
 from pmflow.training.fresh import Elbo, summarize
-from pmflow.training.schedule import Handles, Schedule, Settings
+from pmflow.training.schedule import Schedule, ScheduleSettings
 
 GOAL = np.array([3.0, -1.0])
 
@@ -21,6 +22,7 @@ class FakeLoop:
     def __init__(self, noise: float = 0.3) -> None:
         self.params: NDArray[np.floating] = np.zeros(2)
         self.learning_rate = 0.01
+        self.annealed = 1.0
         self.accumulate = 8  # as the last stage of a fit before would leave it
         self.noise, self.restarts = noise, 0
         self._losses: list[float] = []
@@ -71,16 +73,21 @@ class FakeElbo:
         return np.random.default_rng(seed).normal(size=50) - self.loop.loss
 
 
-def made(settings: Settings | None = None, **loop: Any) -> tuple[FakeLoop, FakeElbo, Schedule]:
+def made(
+    settings: ScheduleSettings | None = None, **loop: Any
+) -> tuple[FakeLoop, FakeElbo, Schedule]:
     fake = FakeLoop(**loop)
     elbo = FakeElbo(fake)
-    settings = settings or Settings(window=40, most_windows=10)
-    schedule = Schedule(lambda: fake, elbo, 2, 5, settings)  # type: ignore[arg-type]
+    settings = settings or ScheduleSettings(window=40, most_windows=10)
+    schedule = Schedule(elbo, 2, 5, settings)  # type: ignore[arg-type]
     return fake, elbo, schedule
 
 
-def run(loop: FakeLoop, segments: Iterator[int], most: int = 10_000) -> None:
-    for _, steps in zip(range(most), segments, strict=False):
+def run(loop: FakeLoop, schedule: Schedule, most: int = 10_000) -> None:
+    for _ in range(most):
+        steps = schedule.next(loop)
+        if steps is None:
+            break
         loop.run(steps)
 
 
@@ -91,8 +98,10 @@ def test_the_loop_of_the_tests_is_one() -> None:
 
 def test_the_best_step_size_goes_on() -> None:
     # 10 times the rate is the share of the way that a step goes: 2.5 diverges, 0.01 crawls
-    loop, _, schedule = made(Settings(rates=(0.25, 0.03, 0.001), window=40, most_windows=10))
-    run(loop, schedule.segments())
+    loop, _, schedule = made(
+        ScheduleSettings(rates=(0.25, 0.03, 0.001), window=40, most_windows=10)
+    )
+    run(loop, schedule)
     trials, stages = loop.log[1:7], loop.log[7:]
     assert [(n, rate) for n, rate, _ in trials] == [
         *((12, 0.025), (48, 0.25)),
@@ -106,7 +115,7 @@ def test_the_best_step_size_goes_on() -> None:
 
 def test_every_trial_is_of_single_steps_from_the_same_start() -> None:
     loop, elbo, schedule = made()
-    run(loop, schedule.segments(), most=7)
+    run(loop, schedule, most=7)
     assert {accumulate for _, _, accumulate in loop.log[1:]} == {1}
     lone = FakeLoop()
     lone.run(1)
@@ -123,29 +132,29 @@ def test_every_trial_is_of_single_steps_from_the_same_start() -> None:
 
 def test_it_stops_when_nothing_is_gained() -> None:
     loop, _, schedule = made()
-    run(loop, schedule.segments())
-    assert schedule.has_converged
+    run(loop, schedule)
+    assert schedule.ended == "converged"
     assert np.abs(loop.params - GOAL).max() < 0.05
-    assert len({rate for _, rate, _ in loop.log[7:]}) < Settings().stages
+    assert len({rate for _, rate, _ in loop.log[7:]}) < ScheduleSettings().stages
 
 
 def test_later_stages_average_gradients_over_steps() -> None:
-    loop, _, schedule = made(Settings(window=40, most_windows=3, tolerance=-1.0, stages=5))
-    run(loop, schedule.segments())
+    loop, _, schedule = made(ScheduleSettings(window=40, most_windows=3, tolerance=-1.0, stages=5))
+    run(loop, schedule)
     by_rate = dict((rate, accumulate) for _, rate, accumulate in loop.log[7:])
     assert list(by_rate.values()) == [1, 1, 2, 4, 4]
 
 
 def test_at_the_limit_of_its_stages_it_has_not_converged() -> None:
-    loop, _, schedule = made(Settings(window=40, most_windows=3, tolerance=-1.0, stages=3))
-    run(loop, schedule.segments())
-    assert not schedule.has_converged
+    loop, _, schedule = made(ScheduleSettings(window=40, most_windows=3, tolerance=-1.0, stages=3))
+    run(loop, schedule)
+    assert schedule.ended == "limit"
     assert np.isfinite(schedule.best.value)
 
 
 def test_the_state_it_ends_with_is_the_best_that_was_seen() -> None:
     loop, elbo, schedule = made(noise=2.0)
-    run(loop, schedule.segments())
+    run(loop, schedule)
     losses = [((state - GOAL) ** 2).sum() / 2 for state in elbo.seen]
     assert loop.loss == min(losses)
     loop_weights = np.random.default_rng(5).normal(size=50) - loop.loss
@@ -153,9 +162,9 @@ def test_the_state_it_ends_with_is_the_best_that_was_seen() -> None:
 
 
 def test_the_average_wins_where_the_iterates_are_noisy() -> None:
-    loop, elbo, schedule = made(Settings(window=40, most_windows=10, stages=1), noise=3.0)
-    run(loop, schedule.segments())
-    last, average = elbo.seen[-4:-2] if not schedule.has_converged else elbo.seen[-2:]
+    loop, elbo, schedule = made(ScheduleSettings(window=40, most_windows=10, stages=1), noise=3.0)
+    run(loop, schedule)
+    last, average = elbo.seen[-4:-2] if schedule.ended == "limit" else elbo.seen[-2:]
     assert ((average - GOAL) ** 2).sum() < ((last - GOAL) ** 2).sum()
     np.testing.assert_array_equal(loop.params, average)
 
@@ -166,16 +175,16 @@ class TestInterrupts:
     @pytest.mark.parametrize("segments", [2, 5, 9, 30])
     def test_the_best_state_is_kept(self, segments: int) -> None:
         loop, elbo, schedule = made(noise=2.0)
-        run(loop, schedule.segments(), most=segments)
+        run(loop, schedule, most=segments)
         left = loop.params.copy()
-        schedule.finish()
+        schedule.finish(loop)
         assert any(np.array_equal(left, state) for state in elbo.seen)
         losses = [((state - GOAL) ** 2).sum() / 2 for state in elbo.seen]
         assert loop.loss == min(losses)
         assert schedule.best.value == pytest.approx(
             np.random.default_rng(5).normal(size=50).mean() - loop.loss
         )
-        assert not schedule.has_converged
+        assert schedule.ended == "limit"
 
     def test_in_the_middle_of_an_evaluation(self) -> None:
         loop, elbo, schedule = made()
@@ -186,27 +195,47 @@ class TestInterrupts:
 
         elbo.at_call = interrupt
         with pytest.raises(KeyboardInterrupt):
-            run(loop, schedule.segments())
+            run(loop, schedule)
         elbo.at_call = lambda _: None
-        schedule.finish()
+        schedule.finish(loop)
         assert loop.loss == min(((state - GOAL) ** 2).sum() / 2 for state in elbo.seen)
 
     def test_a_second_one_while_it_finishes(self) -> None:
         loop, elbo, schedule = made()
-        run(loop, schedule.segments(), most=30)
+        run(loop, schedule, most=30)
         best = min(elbo.seen, key=lambda state: ((state - GOAL) ** 2).sum())
 
         def interrupt(_: int) -> None:
             raise KeyboardInterrupt
 
         elbo.at_call = interrupt
-        schedule.finish()
+        schedule.finish(loop)
         np.testing.assert_array_equal(loop.params, best)
 
     def test_before_the_first_step(self) -> None:
-        _, _, schedule = made()
-        schedule.finish()
+        loop, _, schedule = made()
+        schedule.finish(loop)
         assert schedule.message == ""
+
+
+class TestGoingOn:
+    """From a state between two segments, in a schedule of its own."""
+
+    @pytest.mark.parametrize("segments", [1, 2, 3, 5, 7, 8, 20, 45, 70])
+    def test_it_is_as_if_nothing_had_happened(self, segments: int) -> None:
+        settings = ScheduleSettings(window=40, most_windows=4, stages=4)
+        whole, _, schedule = made(settings)
+        run(whole, schedule)
+        loop, elbo, broken = made(settings)
+        run(loop, broken, most=segments)
+        other = Schedule(elbo, 2, 5, settings)  # type: ignore[arg-type]
+        other.go_to(broken.to_state())
+        loop.learning_rate, loop.accumulate = 99.0, 99  # what no state of the loop has
+        other.resume(loop)
+        run(loop, other)
+        np.testing.assert_array_equal(loop.params, whole.params)
+        assert loop.log == whole.log
+        assert (other.ended, other.message) == (schedule.ended, schedule.message)
 
 
 def test_states_without_a_finite_elbo_are_left_for_those_with_one() -> None:
@@ -218,17 +247,17 @@ def test_states_without_a_finite_elbo_are_left_for_those_with_one() -> None:
         return weights
 
     elbo.log_weights = log_weights  # type: ignore[method-assign]
-    run(loop, schedule.segments())
+    run(loop, schedule)
     assert np.isfinite(schedule.best.value)
-    assert schedule.has_converged
+    assert schedule.ended == "converged"
 
 
 def test_an_elbo_that_is_nowhere_finite_is_no_message() -> None:
     loop, elbo, schedule = made()
     elbo.log_weights = lambda seed: np.full(50, -np.inf)  # type: ignore[method-assign]
-    run(loop, schedule.segments())
+    run(loop, schedule)
     assert schedule.message == ""
-    assert not schedule.has_converged
+    assert schedule.ended == "limit"
     assert np.isfinite(loop.params).all()
 
 

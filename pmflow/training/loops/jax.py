@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 
 from pmflow.graphs.evaluate import changed_flags
-from pmflow.training.loops.loop import Loop, Trace, as_trace, inner_graph
+from pmflow.training.loops.loop import Loop, LoopState, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
 
 __all__ = ["JaxLoop"]
@@ -91,21 +90,22 @@ class JaxLoop(Loop):
         super().restart(seed)
         self._seed_generators()
 
-    def snapshot(self) -> dict[str, NDArray[Any]]:
-        """The state of the loop between two calls, for `go_back`: numbers by name."""
+    def to_state(self) -> LoopState:
+        """Where the loop is between two calls, for `go_to`."""
         taken = {
             f"state_{place}": np.array(v.get_value())
             for place, v in enumerate(self._state)
             if v not in self._generators
         }
-        return taken | self._generator_leaves() | {"jax_steps": np.array(self._steps)}
+        return LoopState(taken | self._generator_leaves() | {"jax_steps": np.array(self._steps)})
 
-    def go_back(self, seed: int, taken: Mapping[str, NDArray[Any]]) -> None:
-        """To the state of a `snapshot`; `seed` is that of the fit."""
+    def go_to(self, seed: int, state: LoopState) -> None:
+        """Go on from where it was; `seed` is that of the fit."""
         import jax
 
         self.restart(seed)
-        self._check(self.snapshot(), taken)
+        taken = state.arrays
+        self._check(self.to_state().arrays, taken)
         for place, shared in enumerate(self._state):
             if shared not in self._generators:
                 shared.set_value(taken[f"state_{place}"])

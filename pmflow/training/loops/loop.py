@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,10 @@ from pytensor.tensor.type import TensorType
 
 from pmflow.errors import StorageError
 from pmflow.graphs.evaluate import with_static_shape
+from pmflow.records import State
 from pmflow.training.step import MAX_FAILURES, Step
 
-__all__ = ["Loop", "ScanLoop", "StepLoop", "Trace", "as_trace", "inner_graph"]
+__all__ = ["Loop", "LoopState", "ScanLoop", "StepLoop", "Trace", "as_trace", "inner_graph"]
 
 _MOST_BYTES = 2**25
 _MOST_ROWS = 2**18
@@ -39,6 +41,13 @@ class Trace(NamedTuple):
     params: NDArray[np.floating] | None
     """Parameters after each step, shape (n, size), where these are recorded."""
     gradients: NDArray[np.floating] | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoopState(State):
+    """Numbers of a loop by name: parameters, optimiser, random generators."""
+
+    arrays: dict[str, NDArray[Any]]
 
 
 class Loop(ABC):
@@ -92,17 +101,19 @@ class Loop(ABC):
         """Begin anew at the parameters as they are."""
         self.step.restart(seed)
 
-    def snapshot(self) -> dict[str, NDArray[Any]]:
-        """The state of the loop between two calls, for `go_back`: numbers by name."""
-        return {
-            f"state_{place}": _generator_numbers(v.get_value())
-            if isinstance(v.type, RandomType)
-            else np.array(v.get_value())
-            for place, v in enumerate(self.step.updates)
-        }
+    def to_state(self) -> LoopState:
+        """Where the loop is between two calls, for `go_to`."""
+        return LoopState(
+            {
+                f"state_{place}": _generator_numbers(v.get_value())
+                if isinstance(v.type, RandomType)
+                else np.array(v.get_value())
+                for place, v in enumerate(self.step.updates)
+            }
+        )
 
-    def go_back(self, seed: int, taken: Mapping[str, NDArray[Any]]) -> None:
-        """To the state of a `snapshot`; `seed` is that of the fit.
+    def go_to(self, seed: int, state: LoopState) -> None:
+        """Go on from where it was; `seed` is that of the fit.
 
         Raises
         ------
@@ -110,6 +121,7 @@ class Loop(ABC):
             If the state is that of another loop.
         """
         self.restart(seed)
+        taken = state.arrays
         values = [v.get_value() for v in self.step.updates]
         is_rng = [isinstance(v.type, RandomType) for v in self.step.updates]
         now = [_generator_numbers(v) if rng else v for v, rng in zip(values, is_rng, strict=True)]

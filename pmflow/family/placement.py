@@ -83,9 +83,17 @@ class Placement:
         origin: NDArray[np.float64] | None = None,
     ) -> None:
         """Put the flow elsewhere, in the graphs that exist."""
-        numbers = self._numbers(offset, frame, origin)
-        for variable, value in zip(self.shared, numbers.values(), strict=True):
-            variable.set_value(floatX(np.asarray(value)))
+        for variable, value in zip(self.shared, self.values(offset, frame, origin), strict=True):
+            variable.set_value(value)
+
+    def values(
+        self,
+        offset: NDArray[np.float64],
+        frame: Frame | None,
+        origin: NDArray[np.float64] | None = None,
+    ) -> list[NDArray[np.floating]]:
+        """What `shared` holds where the flow is elsewhere."""
+        return [floatX(np.asarray(v)) for v in self._numbers(offset, frame, origin).values()]
 
     def forward(self, y: TensorVariable) -> TensorVariable:
         """From the output of the layers to the latent vector, both of shape (*batch, dim)."""

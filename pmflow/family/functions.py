@@ -1,0 +1,132 @@
+"""Draws and densities of an approximation, as functions that are compiled once for NumPy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pymc.pytensorf import find_rng_nodes, reseed_rngs
+from pymc.variational import opvi
+from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.replace import clone_replace
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.errors import UnsupportedError
+from pmflow.family.flow_group import NormalizingFlowGroup
+from pmflow.flows.bases.bases import standard_normal_logp
+from pmflow.graphs.evaluate import compile_once
+from pmflow.posterior.export import Samples
+
+__all__ = ["DensityFunction", "DrawFunction"]
+
+_DRAWS_AT_ONCE = 10_000
+"""Draws made by one call, so that memory stays bounded; the result does not depend on it."""
+
+type Numbers = Sequence[NDArray[np.floating[Any]]]
+
+
+class DrawFunction:
+    """Draws of an approximation, and log q and log p of each.
+
+    One thread at a time draws: the random generators belong to the function.
+
+    Parameters
+    ----------
+    approx : Approximation
+    numbers : sequence of shared variable
+        Those that are inputs of the function: it draws where they are as given in each call, not
+        where the approximation is.
+    """
+
+    def __init__(self, approx: Any, numbers: Sequence[SharedVariable] = ()) -> None:
+        size = pt.lscalar("size")
+        variables = approx.model.unobserved_RVs
+        self._names = [name for g in approx.groups for name in g.ordering]
+        self._constrained_names = [v.name for v in variables]
+        self._has_logq = bool(approx.has_logq)
+        logp = approx.sized_symbolic_logp
+        logq = approx.symbolic_logq if self._has_logq else pt.zeros_like(logp)
+        constrained = approx.symbolic_sample_over_posterior(
+            approx.model.replace_rvs_by_values(variables)
+        )
+        latents = [approx.rslice(name) for name in self._names]
+        outputs = approx.set_size_and_deterministic([logq, logp, *latents, *constrained], size, 0)
+        inputs, outputs = _with_inputs(outputs, numbers)
+        # a draw does not need the inverse of a frame, nor a density its factor
+        self._function = compile_once(
+            [size, *inputs], outputs, random_seed=False, on_unused_input="ignore"
+        )
+        self._rngs = find_rng_nodes(outputs)
+        self._lock = threading.Lock()
+
+    def __call__(self, draws: int, seed: int, numbers: Numbers = ()) -> Samples:
+        """Fresh draws; the same seed gives the same ones."""
+        sizes = [min(_DRAWS_AT_ONCE, draws - i) for i in range(0, draws, _DRAWS_AT_ONCE)]
+        with self._lock:
+            reseed_rngs(self._rngs, seed)
+            parts = zip(*(self._function(size, *numbers) for size in sizes), strict=True)
+        logq, logp, *rest = (np.concatenate(part) for part in parts)
+        latents, constrained = rest[: len(self._names)], rest[len(self._names) :]
+        return Samples(
+            log_q=logq if self._has_logq else None,
+            log_p=logp,
+            unconstrained=dict(zip(self._names, latents, strict=True)),
+            constrained=dict(zip(self._constrained_names, constrained, strict=True)),
+        )
+
+
+class DensityFunction:
+    """Log density of an approximation at any points.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    numbers : sequence of shared variable
+        As for `DrawFunction`.
+    """
+
+    def __init__(
+        self, groups: Sequence[opvi.Group], numbers: Sequence[SharedVariable] = ()
+    ) -> None:
+        at = pt.matrix("z", dtype=groups[0].symbolic_initial.dtype)
+        logq, begin = pt.zeros_like(at[:, 0]), 0
+        for group in groups:
+            logq = logq + _logq_at(group, at[:, begin : begin + group.ddim])
+            begin += group.ddim
+        inputs, outputs = _with_inputs([logq], numbers)
+        self._dtype = at.dtype
+        self._function = compile_once([at, *inputs], outputs, on_unused_input="ignore")
+        self._lock = threading.Lock()
+
+    def __call__(self, points: NDArray[np.float64], numbers: Numbers = ()) -> NDArray[np.float64]:
+        """Points of shape (n, dim), unconstrained: log densities of shape (n,)."""
+        with self._lock:
+            (logq,) = self._function(points.astype(self._dtype), *numbers)
+        return np.asarray(logq)
+
+
+def _with_inputs(
+    outputs: list[TensorVariable], numbers: Sequence[SharedVariable]
+) -> tuple[list[TensorVariable], list[TensorVariable]]:
+    """Inputs in the place of shared variables, and the outputs as functions of them."""
+    inputs = [v.type() for v in numbers]
+    if not inputs:
+        return inputs, outputs
+    return inputs, clone_replace(outputs, dict(zip(numbers, inputs, strict=True)))
+
+
+def _logq_at(group: opvi.Group, z: TensorVariable) -> TensorVariable:
+    """Log density of one group at points of shape (n, dim): shape (n,)."""
+    if isinstance(group, NormalizingFlowGroup):
+        return group.logq_at(z)
+    if isinstance(group, MeanFieldGroup):
+        return standard_normal_logp((z - group.mean) / group.std) - pt.log(group.std).sum()
+    if isinstance(group, FullRankGroup):
+        z0 = pt.linalg.solve_triangular(group.L, (z - group.mean).T, lower=True).T
+        return standard_normal_logp(z0) - pt.log(pt.diag(group.L)).sum()
+    raise UnsupportedError(f"{type(group).__name__} has no density, so log_prob is not defined.")

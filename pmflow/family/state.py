@@ -1,0 +1,203 @@
+"""What an approximation consists of, as values: where a flow is, a group, all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.errors import FormulaError, ParameterError, StorageError
+from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.formula import Formula, parse_base
+from pmflow.frames import Frame
+from pmflow.records import Report, State
+
+__all__ = [
+    "ApproximationState",
+    "FamilyGroupState",
+    "FlowGroupState",
+    "FlowPoint",
+    "NormalizingFlowState",
+    "ParamState",
+    "RngState",
+    "StackState",
+    "base_text",
+    "formula_of",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class RngState(State):
+    """State of a NumPy RandomState, a Mersenne twister."""
+
+    key: NDArray[np.uint32]
+    pos: int
+    has_gauss: int
+    gauss: float
+
+    def __post_init__(self) -> None:
+        if self.key.shape != (624,) or not 0 <= self.pos <= 624:
+            raise ParameterError("the state of the random generator is not one")
+
+    @classmethod
+    def of(cls, rng: np.random.RandomState) -> RngState:
+        """The state of a generator."""
+        state = rng.get_state(legacy=False)
+        return cls(
+            np.array(state["state"]["key"]),
+            int(state["state"]["pos"]),
+            int(state["has_gauss"]),
+            float(state["gauss"]),
+        )
+
+    def put_into(self, rng: np.random.RandomState) -> None:
+        """Set a generator to this state."""
+        rng.set_state(
+            {
+                "bit_generator": "MT19937",
+                "state": {"key": self.key, "pos": self.pos},
+                "has_gauss": self.has_gauss,
+                "gauss": self.gauss,
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FlowPoint(State):
+    """Where a flow is: all that a fit or another start changes.
+
+    Attributes
+    ----------
+    params : tuple of ndarray
+        The trained parameters, unconstrained, in the order of the group's `params`.
+    offset : ndarray, shape (dim,)
+        Where there is no frame: what is added to the output of the layers.
+    origin : ndarray, shape (dim,)
+        Where the layers themselves put the start.
+    frame : Frame or None
+    """
+
+    params: tuple[NDArray[np.floating[Any]], ...]
+    offset: NDArray[np.floating[Any]]
+    origin: NDArray[np.floating[Any]]
+    frame: Frame | None
+
+
+@dataclass(frozen=True, eq=False)
+class ParamState(State):
+    """One parameter: of the base, or of the layer at a place of the flow.
+
+    Attributes
+    ----------
+    place : int
+        From 0; -1 for the base.
+    name : str
+    value : ndarray
+        Unconstrained.
+    is_trained : bool
+    """
+
+    place: int
+    name: str
+    value: NDArray[np.floating[Any]]
+    is_trained: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FlowGroupState(State):
+    """A flow on some variables."""
+
+    variables: tuple[str, ...]
+    rng: RngState
+    formula: str
+    base: str
+    jitter: float
+    params: tuple[ParamState, ...]
+    offset: NDArray[np.floating[Any]]
+    origin: NDArray[np.floating[Any]]
+    frame: Frame | None
+    asked_frame: str | None
+    start: dict[str, NDArray[Any]] | None
+    moment_seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class FamilyGroupState(State):
+    """One of PyMC's families on some variables."""
+
+    variables: tuple[str, ...]
+    rng: RngState
+    family: str
+    params: dict[str, NDArray[np.floating[Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class ApproximationState(State):
+    """An approximation of independent groups."""
+
+    groups: tuple[FlowGroupState | FamilyGroupState, ...]
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
+class NormalizingFlowState(ApproximationState):
+    """A flow over all variables."""
+
+    def __post_init__(self) -> None:
+        if len(self.groups) != 1 or not isinstance(self.groups[0], FlowGroupState):
+            raise ParameterError("a flow has one group of variables")
+
+
+@dataclass(frozen=True, eq=False)
+class StackState(State):
+    """A mixture of fits of one flow."""
+
+    flow: NormalizingFlowState
+    points: tuple[FlowPoint, ...]
+    weights: NDArray[np.float64]
+    report: Report
+
+
+def base_text(base: AbstractBase) -> str:
+    """The text that names a base.
+
+    Raises
+    ------
+    StorageError
+        If it is of the user's own, so that none does.
+    """
+    options = [(f.name, getattr(base, f.name), f.default) for f in fields(base)]  # type: ignore[arg-type]
+    given = ",".join(
+        f"{name}={str(value).lower() if isinstance(value, bool) else repr(value)}"
+        for name, value, default in options
+        if value != default
+    )
+    text = f"{base.word}[{given}]" if given else base.word
+    try:
+        if parse_base(text) == base:
+            return text
+    except FormulaError:
+        pass
+    raise StorageError(
+        f"The base {base!r} can't be saved: it is none of those that a text such as "
+        "'student_t[df=3]' names."
+    )
+
+
+def formula_of(text: str) -> Formula:
+    """The formula of a saved flow.
+
+    Raises
+    ------
+    StorageError
+        If a layer is not registered.
+    """
+    try:
+        return Formula(text)
+    except FormulaError as error:
+        raise StorageError(
+            f"The flow of the file is {text!r}, which can't be built: {error.reason} A layer of "
+            "your own must be registered (pmflow.flows.register) before the file is loaded."
+        ) from error

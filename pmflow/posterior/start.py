@@ -1,0 +1,77 @@
+"""Where a fit begins: a start in constrained space as a point of the latent vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymc.initial_point import make_initial_point_fn
+from pymc.pytensorf import get_symbolic_rv_shapes
+
+from pmflow.errors import ParameterError
+from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
+from pmflow.posterior.model import check_start
+
+__all__ = ["checked_start", "latent_start"]
+
+
+def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
+    """The start with every value in the shape of its variable."""
+    if start is None:
+        return None
+    check_start(start, model)
+    given = [rv for rv in model.free_RVs if rv.name in start]
+    if not given:
+        return start
+    with GLOBAL_STATE:  # PyMC changes flags meanwhile
+        symbolic = get_symbolic_rv_shapes(given)
+    shapes = compile_once([], symbolic)()
+    checked = dict(start)
+    for rv, shape in zip(given, map(tuple, shapes), strict=True):
+        try:
+            checked[rv.name] = np.broadcast_to(start[rv.name], shape)
+        except ValueError:
+            raise ParameterError(
+                f"start must give {rv.name!r} the shape {tuple(map(int, shape))} of the variable, "
+                f"or one number for all of it, but its shape is {np.shape(start[rv.name])}."
+            ) from None
+    return checked
+
+
+def latent_start(
+    model: Any, variables: Sequence[Any], start: Mapping[str, Any] | None, seed: int
+) -> NDArray[np.float64]:
+    """The start as a latent vector, shape (dim,), unconstrained.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    variables : sequence of TensorVariable
+        Free variables in the order that they take in the vector.
+    start : mapping of str to array_like or None
+        By variable, in constrained space; the model's initial point for those left out.
+    seed : int
+        For initial points that are drawn.
+
+    Raises
+    ------
+    ParameterError
+        If it is outside of a variable's support.
+    """
+    start = checked_start(start, model)
+    point_fn = make_initial_point_fn(
+        model=model, overrides=start, jitter_rvs={}, return_transformed=True
+    )
+    point = point_fn(seed)
+    values = {rv: point[model.rvs_to_values[rv].name] for rv in variables}
+    for rv, value in values.items():
+        given = "the initial point" if start is None or rv.name not in start else "start"
+        if not np.isfinite(value).all():
+            raise ParameterError(
+                f"{given} must put {rv.name!r} inside of its support, but in unconstrained "
+                f"space it is {value}. Give start={{{rv.name!r}: ...}} a finite value "
+                "away from the border."
+            )
+    return np.concatenate([np.ravel(value) for value in values.values()]).astype(float)
