@@ -24,7 +24,7 @@ from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.placed_flow import START_SPREAD
 from pmflow.family.stack import Stack
-from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.judging.diagnosis import diagnose

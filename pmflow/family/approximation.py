@@ -24,7 +24,7 @@ from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.family.functions import DensityFunction, DrawFunction
 from pmflow.family.group_states import group_state, groups_of
 from pmflow.family.state import ApproximationState
-from pmflow.flows.bases.bases import mean_with_choices
+from pmflow.flows.bases import mean_with_choices
 from pmflow.graphs.evaluate import (
     GLOBAL_STATE,
     NotVectorizedError,

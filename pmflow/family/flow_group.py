@@ -16,7 +16,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
 from pmflow.family.placed_flow import PlacedFlow
-from pmflow.flows.bases.bases import Normal
+from pmflow.flows.bases import Normal
 from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior.export import as_dataset
 

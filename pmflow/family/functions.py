@@ -18,7 +18,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
 from pmflow.family.flow_group import NormalizingFlowGroup
-from pmflow.flows.bases.bases import standard_normal_logp
+from pmflow.flows.bases import standard_normal_logp
 from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior.export import Samples
 

@@ -18,7 +18,7 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.checks import as_numbers
 from pmflow.errors import ParameterError
 from pmflow.flows import AbstractLayer, Chain
-from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.bases import AbstractBase
 from pmflow.flows.catalogue import layer_class, words
 
 __all__ = [

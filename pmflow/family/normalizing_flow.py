@@ -21,7 +21,7 @@ from pmflow.family.functions import DrawFunction
 from pmflow.family.group_states import groups_of
 from pmflow.family.state import FlowPoint, NormalizingFlowState
 from pmflow.flows import Chain
-from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.graphs.evaluate import compile_once

@@ -15,7 +15,7 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.errors import ParameterError
 from pmflow.family.state import FlowGroupState, ParamState
 from pmflow.flows import Chain
-from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.bases import AbstractBase
 from pmflow.graphs.evaluate import compile_once
 
 __all__ = ["param_states", "params_of", "set_values"]

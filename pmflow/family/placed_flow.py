@@ -30,7 +30,7 @@ from pmflow.family.params import param_states, params_of
 from pmflow.family.placement import Placement
 from pmflow.family.state import FlowGroupState, FlowPoint, RngState, base_text
 from pmflow.flows import Chain
-from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, parse_base
 from pmflow.frames import Frame, build_frame, checked_frame
 from pmflow.posterior.density import LogDensity

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pymc.pytensorf import floatX
 from pytensor.tensor.variable import TensorVariable
 
-from pmflow.flows.bases.bases import standard_normal_logp
+from pmflow.flows.bases import standard_normal_logp
 from pmflow.frames.frame import Frame
 
 __all__ = ["Placement"]

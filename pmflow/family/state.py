@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.errors import FormulaError, ParameterError, StorageError
-from pmflow.flows.bases.bases import AbstractBase
+from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, parse_base
 from pmflow.frames import Frame
 from pmflow.records import Report, State

@@ -12,19 +12,25 @@ from typing import Any
 
 from pmflow.errors import FormulaError, LayerError
 from pmflow.flows.base import AbstractLayer
-from pmflow.flows.layers.autoregressive import IAF, MAF, NAF, Polynomial
 from pmflow.flows.layers.bnaf import BNAF
-from pmflow.flows.layers.coupling import Coupling, Spline
+from pmflow.flows.layers.coupling import Coupling
 from pmflow.flows.layers.householder import Householder
+from pmflow.flows.layers.iaf import IAF
 from pmflow.flows.layers.loc import Loc
 from pmflow.flows.layers.lowrank import LowRank
-from pmflow.flows.layers.permutation import Permutation, Reverse
+from pmflow.flows.layers.lu import LU
+from pmflow.flows.layers.maf import MAF
+from pmflow.flows.layers.naf import NAF
+from pmflow.flows.layers.perm import Permutation
 from pmflow.flows.layers.planar import Planar
+from pmflow.flows.layers.poly import Polynomial
 from pmflow.flows.layers.radial import Radial
+from pmflow.flows.layers.reverse import Reverse
 from pmflow.flows.layers.scale import Scale
 from pmflow.flows.layers.sinh import SinhArcsinh
+from pmflow.flows.layers.spline import Spline
 from pmflow.flows.layers.sylvester import Sylvester
-from pmflow.flows.layers.triangular import LU, Tril
+from pmflow.flows.layers.tril import Tril
 from pmflow.grammar.parser import is_word, quote
 
 __all__ = ["BUILT_IN", "LayerOption", "layer_class", "options_of", "register", "words"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pmflow.errors import FormulaError
 from pmflow.flows.base import AbstractLayer
-from pmflow.flows.bases.bases import BASES, AbstractBase
+from pmflow.flows.bases import BASES, AbstractBase
 from pmflow.flows.catalogue import LayerOption, layer_class, options_of
 from pmflow.grammar.parser import (
     Chain,

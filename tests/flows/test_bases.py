@@ -12,7 +12,7 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import FormulaError, ParameterError
-from pmflow.flows.bases.bases import AbstractBase, Mixture, Normal, StudentT
+from pmflow.flows.bases import AbstractBase, Mixture, Normal, StudentT
 from pmflow.flows.formula import parse_base
 from pmflow.graphs.evaluate import compile_once
 

@@ -16,9 +16,9 @@ import pmflow as pmf
 from pmflow.errors import FormulaError, LayerError, ParameterError
 from pmflow.family.group_input import check_size
 from pmflow.flows import AbstractLayer, Chain, LowRank, Planar, Sylvester
-from pmflow.flows.bases.bases import Mixture
+from pmflow.flows.bases import Mixture
 from pmflow.flows.catalogue import BUILT_IN, layer_class, options_of
-from pmflow.flows.conditioners.networks import ACTIVATIONS
+from pmflow.flows.conditioners.activations import ACTIVATIONS
 from pmflow.flows.formula import Formula
 from pmflow.graphs.evaluate import compile_once
 

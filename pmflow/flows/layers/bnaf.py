@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import numpy as np
 import pytensor
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import AbstractLayer, Params, Shape, static_length
-from pmflow.flows.conditioners.networks import check_depth
+from pmflow.flows.conditioners.network import check_depth
 from pmflow.flows.constraints import SOFTPLUS_ONE
 from pmflow.flows.roots import solve_increasing
 from pmflow.flows.score import with_triangular_jacobian
@@ -79,7 +79,8 @@ class BNAF(AbstractLayer):
         names = [*map(str, range(1, self.depth + 1)), "_out"]
         return list(zip(names, widths[:-1], widths[1:], strict=True))
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {"rho": (dim,), "bias": (dim,)}
         for name, before, after in self._levels:
             shapes[f"own{name}"] = (dim, before, after)
@@ -89,7 +90,8 @@ class BNAF(AbstractLayer):
                 shapes[f"b{name}"] = (dim, after)
         return shapes
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         values = {name: rng.standard_normal(s) for name, s in self.param_shapes(dim).items()}
@@ -102,7 +104,8 @@ class BNAF(AbstractLayer):
                 values[f"w{name}"] = values[f"w{name}"] / np.sqrt(dim * before)
         return values
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         x, dim = z, static_length(params["rho"])
         slope = pt.ones_like(z)[..., None]  # of a coordinate's units by the coordinate
         for name, _, after in self._levels:
@@ -124,12 +127,14 @@ class BNAF(AbstractLayer):
             product = (product[..., None] * pt.exp(params[f"own{name}"])).sum(-2)
         return product[..., 0]
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         return with_triangular_jacobian(self.forward, z, params, score)
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         dim = static_length(params["rho"])
         scale = (pt.softplus(params["rho"]) - 1) / self._largest_slope(params)
         names = list(params)

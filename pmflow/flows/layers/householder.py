@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -36,24 +36,29 @@ class Householder(AbstractLayer):
     aliases: ClassVar[tuple[str, ...]] = ("householder",)
     is_affine: ClassVar[bool] = True
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         return {"v": (dim,)}
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         return {"v": rng.standard_normal(dim) / np.sqrt(dim)}
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         return self.reflect(z, params["v"]), pt.zeros_like(z[..., 0])
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         # orthogonal and symmetric: a reflection takes scores as it takes points
         return *self.forward(z, params), self.reflect(score, params["v"])
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         return self.reflect(z, params["v"])
 
     @staticmethod

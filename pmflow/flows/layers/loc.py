@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -34,26 +34,32 @@ class Loc(AbstractLayer):
     word: ClassVar[str] = "loc"
     is_affine: ClassVar[bool] = True
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         return {"loc": (dim,)}
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         return {"loc": jitter * rng.standard_normal(dim)}
 
-    def absorb_shift(  # noqa: D102
+    @override
+    def absorb_shift(
         self, params: dict[str, NDArray[np.float64]], shift: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]]:
         return {"loc": params["loc"] + shift}
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         return z + params["loc"], pt.zeros_like(z[..., 0])
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         return *self.forward(z, params), score
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         return z - params["loc"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -71,11 +71,13 @@ class LowRank(AbstractLayer):
                 f"{self.rank}. 'tril' reaches every covariance."
             )
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         check_directions("rank", self, dim)
         return {"rho": (dim,), "u": (self.rank, dim), "w": (self.rank, dim)}
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         shapes = self.param_shapes(dim)
@@ -87,7 +89,8 @@ class LowRank(AbstractLayer):
             "w": w,
         }
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         u_hat, w, margin = _factors(params)
         for k in range(self.rank):
             z = z + (z * w[k]).sum(-1, keepdims=True) * u_hat[k]
@@ -95,7 +98,8 @@ class LowRank(AbstractLayer):
         log_det = log_sigma.sum() + pt.log(margin).sum()
         return z * sigma, pt.zeros_like(z[..., 0]) + log_det
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         u_hat, w, margin = _factors(params)
@@ -105,7 +109,8 @@ class LowRank(AbstractLayer):
         score = score * pt.exp(-softplus_and_log(params["rho"])[1])
         return *self.forward(z, params), score
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         u_hat, w, margin = _factors(params)
         z = z * pt.exp(-softplus_and_log(params["rho"])[1])
         for k in reversed(range(self.rank)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -62,10 +62,12 @@ class Planar(AbstractLayer):
 
     word: ClassVar[str] = "planar"
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         return {"b": (), "u": (dim,), "w": (dim,)}
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         w = rng.standard_normal(dim)
@@ -73,20 +75,23 @@ class Planar(AbstractLayer):
         u = SOFTPLUS_ONE * w + jitter * rng.standard_normal(dim)
         return {"b": np.asarray(rng.standard_normal()), "u": u, "w": w}
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         u_hat, margin = self.constrain(params)
         bend = pt.tanh((z * params["w"]).sum(-1) + params["b"])  # (*batch,)
         log_det = pt.log(bend**2 + margin * (1 - bend**2))
         return z + u_hat * bend[..., None], log_det
 
-    def forward_run(  # noqa: D102
+    @override
+    def forward_run(
         self, z: TensorVariable, params: Sequence[Params]
     ) -> tuple[TensorVariable, TensorVariable]:
         b, u, w = (pt.stack([layer[name] for layer in params]) for name in ("b", "u", "w"))
         u_hat, margin = self.constrain({"u": u, "w": w})
         return planar_run(z, u_hat, w, b, margin)
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         # Sherman-Morrison: J = I + h' u_hat w^T with h' = 1 - bend^2, of determinant D > 0
@@ -98,7 +103,8 @@ class Planar(AbstractLayer):
         score = score - (slope * pull / det)[..., None] * params["w"]
         return z + u_hat * bend[..., None], pt.log(det), score
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         u_hat, margin = self.constrain(params)
         b, m = params["b"], margin - 1
         target = (z * params["w"]).sum(-1)  # (*batch,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -43,10 +43,12 @@ class Radial(AbstractLayer):
 
     word: ClassVar[str] = "radial"
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         return {"a": (), "b": (), "z_ref": (dim,)}
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         return {
@@ -55,7 +57,8 @@ class Radial(AbstractLayer):
             "z_ref": rng.standard_normal(dim),
         }
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         alpha, s = pt.exp(params["a"]), pt.softplus(params["b"])
         away = z - params["z_ref"]
         r = norm(away)  # (*batch,)
@@ -65,7 +68,8 @@ class Radial(AbstractLayer):
         log_det += pt.log(r**2 + 2 * alpha * r + alpha * s) - 2 * log_outer
         return z + ((s - alpha) / (r + alpha))[..., None] * away, log_det
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         # the Jacobian is symmetric: r' / r across, and dr' / dr along the way from the centre
@@ -83,7 +87,8 @@ class Radial(AbstractLayer):
         score = across * ((r + alpha) / (r + s))[..., None] + score_along[..., None] * direction
         return *self.forward(z, params), score
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         alpha, s = pt.exp(params["a"]), pt.softplus(params["b"])
         away = z - params["z_ref"]
         r_new = norm(away)  # (*batch,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -31,23 +31,28 @@ class Scale(AbstractLayer):
     word: ClassVar[str] = "scale"
     is_affine: ClassVar[bool] = True
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         return {"rho": (dim,)}
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         return {"rho": SOFTPLUS_ONE + jitter * rng.standard_normal(dim)}
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         sigma, log_sigma = softplus_and_log(params["rho"])
         return z * sigma, pt.zeros_like(z[..., 0]) + log_sigma.sum()
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         _, log_sigma = softplus_and_log(params["rho"])
         return *self.forward(z, params), score * pt.exp(-log_sigma)
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         return z * pt.exp(-softplus_and_log(params["rho"])[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -42,10 +42,12 @@ class SinhArcsinh(AbstractLayer):
 
     word: ClassVar[str] = "sinh"
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         return {"rho": (dim,), "skew": (dim,)}
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         return {
@@ -53,14 +55,16 @@ class SinhArcsinh(AbstractLayer):
             "skew": jitter * rng.standard_normal(dim),
         }
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         tail = _tail(params)
         y = tail * (pt.arcsinh(z) + params["skew"])
         log_cosh = abs(y) + pt.log1p(pt.exp(-2 * abs(y))) - math.log(2)
         log_slope = pt.log(tail) + log_cosh - 0.5 * pt.log1p(z**2)
         return pt.sinh(y), log_slope.sum(-1)
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         tail = _tail(params)
@@ -71,7 +75,8 @@ class SinhArcsinh(AbstractLayer):
         inverse_cosh = 2 * pt.exp(-abs(y)) / (1 + pt.exp(-2 * abs(y)))
         return *self.forward(z, params), (score - slope_of_log) * root / tail * inverse_cosh
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         return pt.sinh(pt.arcsinh(z) / _tail(params) - params["skew"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -69,7 +69,8 @@ class Sylvester(AbstractLayer):
                 f"{self.m}. Put several layers in sequence."
             )
 
-    def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
+    @override
+    def param_shapes(self, dim: int) -> dict[str, Shape]:
         check_directions("m", self, dim)
         m = min(self.m, dim)
         packed = (m * (m - 1) // 2,)
@@ -82,7 +83,8 @@ class Sylvester(AbstractLayer):
             "b": (m,),
         }
 
-    def init_params(  # noqa: D102
+    @override
+    def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         start = {
@@ -92,14 +94,16 @@ class Sylvester(AbstractLayer):
         start["b"] = rng.standard_normal(start["b"].shape)
         return start | {name: SOFTPLUS_ONE + start[name] for name in ("rho", "rho_tilde")}
 
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
+    @override
+    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
         r, r_tilde, margin = _triangles(params)
         y = _turn(z, params["v"])[..., : static_length(params["b"])]  # Q^T z, (*batch, m)
         bend = pt.tanh(_product(r_tilde, y) + params["b"])
         log_det = pt.log(bend**2 + margin * (1 - bend**2)).sum(-1)
         return z + _turn_back(_product(r, bend), params["v"]), log_det
 
-    def forward_with_score(  # noqa: D102
+    @override
+    def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
         # J^T = I + Q A^T Q^T with A = R diag(h') R~: a lower triangle in m dimensions
@@ -120,7 +124,8 @@ class Sylvester(AbstractLayer):
         change = pt.stack(solved, axis=-1) - own
         return *self.forward(z, params), score + _turn_back(change, params["v"])
 
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         r, r_tilde, margin = _triangles(params)
         m = static_length(params["b"])
         target = _turn(z, params["v"])[..., :m]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, override
 
 import numpy as np
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from pmflow.flows.scalar.transformers import Transformer
+from pmflow.flows.scalar.base import Transformer
 
 __all__ = ["RationalQuadratic"]
 
@@ -55,13 +55,16 @@ class RationalQuadratic(Transformer):
     bound: float
 
     @property
-    def size(self) -> int:  # noqa: D102
+    @override
+    def size(self) -> int:
         return 3 * self.bins - 1
 
-    def start(self, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: D102
+    @override
+    def start(self, rng: np.random.Generator) -> NDArray[np.float64]:
         return np.zeros(self.size)
 
-    def forward(  # noqa: D102
+    @override
+    def forward(
         self, z: TensorVariable, numbers: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable]:
         x, y, slopes = self._knots(numbers)
@@ -72,7 +75,8 @@ class RationalQuadratic(Transformer):
         is_inside = abs(z) < self.bound
         return pt.switch(is_inside, z_new, z), pt.switch(is_inside, log_slope, 0)
 
-    def inverse(self, z: TensorVariable, numbers: TensorVariable) -> TensorVariable:  # noqa: D102
+    @override
+    def inverse(self, z: TensorVariable, numbers: TensorVariable) -> TensorVariable:
         x, y, slopes = self._knots(numbers)
         inside = pt.clip(z, -self.bound, self.bound)
         at = _find(inside, y, x, y, slopes)

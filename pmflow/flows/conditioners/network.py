@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,35 +12,13 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import Params, Shape
+from pmflow.flows.conditioners.activations import ACTIVATIONS
 
-__all__ = ["ACTIVATIONS", "Network", "check_depth", "check_network"]
+__all__ = ["Network", "check_depth", "check_network"]
+
 
 _DEEPEST = 50
 """Hidden layers: each is a part of the graph of its own."""
-
-
-def _relu(x: TensorVariable) -> TensorVariable:
-    return pt.maximum(x, 0)
-
-
-def _elu(x: TensorVariable) -> TensorVariable:
-    # the minimum keeps the branch that is not taken from overflowing, in the gradient too
-    return pt.switch(x > 0, x, pt.expm1(pt.minimum(x, 0)))
-
-
-def _gelu(x: TensorVariable) -> TensorVariable:
-    # the tanh form of Hendrycks & Gimpel (2016), https://arxiv.org/abs/1606.08415
-    return 0.5 * x * (1 + pt.tanh(np.sqrt(2 / np.pi).astype(x.dtype) * (x + 0.044715 * x**3)))
-
-
-ACTIVATIONS: dict[str, Callable[[TensorVariable], TensorVariable]] = {
-    "tanh": pt.tanh,
-    "relu": _relu,
-    "elu": _elu,
-    "gelu": _gelu,
-    "sin": pt.sin,
-}
-"""What `activation=` accepts. The sine is for targets that are periodic."""
 
 
 def check_network(hidden: int, depth: int, activation: str) -> None:
