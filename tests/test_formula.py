@@ -27,7 +27,7 @@ from pmflow.flows.layers.loc import Loc
 from pmflow.flows.layers.planar import Planar
 from pmflow.flows.layers.radial import Radial
 from pmflow.flows.layers.scale import Scale
-from pmflow.grammar.parser import (
+from pmflow.grammar import (
     MAX_DEPTH,
     MAX_LAYERS,
     MAX_NUMBER_LENGTH,

@@ -31,7 +31,7 @@ from pmflow.flows.layers.sinh import SinhArcsinh
 from pmflow.flows.layers.spline import Spline
 from pmflow.flows.layers.sylvester import Sylvester
 from pmflow.flows.layers.tril import Tril
-from pmflow.grammar.parser import is_word, quote
+from pmflow.grammar import is_word, quote
 
 __all__ = ["BUILT_IN", "LayerOption", "layer_class", "options_of", "register", "words"]
 

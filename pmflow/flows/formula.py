@@ -11,11 +11,11 @@ from pmflow.errors import FormulaError
 from pmflow.flows.base import AbstractLayer
 from pmflow.flows.bases import BASES, AbstractBase
 from pmflow.flows.catalogue import LayerOption, layer_class, options_of
-from pmflow.grammar.parser import (
-    Chain,
+from pmflow.grammar import (
     Node,
     Option,
     Repeat,
+    Series,
     Span,
     Value,
     Word,
@@ -146,7 +146,7 @@ def _build(node: Node, source: str) -> _Part:
                 return body
             text = body.text if body.is_atom else f"({body.text})"
             return _Part(body.layers * node.count, f"{text}*{node.count}", is_atom=False)
-        case Chain():
+        case Series():
             parts = [_build(term, source) for term in node.terms]
             layers = tuple(layer for part in parts for layer in part.layers)
             return _Part(layers, "-".join(part.text for part in parts), is_atom=False)
