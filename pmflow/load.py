@@ -49,8 +49,8 @@ def load(path: str | os.PathLike[str], model: pm.Model | None = None) -> Approxi
     ...     x = pm.Normal("x", shape=2)
     >>> approx = pmf.NormalizingFlow("planar*2", model=model, random_seed=1)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     approx.save(f"{folder}/fit.nc")
-    ...     loaded = pmf.load(f"{folder}/fit.nc", model)
+    ...     approx.save(f"{folder}/fit.safetensors")
+    ...     loaded = pmf.load(f"{folder}/fit.safetensors", model)
     >>> print(loaded)
     Approximation{NormalizingFlowGroup[planar*2, dim=2]}
     """

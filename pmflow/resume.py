@@ -75,9 +75,9 @@ def resume(
     ::
 
         inference = pmf.NFVI("scale-loc", model=model, random_seed=1)
-        inference.fit(1_000_000, checkpoint="run.nc")
+        inference.fit(1_000_000, checkpoint="run.safetensors")
         # ... and after the power came back
-        approx = pmf.resume("run.nc", model)
+        approx = pmf.resume("run.safetensors", model)
     """
     where, model = os.fspath(path), checked_model(model)
     given = {
