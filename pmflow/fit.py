@@ -53,7 +53,7 @@ def fit(
     Returns
     -------
     Approximation
-        Of ``'auto'`` the best one, with its `diagnosis` and the `ladder` of what was tried.
+        For ``'auto'`` the best one, with its `diagnosis` and the `ladder` of what was tried.
 
     Raises
     ------

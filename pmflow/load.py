@@ -33,7 +33,7 @@ def load(path: str | os.PathLike[str], model: pm.Model | None = None) -> Approxi
     Returns
     -------
     NormalizingFlow, Stack or Approximation
-        Of the same kind as what was saved. The same seed gives the same draws.
+        An object of the same class as was saved. The same seed gives the same draws.
 
     Raises
     ------

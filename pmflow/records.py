@@ -26,7 +26,7 @@ _WORDS: dict[str, str] = {
 
 _RHAT = 1.01  # Vehtari et al. (2021), https://doi.org/10.1214/20-BA1221
 _WASSERSTEIN = 0.15
-"""In units of the pooled sd: two means 0.15 sd apart, or two sds 19 % apart."""
+"""Largest distance in units of the pooled sd: two means 0.15 sd apart, or two sds 19 % apart."""
 
 
 class State:
@@ -55,9 +55,9 @@ class FitState(State):
     skipped : int
         Steps whose loss or gradient was not finite: they changed no parameter.
     ended : {"converged", "limit", "steps", "interrupted", "callback", "failed"}
-        ``"converged"`` and ``"limit"`` are of fits without a number of steps: settled, or at the
-        last stage of the schedule and still gaining. ``"steps"``: it did the number of steps asked
-        for, which says nothing about convergence.
+        Fits without a number of steps end ``"converged"`` when they have settled, and ``"limit"``
+        when they reach the last stage of the schedule and still gain. ``"steps"`` means that the
+        fit did the number of steps asked for, which says nothing about convergence.
     message : str
         What there is to add, in words.
     """

@@ -1,4 +1,4 @@
-"""The draws of a step a few at a time, so that memory does not grow with their number."""
+"""Evaluating the draws of a step in chunks, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pmflow.graphs.evaluate import with_static_shape
 __all__ = ["checked_chunk_draws", "mean_over_chunks"]
 
 _TRIED = 10**5
-"""Numbers that are tried as divisors, for a suggestion."""
+"""How far divisors are sought for a suggestion."""
 
 
 def checked_chunk_draws(chunk_draws: Any, obj_n_mc: int, approx: Any) -> int | None:
@@ -66,26 +66,25 @@ def mean_over_chunks(
     sliced: dict[TensorVariable, TensorVariable] | None = None,
     prepare: Callable[[list[Variable]], tuple[list[Variable], dict[Variable, SharedVariable]]],
 ) -> list[TensorVariable]:
-    """Means of what graphs of a few draws give, each time with further draws.
+    """Average graphs over chunks of draws, one chunk in memory at a time.
 
-    A scan that adds up: memory is that of one chunk. Random generators go on from chunk to chunk,
-    so that where normal numbers come one after the other, as NumPy's do, the chunks together have
-    the draws that one large array would have had. Rows of `pm.Minibatch` are drawn once for all
-    chunks.
+    It is a scan that adds the chunks up. Random generators go on from chunk to chunk, so that where
+    normal numbers come one after the other, as NumPy's do, the chunks together have the draws that
+    one large array would have had. Rows of `pm.Minibatch` are drawn once for all chunks.
 
     Parameters
     ----------
     graphs : sequence of TensorVariable
-        Of one chunk.
+        What to average, as it is for one chunk.
     chunks : int
     once : sequence of TensorVariable
         Random numbers that all chunks share.
     sliced : dict of TensorVariable to TensorVariable, optional
-        What each chunk has a row of: the variable in `graphs`, and all rows, shape ``(chunks,
-        ...)``.
+        Inputs of which each chunk gets one row: the variable in `graphs`, and all rows, shape
+        ``(chunks, ...)``.
     prepare : callable
-        What is done to the graphs of a chunk, and constants of theirs that are to be passed on as
-        shared variables: compilers and rewrites of a step do not look into a scan.
+        Rewrites the graphs of a chunk, and returns them with the constants that are to be passed
+        on as shared variables: compilers and rewrites of a step do not look into a scan.
 
     Returns
     -------

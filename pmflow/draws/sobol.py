@@ -98,7 +98,7 @@ def check_qmc(qmc: bool, approx: Any) -> None:  # noqa: FBT001
 
 
 def _lengths(groups: Sequence[Any]) -> list[int]:
-    """How many normal numbers a draw of each group takes."""
+    """How many normal numbers each group needs for one draw."""
     return [int(g.symbolic_initial.type.shape[-1]) for g in groups]
 
 
@@ -154,10 +154,10 @@ class QuasiDraws:
     ----------
     groups : sequence of pymc.variational.opvi.Group
     draws : int
-        Draws of a step.
+        How many draws a step takes.
     at_once : int, optional
-        A divisor of `draws`: the normal numbers are those of so many of them, the points of
-        `chunk`.
+        How many draws are evaluated at a time, a divisor of `draws`. The normal numbers are then
+        those of the points in `chunk`.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class QuasiDraws:
         The points that the replacements are made of: `points` itself, or a variable for one chunk
         of them.
     chunks : TensorVariable of int, shape (draws / at_once, at_once, length)
-        All of them.
+        The points of all chunks.
     shift : TensorVariable, shape (2, length)
         The random numbers of a step.
     replacements : dict of TensorVariable to TensorVariable

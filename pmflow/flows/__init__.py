@@ -1,6 +1,6 @@
 """Flow layers: plain PyTensor, without PyMC.
 
-One class a layer. `register` adds a class of your own to the words that a formula may use.
+Each layer is one class. `register` adds a class of your own to the words of formulas.
 """
 
 from pmflow.flows.base import AbstractLayer

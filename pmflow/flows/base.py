@@ -58,7 +58,7 @@ class AbstractLayer(ABC):
     def param_shapes(self, dim: int) -> dict[str, Shape]:
         """Name and shape of every (unconstrained) parameter for points of length `dim`.
 
-        Raises `ParameterError` where an option is not for so few dimensions.
+        Raises `ParameterError` where an option needs more dimensions than there are.
         """
 
     @abstractmethod
@@ -92,15 +92,15 @@ class AbstractLayer(ABC):
     def forward_run(
         self, z: TensorVariable, params: Sequence[Params]
     ) -> tuple[TensorVariable, TensorVariable]:
-        """Map points through as many layers like this one as there are `params`.
+        """Map points through several layers like this one, one for each mapping in `params`.
 
-        One after the other; a family may override it with something faster.
+        A layer may override it with something faster than one after the other.
 
         Parameters
         ----------
         z : TensorVariable, shape (*batch, dim)
         params : sequence of mapping of str to TensorVariable
-            One mapping a layer, the first layer first.
+            One mapping per layer, the first layer first.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class AbstractLayer(ABC):
         with the scores :math:`s = \nabla \log q` of the points and :math:`s'` of their images. No
         inverse map is needed (Vaitl et al., 2024, https://arxiv.org/abs/2403.15881). Here the
         Jacobian is dense and comes from autodiff, which works for every layer and costs `dim`
-        gradients and a linear system a point; a layer may override it with something cheaper.
+        gradients and a linear system per point; a layer may override it with something cheaper.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The catalogue: word of a formula to class of a layer. The only such list."""
+"""The catalogue: which class each word of a formula stands for. The only such list."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Chain:
     """Layers in sequence, the first one applied first.
 
     A chain holds no parameters, as its layers do: every method takes them as a list with one
-    mapping a layer.
+    mapping per layer.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Chain:
         return [layer.param_shapes(dim) for layer in self.layers]
 
     def n_params(self, dim: int) -> int:
-        """How many numbers the parameters of all layers are; nothing is made."""
+        """How many numbers all parameters have together; nothing is made."""
         return sum(prod(shape) for layer in self.param_shapes(dim) for shape in layer.values())
 
     def init_params(
@@ -78,7 +78,7 @@ class Chain:
         Parameters
         ----------
         z0 : TensorVariable, shape (*batch, dim)
-        params : sequence of mapping, one a layer
+        params : sequence of mapping, one per layer
 
         Returns
         -------
@@ -107,7 +107,7 @@ class Chain:
         Parameters
         ----------
         z0 : TensorVariable, shape (*batch, dim)
-        params : sequence of mapping, one a layer
+        params : sequence of mapping, one per layer
         score0 : TensorVariable, shape (*batch, dim)
             Gradient of the base's log density at `z0`, by `z0`.
 
@@ -146,7 +146,7 @@ class Chain:
         """Each layer and its parameters, in the order of the layers."""
         if len(params) != len(self.layers):
             raise ParameterError(
-                f"params must be {len(self.layers)} mappings, one a layer of {self.formula}, "
+                f"params must be {len(self.layers)} mappings, one per layer of {self.formula}, "
                 f"but are {len(params)}."
             )
         return list(zip(self.layers, params, strict=True))

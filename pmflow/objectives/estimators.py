@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 ESTIMATORS = ("total", "path")
-"""Of the gradient of the ELBO."""
+"""Ways to estimate the gradient of the ELBO."""
 
 
 class PathKL(KL):
@@ -43,7 +43,7 @@ class PathKL(KL):
 
     @property
     def logq_norm(self) -> TensorVariable:
-        """As KL's, for groups that have a `symbolic_path_logq`."""
+        """The same as in KL, from the `symbolic_path_logq` of the groups."""
         return self.approx.path_logq / self.approx.symbolic_normalizing_constant
 
 
@@ -123,7 +123,7 @@ class AnnealedKL(KL):
         self.kl = (PathKL if estimator == "path" else KL)(approx, beta=beta)
 
     def apply(self, f: Any) -> TensorVariable:
-        """As KL's, for groups that have a `symbolic_start_logp`."""
+        """The same as in KL, moved towards the `symbolic_start_logp` of the groups."""
         logp = self.datalogp_norm + self.beta * self.varlogp_norm
         start = self.approx.start_logp / self.approx.symbolic_normalizing_constant
         logq = self.beta * self.kl.logq_norm

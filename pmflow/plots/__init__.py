@@ -1,7 +1,7 @@
 """Figures of a fit. Each function takes data, not models, and returns a matplotlib Figure.
 
 Every function takes ``figsize``, width and height in inches, for a new figure, or ``axes`` to draw
-in, one a panel, from left to right and from top to bottom; it returns the figure of those axes.
+in, one per panel, from left to right and from top to bottom; it returns the figure of those axes.
 matplotlib is imported when a figure is made, not before; no global style is changed.
 """
 

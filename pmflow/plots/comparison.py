@@ -12,8 +12,8 @@ from pmflow.errors import ParameterError
 from pmflow.plots.style import (
     COLOURS,
     Bounds,
+    DensityFunction,
     DensityLike,
-    LogDensity,
     as_points,
     density_in_window,
     draw_density,
@@ -35,7 +35,7 @@ _WORTH_SAYING = 0.0005  # share outside of the window: 0.1 % when rounded
 
 
 def plot_comparison(
-    log_density: LogDensity | DensityLike,
+    log_density: DensityFunction | DensityLike,
     bounds: Bounds | None = None,
     draws: Mapping[str, ArrayLike] | None = None,
     *,
@@ -54,7 +54,7 @@ def plot_comparison(
     draws : mapping of str to array_like, each of shape (draws, 2)
         By method: ``{"NUTS": ..., "planar*8": ...}``. At most 4,000 of each are shown.
     axes : array of Axes, optional
-        Where to draw, in place of a new figure: one for the density and one a method.
+        Where to draw, in place of a new figure: one for the density and one per method.
     figsize : tuple of float, optional
         Width and height in inches.
 

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 
 from pmflow.plots.style import (
     Bounds,
+    DensityFunction,
     DensityLike,
-    LogDensity,
     as_points,
     density_in_window,
     draw_density,
@@ -28,7 +28,7 @@ _WIDTH = 5.0
 
 
 def plot_density(
-    log_density: LogDensity | DensityLike,
+    log_density: DensityFunction | DensityLike,
     bounds: Bounds | None = None,
     draws: ArrayLike | None = None,
     *,

@@ -55,7 +55,7 @@ def plot_layers(
     coords : pair of int
         Which coordinates to show.
     axes : array of Axes, optional
-        Where to draw, in place of a new figure: one a panel.
+        Where to draw, in place of a new figure: one per panel.
     figsize : tuple of float, optional
         Width and height in inches.
 
@@ -83,10 +83,10 @@ def plot_layers(
                 f"layers[{i}] has {array.shape}."
             )
     if labels is not None and (not isinstance(labels, Sequence) or isinstance(labels, str)):
-        raise ParameterError(f"labels must be a list of one a panel, but is {labels!r}.")
+        raise ParameterError(f"labels must be a list with one per panel, but is {labels!r}.")
     titles = [*labels] if labels is not None else _titles(len(arrays))
     if len(titles) != len(arrays):
-        raise ParameterError(f"labels must be {len(arrays)}, one a panel, but are {len(titles)}.")
+        raise ParameterError(f"labels must be {len(arrays)}, one per panel, but are {len(titles)}.")
     dim = arrays[0].shape[1]
     if dim > 1:
         _check_coords(coords, dim)
@@ -132,7 +132,7 @@ def _titles(panels: int) -> list[str]:
 
 
 def _angle(base: np.ndarray) -> np.ndarray:
-    """Of each point around the mean; the colour scale is as cyclic as an angle."""
+    """The angle of each point around the mean, for a colour scale that is as cyclic as an angle."""
     centred = base - base.mean(0)
     angles: np.ndarray = np.arctan2(centred[:, 1], centred[:, 0])
     return angles

@@ -1,4 +1,8 @@
-"""Marginal posteriors of two sets of draws."""
+"""Marginal posteriors of two sets of draws.
+
+Not by `arviz_plots.plot_dist`, whose axes reach to the farthest draw (a heavy tail leaves one bar),
+whose titles run into the panels above, and which does not match labels between the two.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +54,7 @@ def plot_marginals(
     names : pair of str
         What the legend calls them.
     axes : array of Axes, optional
-        Where to draw, in place of a new figure: one a number. The legend stands in the first.
+        Where to draw, in place of a new figure: one per number. The legend stands in the first.
     figsize : tuple of float, optional
         Width and height in inches.
 

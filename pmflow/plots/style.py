@@ -23,8 +23,8 @@ __all__ = [
     "GREY",
     "ORANGE",
     "Bounds",
+    "DensityFunction",
     "DensityLike",
-    "LogDensity",
     "as_points",
     "density_in_window",
     "draw_density",
@@ -46,7 +46,7 @@ _LEVELS = 12
 _FLATTEST, _TALLEST = 0.35, 1.6  # height over width of a panel
 
 type Bounds = tuple[tuple[float, float], tuple[float, float]]
-type LogDensity = Callable[[NDArray[np.float64]], ArrayLike]
+type DensityFunction = Callable[[NDArray[np.float64]], ArrayLike]
 
 
 class DensityLike(Protocol):
@@ -63,12 +63,12 @@ class DensityLike(Protocol):
 def new_panels(
     panels: int, columns: int, figsize: tuple[float, float], axes: Any = None, **kwargs: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    """A figure with so many axes, shape (panels,), in rows of `columns`; or the axes given."""
+    """A figure and its axes, shape (panels,), in rows of `columns`; or the axes given."""
     _check_figsize(figsize)
     if axes is not None:
         given = np.asarray(axes, dtype=object).ravel()
         if given.size != panels:
-            raise ParameterError(f"axes must be {panels}, one a panel, but are {given.size}.")
+            raise ParameterError(f"axes must be {panels}, one per panel, but are {given.size}.")
         if not all(hasattr(ax, "figure") for ax in given):
             raise ParameterError(f"axes must be matplotlib's Axes, but are {axes!r}.")
         return given[0].figure, given
@@ -115,13 +115,13 @@ def as_points(points: ArrayLike, name: str, dim: int | None = None) -> NDArray[n
 
 
 def thin(points: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """At most so many points, from all along the draws: those of a chain lie together."""
+    """At most `most` points, taken evenly along the draws: neighbours in a chain are alike."""
     return points[:: -(-len(points) // most)]
 
 
 def density_in_window(
-    density: LogDensity | DensityLike, bounds: Bounds | None
-) -> tuple[LogDensity, Bounds]:
+    density: DensityFunction | DensityLike, bounds: Bounds | None
+) -> tuple[DensityFunction, Bounds]:
     """The log density as a callable, and the window: the one given or that of the density."""
     log_density = density if callable(density) else getattr(density, "log_density", None)
     if not callable(log_density):
@@ -158,7 +158,7 @@ def window_height(width: float, bounds: Bounds) -> float:
     return width * min(max((high - low) / (right - left), _FLATTEST), _TALLEST)
 
 
-def draw_density(ax: Axes, log_density: LogDensity, bounds: Bounds) -> None:
+def draw_density(ax: Axes, log_density: DensityFunction, bounds: Bounds) -> None:
     """Filled contours of a density on the plane, from its mode down to what can be seen."""
     xs, ys = (np.linspace(low, high, _GRID) for low, high in bounds)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1)  # (ys, xs, 2)

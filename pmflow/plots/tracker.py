@@ -31,7 +31,7 @@ def plot_tracker(
     axes: Any = None,
     figsize: tuple[float, float] | None = None,
 ) -> Figure:
-    """Parameters on the left, their gradients on the right, one row a parameter.
+    """Parameters on the left, their gradients on the right, one row per parameter.
 
     A gradient's axis covers its central 99 % and half as much on either side: a spike leaves it.
 
@@ -42,14 +42,14 @@ def plot_tracker(
     var_names : sequence of str, optional
         Parameters to show (``"u_0"``), without their gradients. Defaults to the first 12.
     axes : array of Axes, optional
-        Where to draw, in place of a new figure: two a parameter.
+        Where to draw, in place of a new figure: two per parameter.
     figsize : tuple of float, optional
         Width and height in inches.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Of each parameter the first 8 coordinates are shown; what is left out is said on top.
+        It shows the first 8 coordinates of each parameter, and says on top what is left out.
 
     Raises
     ------

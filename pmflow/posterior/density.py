@@ -104,13 +104,13 @@ class LogDensity:
 
 
 def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
-    """How many points a graph may be evaluated at in one call, by the longest data in it."""
+    """How many points to evaluate a graph at in one call, given the longest data in it."""
     longest = max((_size(v) for v in ancestors(list(graphs))), default=1)
     return max(1, _NUMBERS_AT_ONCE // max(longest, dim))
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:
-    """With every minibatch replaced by minibatches that cover its data, and the mean over them.
+    """The mean log density over minibatches that together cover all data.
 
     A minibatch's likelihood is scaled up to all rows, so the mean is the log density given all of
     them. Where they do not divide into minibatches, the first rows fill the last one. To put all

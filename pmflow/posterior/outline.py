@@ -60,7 +60,7 @@ def outline(model: pm.Model) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Of what JSON can say.
+        One for each variable, made of what JSON can say.
     """
     point = model.initial_point(0)
     outlined = []
@@ -99,11 +99,11 @@ def _label(label: Any) -> Any:
         return bool(label)
     if isinstance(label, int | np.integer):
         return int(label)
-    return str(label)  # also of numbers with a point: texts keep their digits
+    return str(label)  # floats too: as text they keep their digits
 
 
 def differences(saved: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[str]:
-    """In words, how two outlines differ; empty if they do not."""
+    """How two outlines differ, in words; empty if they do not."""
     old, new = ({entry["name"]: entry for entry in entries} for entries in (saved, here))
     found = [f"it has no variable {name!r} here" for name in old if name not in new]
     found += [f"the variable {name!r} here is not in the file" for name in new if name not in old]

@@ -32,7 +32,7 @@ def starts_agreement(
     Parameters
     ----------
     draws : sequence of DataTree, or of dict of str to ndarray
-        Of each start: what `NormalizingFlow.sample` returns, or variables by name, the first axis
+        For each start what `NormalizingFlow.sample` returns, or variables by name, the first axis
         being the draw.
     log_weights : sequence of ndarray, each of shape (draws,), optional
         log p - log q of the draws of each start, over the unconstrained space. Taken from the

@@ -1,4 +1,4 @@
-"""From the start to the posterior in steps that the flow can follow."""
+"""Annealing: the target moves from the start to the posterior as fast as the flow can follow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["Annealing", "AnnealingState", "next_share"]
 _log = logging.getLogger("pmflow")
 
 _ESS = 0.8
-"""Of the weights from one density on the way to the next, as a share of the draws."""
+"""Effective sample size that the weights of the next density must keep, as a share of the draws."""
+
 _LEAST_GAIN = 0.005
 
 
@@ -40,10 +41,10 @@ class Annealing(Course):
     Parameters
     ----------
     ratio : FreshElbo
-        Of log p to the density of the start.
+        Log p less the log density of the start, at fresh draws.
     seed : int
     steps : int
-        Of each segment.
+        Steps in each segment.
     rate : float or None
         Step size; None leaves that of the optimiser.
     """

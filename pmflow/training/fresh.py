@@ -63,7 +63,7 @@ class FreshElbo:
         self._function: Callable[..., Any] = compile_once([size], self._outputs, random_seed=False)
 
     def log_weights(self, seed: int) -> NDArray[np.float64]:
-        """One number a draw, shape (draws,); -inf where it is not finite."""
+        """Log weight of each draw, shape (draws,); -inf where it is not finite."""
         reseed_rngs(find_rng_nodes(self._outputs), seed)
         sizes = [min(self._rows, self.draws - i) for i in range(0, self.draws, self._rows)]
         with np.errstate(all="ignore"):

@@ -27,7 +27,7 @@ class Losses:
         self._size = len(known)
 
     def extend(self, losses: NDArray[np.floating]) -> None:
-        """Add those of further steps."""
+        """Add the losses of further steps."""
         size = self._size + len(losses)
         if size > len(self._losses):
             grown = np.empty(max(size, 2 * self._size))
@@ -38,7 +38,7 @@ class Losses:
 
     @property
     def so_far(self) -> NDArray[np.float64]:
-        """All of them, without a copy."""
+        """All losses, without a copy."""
         return self._losses[: self._size]
 
 
@@ -109,7 +109,7 @@ class LoopHandles:
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """Of all steps so far."""
+        """Losses of all steps so far."""
         return self._losses.so_far
 
     def _get(self, name: str) -> Any:

@@ -60,7 +60,7 @@ class Pace:
 
     @contextmanager
     def measure(self, steps: int) -> Iterator[None]:
-        """Time a chunk of so many steps."""
+        """Time a chunk of `steps` steps, and choose the length of the next one by it."""
         began = time.perf_counter()
         yield
         seconds = max(time.perf_counter() - began, 1e-6)

@@ -24,7 +24,7 @@ class ParamVector:
     Parameters
     ----------
     params : sequence of shared variable
-        Of any shapes, unconstrained.
+        Parameters of any shapes, unconstrained.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ class RunState(State):
     Attributes
     ----------
     seed : int
-        Of the fit.
+        The seed of the fit.
     begin, done, end : int
         Steps before this fit, so far, and at the end of the segment that is under way, over all
         fits of the inference.
@@ -32,7 +32,7 @@ class RunState(State):
     losses : ndarray, shape (done,) or (0,)
     loop : LoopState
     course : State
-        Of what decides about the steps.
+        State of what decides about the steps.
     """
 
     seed: int

@@ -35,15 +35,15 @@ class ScheduleSettings(State):
     window : int
         Steps after which a stage is looked at.
     most_windows : int
-        Of a stage.
+        The most windows that a stage may have.
     decay : float
         Step size of a stage over that of the one before.
     stages : int
-        At most.
+        The most stages.
     tolerance : float
         Nats per dimension that a stage must gain to be followed by another.
     patience : int
-        Times in a row that a stage must look settled to end.
+        How many times in a row a stage must look settled before it ends.
     """
 
     rates: tuple[float, ...] = (0.03, 0.01, 0.003)

@@ -9,12 +9,13 @@ __all__ = ["has_settled", "rhat_over_windows"]
 
 _RHAT = 1.1
 _SHARE = 0.9
-"""Of the parameters, that must have an R-hat below the limit."""
+"""The share of the parameters that must have an R-hat below the limit."""
+
 _BATCHES = 20
 
 
 def rhat_over_windows(iterates: NDArray[np.floating], windows: int = 4) -> NDArray[np.float64]:
-    """R-hat of each parameter, consecutive windows of its iterates in the place of chains.
+    """R-hat of each parameter, with consecutive windows of its iterates in place of chains.
 
     Parameters
     ----------
@@ -48,9 +49,9 @@ def has_settled(
     Parameters
     ----------
     losses : ndarray, shape (steps,)
-        Of the last windows of a stage.
+        Losses of the last windows of a stage.
     iterates : ndarray, shape (n, size)
-        Of the same steps, thinned.
+        Parameters after the same steps, thinned.
     tolerance : float
         A gain that is not worth as many steps again, in nats.
     """

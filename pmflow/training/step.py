@@ -32,10 +32,10 @@ __all__ = ["MAX_FAILURES", "Optimizer", "Step", "build_step"]
 type Optimizer = Callable[[list[TensorVariable], list[SharedVariable]], dict[Any, Any]]
 
 MAX_FAILURES = 100
-"""So many steps in a row without a finite loss and gradient end a fit."""
+"""A fit ends after this many steps in a row without a finite loss and gradient."""
 
 _LARGE = 2**16
-"""Numbers in a constant, from which on it is passed to the compiled code instead of embedded."""
+"""A constant of this many numbers or more is passed to the compiled code, not embedded in it."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Step:
         New values of parameters, of the optimiser's state, of random generators and of `failures`.
         Where loss or gradients are not finite, parameters and optimiser keep their values.
     failures : shared variable, int
-        Steps in a row, up to the last one, that were not finite.
+        How many steps in a row, up to the last one, were not finite.
     gradient : TensorVariable, shape (size,)
-        After any constraint on its norm: what the optimiser got.
+        What the optimiser got: the gradient after any constraint on its norm.
     learning_rate : shared variable or None
         Of PyMC's optimisers: another one needs no new compilation.
     handles : dict of str to shared variable
@@ -124,9 +124,9 @@ def build_step(
     obj_optimizer : callable
         ``(gradients, params) -> updates``, as PyMC's optimisers.
     obj_n_mc : int
-        Draws of a step.
+        How many draws a step takes.
     chunk_draws : int, optional
-        Draws that are evaluated at once, a divisor of `obj_n_mc`; all by default.
+        How many draws are evaluated at a time, a divisor of `obj_n_mc`; all by default.
     total_grad_norm_constraint, more_obj_params, more_replacements
         As of `ObjectiveFunction.updates`.
     more_updates : dict, optional
@@ -196,7 +196,7 @@ def _in_chunks(
     quasi: QuasiDraws | None,
     check_bounds: bool,  # noqa: FBT001
 ) -> tuple[TensorVariable, list[TensorVariable]]:
-    """Mean loss and gradients of so many chunks of draws, given those of one."""
+    """Mean loss and gradients over `chunks` chunks of draws, given those of one chunk."""
     vector = ParamVector(params)
     gradient = pt.specify_shape(vector.join(gradients), vector.vector.type.shape)
 

@@ -29,7 +29,7 @@ class Tracker(Callback):
         the place of the layer in the flow) as it is after a step, and as ``grad_u_0`` ... the
         gradient which that step used, both unconstrained.
     every : int
-        Record one step in so many.
+        Record every `every`-th step.
     gradients : bool
         Whether to record gradients.
     **stats : callable
@@ -117,13 +117,13 @@ class Tracker(Callback):
     __call__ = record
 
     def extend(self, first: int, values: Mapping[str, NDArray[Any]]) -> None:
-        """Take over parameters and gradients of some steps, of which `first` is the number.
+        """Take over the parameters and gradients of consecutive steps, the first of number `first`.
 
         Parameters
         ----------
         first : int
         values : mapping of str to ndarray
-            By watched name, one row a step.
+            By watched name, one row per step.
         """
         kept = slice(-first % self.every, None, self.every)
         for name, series in self._series.items():
@@ -176,8 +176,8 @@ class Tracker(Callback):
         Returns
         -------
         xarray.Dataset
-            One variable a parameter and a gradient, and each statistic that makes an array of
-            numbers.
+            One variable for each parameter, for each gradient, and for each statistic that makes
+            an array of numbers.
         """
         arrays = {}
         for name, values in self.hist.items():

@@ -198,7 +198,7 @@ def test_parameters_for_another_number_of_layers_are_refused(method: str, given:
     flow = numeric_chain("planar*2")
     params = (2 * flow.params)[:given]
     score = [flow.z] if method == "forward_with_score" else []
-    with pytest.raises(ParameterError, match=rf"2 mappings, one a layer .*, but are {given}\."):
+    with pytest.raises(ParameterError, match=rf"2 mappings, one per layer .*, but are {given}\."):
         getattr(flow.chain, method)(flow.z, params, *score)
 
 

@@ -256,7 +256,7 @@ class TestLayers:
 
     BAD: dict[str, tuple[Any, dict[str, Any], str]] = {  # noqa: RUF012 - a table
         "no layers": ([], {}, "at least the base draw"),
-        "labels": ([POINTS], {"labels": ["a", "b"]}, "labels must be 1, one a panel, but are 2"),
+        "labels": ([POINTS], {"labels": ["a", "b"]}, "labels must be 1, one per panel, but are 2"),
         "coords": ([POINTS], {"coords": (0, 2)}, r"two of 0 to 1, but are \(0, 2\)"),
         "shape": ([POINTS, POINTS[0]], {}, r"layers\[1\] must have shape"),
         "other draws": ([POINTS, POINTS[:9]], {}, r"layers\[0\] has \(300, 2\) and layers\[1\]"),

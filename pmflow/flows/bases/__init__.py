@@ -17,4 +17,4 @@ __all__ = [
 ]
 
 BASES: dict[str, type[AbstractBase]] = {cls.word: cls for cls in (Normal, StudentT, Mixture)}
-"""By the word that names them."""
+"""The base distributions by the word that names them."""

@@ -29,7 +29,7 @@ class AbstractBase(ABC):
     word: ClassVar[str]
 
     def noise_length(self, dim: int) -> int:
-        """How many standard normal numbers are behind a draw of length `dim`."""
+        """How many standard normal numbers a draw of length `dim` is made of."""
         return dim
 
     @abstractmethod

@@ -80,7 +80,7 @@ class Network:
     is_autoregressive : bool
         Then ``n_coordinates == n_inputs``.
     prefix : str
-        Of the names of the parameters.
+        What the names of the parameters begin with.
     """
 
     n_inputs: int

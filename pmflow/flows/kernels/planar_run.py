@@ -54,7 +54,7 @@ class PlanarRun(Op):
         return [(n, dim), (n,), (layers + 1, dim, n), (layers, n)]
 
     def perform(self, node: Apply, inputs: list[Any], output_storage: list[Any]) -> None:
-        """In NumPy, layer by layer."""
+        """Do it in NumPy, layer by layer."""
         for storage, value in zip(output_storage, _forward(*inputs), strict=True):
             storage[0] = np.asarray(value, dtype=node.outputs[0].dtype)
 
@@ -85,7 +85,7 @@ class PlanarRunGrad(Op):
         return [shapes[5], shapes[2], shapes[3], shapes[4], shapes[4]]
 
     def perform(self, node: Apply, inputs: list[Any], output_storage: list[Any]) -> None:
-        """In NumPy, layer by layer from the last."""
+        """Do it in NumPy, layer by layer from the last."""
         for storage, value in zip(output_storage, _backward(*inputs), strict=True):
             storage[0] = np.asarray(value, dtype=node.outputs[0].dtype)
 

@@ -19,7 +19,7 @@ __all__ = ["Softplus", "softplus_and_log"]
 
 @with_kernels("softplus")
 class Softplus(Op):
-    """Of a vector ``x``: ``s = log(1 + exp(x))``, ``log(s)`` and ``ds / dx``, elementwise.
+    """Softplus of a vector, its logarithm and its slope: ``s = log(1 + e^x)``, ``log s``, ``ds/dx``.
 
     Compilers compute each of them and of their gradients by a call of the C library for each
     number: two thirds of a step of a mean-field approximation. Here they are one loop.
@@ -39,7 +39,7 @@ class Softplus(Op):
         return [shapes[0]] * 3
 
     def perform(self, node: Apply, inputs: list[Any], output_storage: list[Any]) -> None:
-        """In NumPy."""
+        """Do it in NumPy."""
         for storage, value in zip(output_storage, _softplus(inputs[0]), strict=True):
             storage[0] = np.asarray(value, dtype=node.outputs[0].dtype)
 

@@ -78,7 +78,7 @@ class AbstractAutoregressive(AbstractLayer):
     def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
-        """Carried by the triangular Jacobian: `dim` gradients, and a substitution."""
+        """Carry the score by the triangular Jacobian: `dim` gradients, and a substitution."""
         return with_triangular_jacobian(self.forward, z, params, score)
 
     @override
@@ -128,7 +128,7 @@ def _one_by_one(
 
 @dataclass(frozen=True)
 class AbstractScaledAutoregressive(AbstractAutoregressive):
-    """With the scale of every coordinate, free to be as large as it must be."""
+    """An autoregressive layer with a scale and a shift, and a further scale that is not bounded."""
 
     @property
     @override

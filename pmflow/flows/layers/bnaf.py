@@ -42,7 +42,7 @@ class BNAF(AbstractLayer):
     is increasing too, contains the identity, and keeps the tails of :math:`z`, which a tanh alone
     would cut off.
 
-    Cost: ``hidden * dim**2`` a draw for one hidden layer, ``hidden**2 * dim**2`` for each further
+    Cost: ``hidden * dim**2`` per draw for one hidden layer, ``hidden**2 * dim**2`` for each further
     one. The inverse takes a bracketed root for each coordinate, one after the other.
 
     Parameters

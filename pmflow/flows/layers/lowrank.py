@@ -42,7 +42,7 @@ class LowRank(AbstractLayer):
     along the eigenvectors of :math:`D^{-1/2} B B^\top D^{-1/2}`), and has no saddle at the
     identity, where :math:`I + V V^\top` has one.
 
-    Cost: ``rank * dim`` a draw, in memory too.
+    Cost: ``rank * dim`` per draw, in memory too.
 
     Parameters
     ----------

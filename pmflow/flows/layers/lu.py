@@ -33,12 +33,12 @@ class LU(AbstractLayer):
     map is :math:`P (I + L)(\mathrm{diag}(s) + U)`; the permutation undone at the end makes the
     start the identity. Between nonlinear layers it mixes all coordinates.
 
-    Cost: :math:`2 d^2` a draw; inverse by two substitutions.
+    Cost: :math:`2 d^2` per draw; inverse by two substitutions.
 
     Parameters
     ----------
     seed : int
-        Of the permutation.
+        The seed of the permutation.
 
     Notes
     -----

@@ -22,13 +22,13 @@ class NAF(AbstractAutoregressive):
     coordinate i come from a MADE of the coordinates before it. A universal approximator: it splits
     modes that planar layers and affine couplings only stretch.
 
-    Cost: `units` exponentials a coordinate; the inverse takes `dim` passes and a bracketed root
+    Cost: `units` exponentials per coordinate; the inverse takes `dim` passes and a bracketed root
     for each coordinate.
 
     Parameters
     ----------
     hidden, depth, activation
-        Of the network, as for `IAF`.
+        Options of the network, as for `IAF`.
     units : int
         Sigmoids in each coordinate's mixture.
 

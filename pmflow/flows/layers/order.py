@@ -39,7 +39,7 @@ class SeededOrder(Op):
         return Apply(self, [pt.as_tensor(dim)], [pt.lvector()])
 
     def infer_shape(self, node: Apply, shapes: list[Any]) -> list[Any]:
-        """As long as the input says."""
+        """The shape of the output: the length that is the input."""
         return [(node.inputs[0],)]
 
     def perform(self, node: Apply, inputs: list[Any], output_storage: list[Any]) -> None:

@@ -35,7 +35,7 @@ class AbstractPair(AbstractLayer):
         """What is done to a coordinate."""
 
     def _networks(self, dim: int) -> tuple[Network, ...]:
-        """Those that move the second half and the first, which has no coordinate in dim 1."""
+        """The networks that move the second half and the first, which is empty in one dimension."""
         half = dim // 2
         sizes = [("b_", half, dim - half), ("a_", dim - half, half)]
         return tuple(
@@ -81,7 +81,7 @@ class AbstractPair(AbstractLayer):
     def forward_with_score(
         self, z: TensorVariable, params: Params, score: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
-        """Carried through each step on its own: two gradients of its network, no Jacobian."""
+        """Carry the score through one step after the other: two gradients each, no Jacobian."""
         dim = _dim(params)
         a, b = z[..., : dim // 2], z[..., dim // 2 :]
         s_a, s_b = score[..., : dim // 2], score[..., dim // 2 :]

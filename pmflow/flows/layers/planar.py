@@ -125,8 +125,8 @@ class Planar(AbstractLayer):
     def constrain(params: Params) -> tuple[TensorVariable, TensorVariable]:
         r"""The bent :math:`\hat u`, shape ``(*layers, dim)``, and :math:`1 + w^\top \hat u > 0`.
 
-        Of one layer, or of several with a leading axis. At ``w = 0``, where no bend is needed,
-        they are `u` and 1.
+        The parameters may be those of one layer, or those of several along a leading axis. At
+        ``w = 0``, where no bend is needed, the results are `u` and 1.
         """
         u, w = params["u"], params["w"]
         wu = (w * u).sum(-1, keepdims=True)

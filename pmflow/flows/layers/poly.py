@@ -31,9 +31,9 @@ class Polynomial(AbstractAutoregressive):
     Parameters
     ----------
     hidden, depth, activation
-        Of the network, as for `IAF`.
+        Options of the network, as for `IAF`.
     degree : int
-        Of the polynomials that are squared, 10 at most.
+        Degree of the polynomials that are squared, 10 at most.
     terms : int
         How many squares are added, 20 at most.
 

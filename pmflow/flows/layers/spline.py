@@ -29,7 +29,7 @@ class Spline(AbstractPair):
     bound : float
         Where the linear tails begin.
     hidden, depth, activation
-        Of the networks, as for `Coupling`; ``hidden=0`` for none.
+        Options of the networks, as for `Coupling`; ``hidden=0`` for no network.
 
     Notes
     -----

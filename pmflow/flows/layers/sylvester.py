@@ -40,7 +40,7 @@ class Sylvester(AbstractLayer):
     :math:`R_{ii} \tilde R_{ii} = \mathrm{softplus}(\rho_i) - 1`. With ``m = 1`` it is the planar
     layer whose `u` and `w` are parallel.
 
-    Cost: ``m * dim`` a draw; the inverse takes `m` bracketed roots a point, one after the other.
+    Cost: ``m * dim`` per draw; the inverse takes `m` bracketed roots per point, one by one.
 
     Parameters
     ----------

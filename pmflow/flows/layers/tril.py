@@ -31,7 +31,7 @@ class Tril(AbstractLayer):
     the scale inside, a change of one of the two factors leaves the other's conditioning alone, and
     the root keeps the map well conditioned when all entries move together.
 
-    Cost: :math:`d^2` a draw; inverse by substitution.
+    Cost: :math:`d^2` per draw; inverse by substitution.
 
     Parameters of the flow, unconstrained: ``rho``, shape ``(dim,)``, starts at
     :math:`\log(e - 1)`, where :math:`\sigma = 1`; ``lower``, shape ``(dim * (dim - 1) / 2,)``,

@@ -16,7 +16,7 @@ from pmflow.flows.scalar.base import Transformer
 __all__ = ["RationalQuadratic"]
 
 _LEAST = 1e-3
-"""Of a bin's share of the width and of the height, and of a knot's slope."""
+"""The least share of width and height that a bin has, and the least slope of a knot."""
 
 _SLOPE_ONE = math.log(math.expm1(1 - _LEAST))
 """Where ``_LEAST + softplus(.)`` is 1."""

@@ -26,11 +26,11 @@ type Attempt = tuple[type[Loop], dict[str, Any]]
 def compile_loop(
     step: Step, *, record: bool, compile_kwargs: dict[str, Any], seed: int
 ) -> tuple[Loop, Trace]:
-    """Compile a step for many steps a call, and do the first one.
+    """Compile a loop of steps, and do the first step.
 
     Numba and JAX compile when first called, so that only a first step tells whether they can.
-    Where they can't, the next attempt is made, at last one call a step in Python; a warning says
-    which one it was and why.
+    Where they can't, the next attempt is made; the last one calls the compiled step from a loop in
+    Python. A warning says which attempt it was and why.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def compile_loop(
     -------
     loop : Loop
     first : Trace
-        Of one step.
+        What the first step left behind.
 
     Raises
     ------

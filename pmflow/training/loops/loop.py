@@ -31,9 +31,9 @@ _MOST_ROWS = 2**18
 
 
 class Trace(NamedTuple):
-    """What some steps leave behind, one row a step.
+    """What some steps leave behind, one row per step.
 
-    Fewer rows than steps were asked for: the last of `MAX_FAILURES` steps that were not finite.
+    If there are fewer rows than steps asked for, the last `MAX_FAILURES` steps were not finite.
     """
 
     losses: NDArray[np.floating]
@@ -80,7 +80,7 @@ class Loop(ABC):
 
     @property
     def most_steps(self) -> int:
-        """Of one call, so that what they record stays small in memory."""
+        """Most steps in one call, so that what they record stays small in memory."""
         row_bytes = 16 + (16 * self.step.size if self.record else 0)
         return max(1, min(_MOST_ROWS, _MOST_BYTES // row_bytes))
 
@@ -235,7 +235,7 @@ class ScanLoop(Loop):
 
 
 class StepLoop(Loop):
-    """One call a step: where there is no compiler, or a scan can't be made of the step."""
+    """One call per step: where there is no compiler, or a scan can't be made of the step."""
 
     def _build(self, compile_kwargs: dict[str, Any]) -> None:
         self._function = pm.compile(
@@ -245,7 +245,7 @@ class StepLoop(Loop):
     def advance(self, n: int) -> Trace:
         """Do `n` steps, or fewer if too many in a row fail."""
         rows = []
-        # of what is not finite the failures tell; machine code does not warn of it either
+        # steps that are not finite are counted as failures; machine code does not warn either
         with np.errstate(all="ignore"):
             for _ in range(n):
                 rows.append(self._function())
