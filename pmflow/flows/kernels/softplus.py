@@ -19,7 +19,7 @@ __all__ = ["Softplus", "softplus_and_log"]
 
 @with_kernels("softplus")
 class Softplus(Op):
-    """Softplus of a vector, its logarithm and its slope: ``s = log(1 + e^x)``, ``log s``, ``ds/dx``.
+    """Softplus of a vector, its logarithm and its slope: ``s = log(1 + e^x)``, ``log s``, ``s'``.
 
     Compilers compute each of them and of their gradients by a call of the C library for each
     number: two thirds of a step of a mean-field approximation. Here they are one loop.
