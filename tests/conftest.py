@@ -1,9 +1,11 @@
-"""What every test shares: no windows, and how hard hypothesis tries."""
+"""What every test shares: no windows, how hard hypothesis tries, and a count of compilations."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
@@ -14,3 +16,20 @@ settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile("fast")
 
 collect_ignore_glob = ["benchmarks/accuracy/*"]  # packages of programs, imported as such
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """One entry a loop that is compiled from now on."""
+    # here: after the choice of matplotlib's backend
+    from pmflow.training import trainer
+    from pmflow.training.loops.engine import compile_loop
+
+    calls: list[Any] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return compile_loop(*args, **kwargs)
+
+    monkeypatch.setattr(trainer, "compile_loop", counted)
+    return calls

@@ -514,7 +514,7 @@ def test_spans_count_characters_as_typed() -> None:
 
 
 # --------------------------------------------------------------------------- the page
-PAGE = (Path(__file__).parents[1] / "docs" / "formula.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "formula.md").read_text(encoding="utf-8")
 SESSIONS = re.findall(r"^```pycon\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 

@@ -12,11 +12,10 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from models import conjugate_normal, eight_schools, gaussian
+from ops import SumOfPowers
 from pytensor.compile.builders import OpFromGraph
-from pytensor.graph.basic import Apply, Constant
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors
-from pytensor.link.c.type import generic
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 
@@ -31,29 +30,6 @@ from pmflow.graphs.evaluate import (
 FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
 looped = pytest.mark.filterwarnings("ignore:Draws are looped over:UserWarning")
-
-
-class SumOfPowers(Op):
-    """An Op that can't be batched: one of its inputs is no tensor."""
-
-    __props__ = ()
-
-    def make_node(self, x: Any, power: Any) -> Any:
-        if not isinstance(power, pytensor.graph.basic.Variable):
-            power = Constant(generic, power)
-        return Apply(self, [pt.as_tensor(x), power], [pt.dscalar()])
-
-    def perform(self, node: Any, inputs: Any, outputs: Any) -> None:
-        x, power = inputs
-        outputs[0][0] = np.asarray((x**power).sum())
-
-    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
-        x, power = inputs
-        gradient = cotangents[0] * power.data * x ** (power.data - 1)
-        return [gradient, pytensor.gradient.disconnected_type()]
-
-    def connection_pattern(self, node: Any) -> list[list[bool]]:
-        return [[True], [False]]
 
 
 def with_term(term: Callable[[Any], Any]) -> pm.Model:

@@ -11,6 +11,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from latent import Array, density_of, log_density
+from ops import SumOfPowers
 from scipy import stats
 
 import pmflow as pmf
@@ -228,8 +229,6 @@ def test_points_are_taken_in_parts_where_they_would_fill_the_memory(
 
 
 def test_what_cannot_be_batched_is_called_point_by_point() -> None:
-    from test_evaluate import SumOfPowers
-
     density = density_of(lambda x: -SumOfPowers()(x, 4), 2)
     z = RNG.normal(size=(3, 2))
     value, gradient = density.value_and_gradient(z)
@@ -238,8 +237,6 @@ def test_what_cannot_be_batched_is_called_point_by_point() -> None:
 
 
 def test_a_minibatch_that_cannot_be_batched_is_refused() -> None:
-    from test_evaluate import SumOfPowers
-
     with pm.Model() as model:
         mu = pm.Normal("mu")
         pm.Potential("p", SumOfPowers()(pm.Minibatch(np.ones(6), batch_size=2) * mu, 2))
