@@ -108,7 +108,7 @@ def fit(
         n = 10_000 if n is None else n
         return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
     check_names(given, list(inspect.signature(NFVI).parameters), "inf_kwargs")
-    check_names(kwargs, FitOptions.NAMES, "fit")
+    check_names(kwargs, FitOptions.names(), "fit")
     options = FitOptions(n=n, **kwargs)
     if has_formula:
         if "flow" in given:

@@ -177,7 +177,7 @@ class NFVI(KLqp):
             compiled then. After 100 steps in a row without a finite loss and gradient. The
             approximation keeps the last good parameters.
         """
-        check_names(options, FitOptions.NAMES, "fit")
+        check_names(options, FitOptions.names(), "fit")
         given = {"n": n, "score": score, "callbacks": callbacks, "progressbar": progressbar}
         return self.carry_out(
             FitOptions(**given, progressbar_theme=progressbar_theme, **options)  # type: ignore[arg-type]

@@ -219,3 +219,7 @@ class Report(State):
     points: tuple[State, ...] = ()
     diagnosis: State | None = None
     ladder: State | None = None
+
+    def __post_init__(self) -> None:
+        if self.hist.ndim != 1:
+            raise ValueError("hist is no list of losses")

@@ -323,7 +323,7 @@ MEANT: list[tuple[str, Any]] = [
     *((name, None) for name in ("score", "qmc", "backend", "estimator", "schedule")),
     *((name, True) for name in ("score", "qmc", "verdict", "include_transformed", "anneal")),
     *(("total_grad_norm_constraint", 10**30), ("total_grad_norm_constraint", None)),
-    *(("trackers", []), ("move_seeds", []), ("options", {"dict": {}})),
+    *(("trackers", []), ("move_seeds", []), ("course", {"state": "Report", "fields": {}})),
 ]
 """Places in a plan, and values there that a plan may have."""
 
@@ -417,7 +417,7 @@ class TestRefused:
                 if array is not None:
                     arrays[name] = array
                 write_archive(path, Archive(kept.content, arrays))
-                with pytest.raises(StorageError, match="not those of this fit"):
+                with pytest.raises(StorageError, match=r"not those of this fit|does not hold"):
                     pmf.resume(path, vi.approx.model, **QUIET)
 
 

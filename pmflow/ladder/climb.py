@@ -81,7 +81,7 @@ def fit_automatically(
                 f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
                 "fit: method='nfvi=scale-loc'."
             )
-    check_names(options, FitOptions.NAMES, "fit")
+    check_names(options, FitOptions.names(), "fit")
     asked = FitOptions(**{"restarts": _STARTS, **options})
     file = None
     if asked.checkpoint is not None:
@@ -152,6 +152,10 @@ class ClimbCheckpoint(State):
         if self.climb.tried:
             return self.climb.approximations[_best(self.climb.tried)]
         return self if self.fit is None else self.fit.approx
+
+
+def _is_close(found: Diagnosis, dim: int) -> bool:
+    return found.kl < _NATS_PER_DIMENSION * dim
 
 
 def _best(tried: Sequence[Tried]) -> int:
@@ -264,10 +268,7 @@ class Climb:
         found = self._tried[-1].diagnosis
         if found is None or self._is_broken_off:
             return True
-        return found.verdict == "reliable" and self._is_close(found)
-
-    def _is_close(self, found: Diagnosis) -> bool:
-        return found.kl < _NATS_PER_DIMENSION * self.dim
+        return found.verdict == "reliable" and _is_close(found, self.dim)
 
     def _climb(
         self, rung: AbstractRung, file: Checkpoint | None, begun: FitCheckpoint | None
@@ -303,7 +304,7 @@ class Climb:
     def _judged(self, approx: Approximation) -> Diagnosis | None:
         try:
             found = diagnose(approx, random_seed=self.next_seed())
-            if found.verdict != "reliable" and self._is_close(found):
+            if found.verdict != "reliable" and _is_close(found, approx.ddim):
                 # more draws cost less than a richer flow, and may be all that is missing
                 found = diagnose(approx, _MORE_DRAWS, random_seed=self.next_seed())
         except UnsupportedError as error:

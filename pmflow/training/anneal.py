@@ -68,21 +68,21 @@ class Annealing(Course):
         number = self._at.number + 1
         share = next_share(self._at.share, self._ratio.log_weights(self._seed + number))
         self._at = AnnealingState(has_begun=True, share=share, number=number)
-        loop.annealed = share
+        loop.set(annealed=share)
         _log.debug("annealed to %.3f", share)
         return self._steps
 
     def resume(self, loop: Handles) -> None:
         """Give a loop the settings of the segment that is under way."""
         if self._rate is not None:
-            loop.learning_rate, loop.accumulate = self._rate, 1
+            loop.set(learning_rate=self._rate, accumulate=1)
         if self._at.number:
-            loop.annealed = self._at.share
+            loop.set(annealed=self._at.share)
 
     def finish(self, loop: Handles | None) -> None:
         """Leave the posterior itself as the target, however far an interrupted fit had come."""
         if self._at.has_begun and loop is not None:
-            loop.annealed = 1.0
+            loop.set(annealed=1.0)
 
     def to_state(self) -> AnnealingState:
         """Where it is, for `go_to`."""

@@ -20,10 +20,19 @@ type Vector = NDArray[np.floating[Any]]
 class Handles(Protocol):
     """What a course takes hold of: a compiled loop's state, and its losses."""
 
-    params: Vector
-    learning_rate: float
-    accumulate: int
-    annealed: float
+    @property
+    def params(self) -> Vector:
+        """The trained parameters, shape (size,)."""
+
+    @property
+    def accumulate(self) -> int:
+        """Steps whose mean gradient makes one step of the parameters."""
+
+    def put(self, params: Vector) -> None:
+        """Go on from other parameters."""
+
+    def set(self, **handles: float) -> None:
+        """Set ``learning_rate``, ``accumulate`` or ``annealed``: see `optimizers.SteadyAdam`."""
 
     @property
     def average(self) -> Vector:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,46 +60,33 @@ class LoopHandles:
         """The trained parameters, shape (size,)."""
         return np.asarray(self._loop.step.params.vector.get_value())
 
-    @params.setter
-    def params(self, values: NDArray[np.floating]) -> None:
-        self._loop.step.params.vector.set_value(values)
+    def put(self, params: NDArray[np.floating]) -> None:
+        """Go on from other parameters, shape (size,)."""
+        self._loop.step.params.vector.set_value(params)
         self._loop.step.params.push()
-
-    @property
-    def learning_rate(self) -> float:
-        """Step size of the optimiser."""
-        return float(self._get("learning_rate").get_value())
-
-    @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
-        self._set("learning_rate", rate)
 
     @property
     def accumulate(self) -> int:
         """Steps whose mean gradient makes one step of the parameters."""
-        return int(self._get("accumulate").get_value())
+        return int(self._shared["accumulate"].get_value())
 
-    @accumulate.setter
-    def accumulate(self, steps: int) -> None:
-        self._set("accumulate", steps)
+    def set(self, **handles: float) -> None:
+        """Set the step size ``learning_rate``, ``accumulate``, or ``annealed``.
 
-    @property
-    def annealed(self) -> float:
-        """How far the target is on its way from the start (0) to the posterior (1)."""
-        return float(self._get("annealed").get_value())
-
-    @annealed.setter
-    def annealed(self, share: float) -> None:
-        self._set("annealed", share)
+        The last is how far the target is on its way from the start (0) to the posterior (1).
+        """
+        for name, value in handles.items():
+            shared = self._shared[name]
+            shared.set_value(np.asarray(value, dtype=shared.type.dtype))
 
     @property
     def average(self) -> NDArray[np.floating]:
         """Mean of the iterates since `begin_average`."""
-        return np.asarray(self._get("average").get_value())
+        return np.asarray(self._shared["average"].get_value())
 
     def begin_average(self) -> None:
         """Forget the iterates so far."""
-        self._set("averaged", 0)
+        self.set(averaged=0)
 
     def restart(self) -> None:
         """Give the optimiser its first state, and the draws their first seed."""
@@ -111,10 +96,3 @@ class LoopHandles:
     def losses(self) -> NDArray[np.float64]:
         """Losses of all steps so far."""
         return self._losses.so_far
-
-    def _get(self, name: str) -> Any:
-        return self._shared[name]
-
-    def _set(self, name: str, value: Any) -> None:
-        shared = self._get(name)
-        shared.set_value(np.asarray(value, dtype=shared.type.dtype))

@@ -69,7 +69,7 @@ def options_state(options: FitOptions) -> OptionsState:
             "checkpoint= can keep of compile_kwargs only the name of a mode, such as "
             f"{{'mode': 'FAST_COMPILE'}}, but they are {how!r}."
         )
-    plain = {name: getattr(options, name) for name in options.NAMES if name not in _OTHERWISE}
+    plain = {name: getattr(options, name) for name in options.names() if name not in _OTHERWISE}
     return OptionsState(
         {name: v.item() if isinstance(v, np.generic) else v for name, v in plain.items()},
         options.schedule,
@@ -93,7 +93,7 @@ def options_of(state: OptionsState, **given: Any) -> FitOptions:
     KeyError, TypeError
         If they name no optimiser.
     """
-    known = [name for name in FitOptions.NAMES if name not in _OTHERWISE]
+    known = [name for name in FitOptions.names() if name not in _OTHERWISE]
     check_names(state.plain, known, "The state of the options")
     kept: dict[str, Any] = {**state.plain, "schedule": state.schedule}
     if state.mode is not None:

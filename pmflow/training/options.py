@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import pymc as pm
 from pymc.progress_bar.rich_progress import default_progress_theme
@@ -145,15 +145,14 @@ class FitOptions:
     more_updates: Any = field(default=None, metadata=_COMPILED)
     more_replacements: Any = field(default=None, metadata=_COMPILED)
 
-    NAMES: ClassVar[tuple[str, ...]]
-    """Every option."""
-
     def __post_init__(self) -> None:
         for name, least in (("n", 0), ("obj_n_mc", 1), ("chunk_draws", 1), ("restarts", 1)):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
-        flags = ("score", "progressbar", "include_transformed", "qmc", "anneal", "verdict")
-        check_flags(**{name: v for name in flags if (v := getattr(self, name)) is not None})
+        flags = ("progressbar", "include_transformed", "anneal", "verdict")
+        check_flags(**{name: getattr(self, name) for name in flags})
+        left_open = ("score", "qmc")
+        check_flags(**{name: v for name in left_open if (v := getattr(self, name)) is not None})
         if self.estimator is not None:
             check_estimator_name(self.estimator)
         if self.combine not in COMBINE:
@@ -189,6 +188,11 @@ class FitOptions:
             raise ParameterError(
                 f"checkpoint must be a path, but is of type {type(self.checkpoint).__name__}."
             )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Every option."""
+        return tuple(f.name for f in fields(cls))
 
     @property
     def is_automatic(self) -> bool:
@@ -254,5 +258,3 @@ class FitOptions:
 
 MORE = ("more_obj_params", "more_updates", "more_replacements")
 """What PyMC's `fit` takes beyond its named arguments."""
-
-FitOptions.NAMES = tuple(f.name for f in fields(FitOptions))

@@ -156,10 +156,10 @@ class Run:
         if self._begun is not None:
             loop.go_to(self._seed, self._begun.loop)  # also from the first step, of compiling
             loop.step.params.push()
-        elif first is not None:
+        self._loop, self._handles = loop, LoopHandles(loop, self._losses, self._seed)
+        if self._begun is None and first is not None:
             self._record(loop, first)
             self._call_back()
-        self._loop, self._handles = loop, LoopHandles(loop, self._losses, self._seed)
         progress.begin()
         return loop
 

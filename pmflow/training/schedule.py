@@ -149,10 +149,8 @@ class Schedule(Course):
 
     def resume(self, loop: Handles) -> None:
         """Give a loop the settings of the segment that is under way."""
-        if self._at.learning_rate is not None:
-            loop.learning_rate = self._at.learning_rate
-        if self._at.accumulate is not None:
-            loop.accumulate = self._at.accumulate
+        if self._at.learning_rate is not None and self._at.accumulate is not None:
+            loop.set(learning_rate=self._at.learning_rate, accumulate=self._at.accumulate)
 
     def finish(self, loop: Handles | None) -> None:
         """Put the best state so far into the loop; what an interrupt left is looked at too."""
@@ -164,7 +162,7 @@ class Schedule(Course):
                 self._keep_best(loop, [np.array(loop.params), np.array(loop.average)])
         except KeyboardInterrupt:
             _log.warning("Interrupted again; the steps of the last stage are lost.")
-        loop.params = self._at.best
+        loop.put(self._at.best)
 
     def to_state(self) -> ScheduleState:
         """Where it is, for `go_to`."""
@@ -195,17 +193,17 @@ class Schedule(Course):
         self._at = replace(self._at, **changes)
 
     def _set(self, loop: Handles, *, rate: float, accumulate: int) -> None:
-        loop.learning_rate, loop.accumulate = rate, accumulate
+        loop.set(learning_rate=rate, accumulate=accumulate)
         self._go(learning_rate=rate, accumulate=accumulate)
 
     def _search(self, loop: Handles) -> int:
         """Begin the trial of the next step size."""
         if self._at.start is None:
-            loop.accumulate = 1  # a loop that is used again remembers its last stage
+            loop.set(accumulate=1)  # a loop that is used again remembers its last stage
             weights, params = self._elbo.log_weights(self._seed), np.array(loop.params)
             self._go(start=params, best=params, best_weights=weights)
         loop.restart()
-        loop.params = np.asarray(self._at.start)
+        loop.put(np.asarray(self._at.start))
         self._set(loop, rate=0.1 * self._rate_on_trial, accumulate=1)
         self._go(phase="warm-up")
         return max(1, round(self.settings.trial * 0.2))
@@ -292,13 +290,13 @@ class Schedule(Course):
     def _keep_best(self, loop: Handles, states: list[Vector]) -> None:
         """Take over the first of the states that is better than the best one so far."""
         for state in states:
-            loop.params = state
+            loop.put(state)
             weights, known = self._elbo.log_weights(self._seed), self._at.best_weights
             assert known is not None
             if weights.mean() > known.mean() or not np.isfinite(known.mean()):
                 self._go(best=state, best_weights=weights)
         assert self._at.best is not None
-        loop.params = self._at.best
+        loop.put(self._at.best)
 
     def _gain(self) -> float:
         """ELBO gained in this stage, in nats, draw by draw."""

@@ -59,6 +59,11 @@ class FakeHandles:
     def __init__(self) -> None:
         self.annealed, self.learning_rate, self.accumulate = 1.0, 0.5, 4
 
+    def put(self, params: Any) -> None: ...
+
+    def set(self, **handles: float) -> None:
+        vars(self).update(handles)
+
     def restart(self) -> None: ...
 
     def begin_average(self) -> None: ...

@@ -30,6 +30,12 @@ class FakeLoop:
         self.restart()
         self.restarts = 0
 
+    def put(self, params: NDArray[np.floating]) -> None:
+        self.params = params
+
+    def set(self, **handles: float) -> None:
+        vars(self).update(handles)
+
     def restart(self) -> None:
         self.restarts += 1
         self._rng = np.random.default_rng(1)
