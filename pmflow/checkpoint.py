@@ -37,13 +37,13 @@ class FitCheckpoint(State):
     beta : float
     options : OptionsState
     run : RunState
-        Of the start that is under way.
+        State of the run from the start that is under way.
     course_seed : int
-        Of the fresh draws that states are compared by.
+        Seed of the fresh draws that states are compared by.
     starts : StartsState
         The fits from other starts before it.
     move_seeds : tuple of int
-        Of each further start.
+        The seed of each further start.
     trackers : tuple of TrackerState
     """
 
@@ -65,13 +65,13 @@ class FitCheckpoint(State):
 
 
 class Checkpoint:
-    """A file for the state of a fit: written when it begins, every so many seconds, and at its end.
+    """A file for the state of a fit: written when it begins, every few seconds, and at its end.
 
     Parameters
     ----------
     path : path-like
     every : float
-        Seconds.
+        Seconds between two states.
     model : pymc.Model
     """
 

@@ -114,7 +114,7 @@ class Approximation(opvi.Approximation):
     def from_state(cls, state: State, model: pm.Model) -> Approximation:
         """Make an approximation of the posterior of a model from what `to_state` gave.
 
-        Of the class that gave it, whichever of them is asked.
+        Its class is the one that gave the state, whichever class is asked.
         """
         return _KINDS[type(state)]._of(state, model)
 
@@ -196,7 +196,7 @@ class Approximation(opvi.Approximation):
             return super()._sized_symbolic_varlogp_and_datalogp
 
     def make_size_and_deterministic_replacements(self, *args: Any, **kwargs: Any) -> Any:
-        """As PyMC's, one thread at a time."""
+        """The same as PyMC's, but one thread at a time."""
         with GLOBAL_STATE:  # as in __init__
             return super().make_size_and_deterministic_replacements(*args, **kwargs)
 
@@ -207,7 +207,7 @@ class Approximation(opvi.Approximation):
 
     @node_property
     def path_logq(self) -> TensorVariable:
-        """As `logq`, with the gradient along the draws only; of flows, not of PyMC's families."""
+        """The same as `logq`, with the gradient along the draws only; for flows alone."""
         return pt.add(*map(self._mean_over_draws, self.collect("symbolic_path_logq")))
 
     @node_property
@@ -347,7 +347,7 @@ class Approximation(opvi.Approximation):
         return np.asarray(logq if points.ndim == 2 else logq[0])
 
     def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """At points of shape (n, dim): shape (n,)."""
+        """Log density at points of shape (n, dim), shape (n,)."""
         return self._density_function(points)
 
     @property

@@ -79,7 +79,7 @@ class NormalizingFlowGroup(PlacedFlow):
     def _new_initial_shape(
         self, size: TensorVariable, dim: TensorVariable, more_replacements: Any = None
     ) -> TensorVariable:
-        """Shape of the normal numbers behind so many draws."""
+        """Shape of the normal numbers that `size` draws are made of."""
         return pt.stack([size, pt.constant(self.noise_length)])
 
     def base_draw(self, noise: TensorVariable) -> TensorVariable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, override
 
 import numpy as np
 import pymc as pm
@@ -114,11 +114,13 @@ class NormalizingFlow(Approximation, state=NormalizingFlowState):
             )
         super().__init__([flow], model=model)
 
+    @override
     def to_state(self) -> NormalizingFlowState:
         """Everything that makes the flow, but for its model; see `from_state`."""
         return NormalizingFlowState((self._group.to_state(),), self.report)
 
     @classmethod
+    @override
     def _of(cls, state: Any, model: pm.Model) -> NormalizingFlow:
         (group,) = groups_of(state.groups, model)
         made = cls(group, model=model)

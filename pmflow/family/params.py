@@ -42,7 +42,7 @@ def params_of(
     Raises
     ------
     ParameterError
-        If they are not those of such a flow, or the place is not one of so many dimensions.
+        If they do not belong to such a flow, or have other shapes than `dim` asks for.
     """
     shapes = [base.param_shapes(dim), *flow.param_shapes(dim)]
     found: list[dict[str, Any]] = [{} for _ in shapes]

@@ -40,7 +40,7 @@ from pmflow.posterior.start import latent_start
 __all__ = ["START_SPREAD", "PlacedFlow"]
 
 START_SPREAD = 2.0
-"""Of further starts, unconstrained, as Stan's initial points."""
+"""How far further starts may lie from the first, unconstrained, as Stan's initial points."""
 
 
 class PlacedFlow(opvi.Group):
@@ -160,7 +160,7 @@ class PlacedFlow(opvi.Group):
         ----------
         seed : int
         spread : float
-            Of a uniform distribution to both sides of the start, unconstrained.
+            How far it may move to either side, unconstrained; uniformly distributed.
         """
         rng = np.random.default_rng(seed)
         start = self._latent_start()
@@ -258,12 +258,12 @@ class PlacedFlow(opvi.Group):
 
     @cached_property
     def log_density(self) -> LogDensity:
-        """Of the model over the latent vector, for a group of all variables; compiled once."""
+        """Density of the model over the latent vector, for a group of all variables; made once."""
         return LogDensity(self.model, self.ordering)
 
     @node_property
     def _placement(self) -> Placement:
-        """From the output of the layers to the latent vector."""
+        """The map from the output of the layers to the latent vector."""
         return Placement(self.offset, self.frame, origin=self._origin)
 
     @property

@@ -96,11 +96,11 @@ class Placement:
         return [floatX(np.asarray(v)) for v in self._numbers(offset, frame, origin).values()]
 
     def forward(self, y: TensorVariable) -> TensorVariable:
-        """From the output of the layers to the latent vector, both of shape (*batch, dim)."""
+        """Map the output of the layers to the latent vector, both of shape (*batch, dim)."""
         return self._loc + (_product(y, self._factor) if self._has_frame else y)
 
     def inverse(self, z: TensorVariable) -> TensorVariable:
-        """From the latent vector to the output of the layers, both of shape (*batch, dim)."""
+        """Map the latent vector to the output of the layers, both of shape (*batch, dim)."""
         centred = z - self._loc
         return _product(centred, self._inverse) if self._has_frame else centred
 

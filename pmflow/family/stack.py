@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, override
 
 import numpy as np
 import pymc as pm
@@ -69,11 +69,13 @@ class Stack(Approximation, state=StackState):
         self.weights: NDArray[np.float64] = shares / shares.sum()
         self.receive(report)
 
+    @override
     def to_state(self) -> StackState:
         """Everything that makes the mixture, but for its model; see `from_state`."""
         return StackState(self._flow.to_state(), self._points, self.weights, self.report)
 
     @classmethod
+    @override
     def _of(cls, state: Any, model: pm.Model) -> Stack:
         flow = NormalizingFlow.from_state(state.flow, model)
         assert isinstance(flow, NormalizingFlow)
@@ -108,22 +110,26 @@ class Stack(Approximation, state=StackState):
     symbolic_sample_over_posterior = sample_node = set_size_and_deterministic
 
     @cached_property
+    @override
     def _draw_function(self) -> DrawFunction:
         return DrawFunction(self._flow, self._flow.groups[0].numbers)
 
     @cached_property
+    @override
     def _density_function(self) -> DensityFunction:
         return DensityFunction(self._flow.groups, self._flow.groups[0].numbers)
 
     @property
     def _numbers(self) -> list[list[NDArray[np.floating]]]:
-        """Of each component, what the functions take for parameters and frame."""
+        """What the functions take for the parameters and the frame of each component."""
         return [self._flow.groups[0].numbers_at(point) for point in self._points]
 
+    @override
     def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         parts = [self._density_function(points, numbers) for numbers in self._numbers]
         return np.asarray(np.logaddexp.reduce(np.stack(parts) + np.log(self.weights)[:, None]))
 
+    @override
     def _draw(self, draws: int, random_seed: RandomState) -> Samples:
         rng = np.random.default_rng(self._seed(random_seed))
         # as many of each as its share says, up to one: less noise than independent choices

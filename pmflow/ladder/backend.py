@@ -25,7 +25,7 @@ def with_backend(options: FitOptions, density: LogDensity) -> FitOptions:
     ----------
     options : FitOptions
     density : LogDensity
-        Of the model.
+        The density of the model.
     """
     if options.backend or options.compile_kwargs:
         return options

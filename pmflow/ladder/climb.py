@@ -53,7 +53,7 @@ def fit_automatically(
         Defaults to the model of the context.
     random_seed : int, Generator or RandomState, optional
     start : dict, optional
-        Of the first of the starts, by variable, in constrained space.
+        The first of the starts, by variable, in constrained space.
     **options
         As of `NFVI.fit`. `restarts`, 4 by default, are starts of the Gaussian, which show modes;
         all modes are fitted and stacked. `n`, `obj_optimizer`, `combine` and `schedule` are chosen.
@@ -121,10 +121,10 @@ class ClimbState(State):
     ----------
     seed : int
     drawn : int
-        Seeds that were drawn from it.
+        How many seeds were drawn from it.
     start : dict of str to ndarray, or None
     number : int
-        Of the rung that comes next.
+        The number of the rung that comes next.
     tried : tuple of Tried
     approximations : tuple of State
         What each of them gave.

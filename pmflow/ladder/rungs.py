@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, override
 
 import pymc as pm
 
@@ -82,14 +82,16 @@ class AbstractRung(ABC):
 
 
 class GaussianRung(AbstractRung):
-    """The Gaussian of largest ELBO, found by natural gradients: nothing is trained."""
+    """The Gaussian with the largest ELBO, found by natural gradients: nothing is trained."""
 
     name = "Gaussian"
 
+    @override
     def applies(self, ground: Ground) -> bool:
-        """For every model."""
+        """Whether it applies: to every model."""
         return True
 
+    @override
     def climb(
         self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
     ) -> Approximation:
@@ -131,10 +133,12 @@ class FlowRung(AbstractRung):
     least: int = 1
     most: int | None = None
 
+    @override
     def applies(self, ground: Ground) -> bool:
-        """For models of so many dimensions."""
+        """Whether it applies: to models with this number of dimensions."""
         return self.least <= ground.dim and (self.most is None or ground.dim <= self.most)
 
+    @override
     def climb(
         self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
     ) -> Approximation:

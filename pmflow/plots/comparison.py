@@ -12,8 +12,8 @@ from pmflow.errors import ParameterError
 from pmflow.plots.style import (
     COLOURS,
     Bounds,
-    DensityFunction,
     DensityLike,
+    PlaneDensity,
     as_points,
     density_in_window,
     draw_density,
@@ -35,7 +35,7 @@ _WORTH_SAYING = 0.0005  # share outside of the window: 0.1 % when rounded
 
 
 def plot_comparison(
-    log_density: DensityFunction | DensityLike,
+    log_density: PlaneDensity | DensityLike,
     bounds: Bounds | None = None,
     draws: Mapping[str, ArrayLike] | None = None,
     *,

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 
 from pmflow.plots.style import (
     Bounds,
-    DensityFunction,
     DensityLike,
+    PlaneDensity,
     as_points,
     density_in_window,
     draw_density,
@@ -28,7 +28,7 @@ _WIDTH = 5.0
 
 
 def plot_density(
-    log_density: DensityFunction | DensityLike,
+    log_density: PlaneDensity | DensityLike,
     bounds: Bounds | None = None,
     draws: ArrayLike | None = None,
     *,

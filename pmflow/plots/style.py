@@ -23,8 +23,8 @@ __all__ = [
     "GREY",
     "ORANGE",
     "Bounds",
-    "DensityFunction",
     "DensityLike",
+    "PlaneDensity",
     "as_points",
     "density_in_window",
     "draw_density",
@@ -46,7 +46,7 @@ _LEVELS = 12
 _FLATTEST, _TALLEST = 0.35, 1.6  # height over width of a panel
 
 type Bounds = tuple[tuple[float, float], tuple[float, float]]
-type DensityFunction = Callable[[NDArray[np.float64]], ArrayLike]
+type PlaneDensity = Callable[[NDArray[np.float64]], ArrayLike]
 
 
 class DensityLike(Protocol):
@@ -120,8 +120,8 @@ def thin(points: NDArray[np.float64], most: int) -> NDArray[np.float64]:
 
 
 def density_in_window(
-    density: DensityFunction | DensityLike, bounds: Bounds | None
-) -> tuple[DensityFunction, Bounds]:
+    density: PlaneDensity | DensityLike, bounds: Bounds | None
+) -> tuple[PlaneDensity, Bounds]:
     """The log density as a callable, and the window: the one given or that of the density."""
     log_density = density if callable(density) else getattr(density, "log_density", None)
     if not callable(log_density):
@@ -158,7 +158,7 @@ def window_height(width: float, bounds: Bounds) -> float:
     return width * min(max((high - low) / (right - left), _FLATTEST), _TALLEST)
 
 
-def draw_density(ax: Axes, log_density: DensityFunction, bounds: Bounds) -> None:
+def draw_density(ax: Axes, log_density: PlaneDensity, bounds: Bounds) -> None:
     """Filled contours of a density on the plane, from its mode down to what can be seen."""
     xs, ys = (np.linspace(low, high, _GRID) for low, high in bounds)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1)  # (ys, xs, 2)

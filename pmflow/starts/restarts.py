@@ -24,7 +24,7 @@ __all__ = ["StartsState", "fit_from_starts", "sample_starts"]
 _log = logging.getLogger("pmflow")
 
 _DRAWS = 2000
-"""Of each start, to compare them by."""
+"""How many draws of each start they are compared by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +34,12 @@ class StartsState(State):
     Attributes
     ----------
     number : int
-        Of the start that is under way, from 0.
+        The number of the start that is under way, from 0.
     points : tuple of FlowPoint
         Where the fits before it have ended.
     fit_states : tuple of FitState or None
     draw_seeds : tuple of int
-        Of the draws that each is compared by.
+        Seeds of the draws that they are compared by.
     """
 
     number: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import override
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class Annealing(Course):
         self._ratio, self._seed, self._steps, self._rate = ratio, seed, steps, rate
         self._at = AnnealingState()
 
+    @override
     def next(self, loop: Handles | None) -> int | None:
         """Steps with a target that is further on its way; None once they have seen its end."""
         if not self._at.has_begun:
@@ -72,6 +74,7 @@ class Annealing(Course):
         _log.debug("annealed to %.3f", share)
         return self._steps
 
+    @override
     def resume(self, loop: Handles) -> None:
         """Give a loop the settings of the segment that is under way."""
         if self._rate is not None:
@@ -79,15 +82,18 @@ class Annealing(Course):
         if self._at.number:
             loop.set(annealed=self._at.share)
 
+    @override
     def finish(self, loop: Handles | None) -> None:
         """Leave the posterior itself as the target, however far an interrupted fit had come."""
         if self._at.has_begun and loop is not None:
             loop.set(annealed=1.0)
 
+    @override
     def to_state(self) -> AnnealingState:
         """Where it is, for `go_to`."""
         return self._at
 
+    @override
     def go_to(self, state: State) -> None:
         """Go on from where it was."""
         assert isinstance(state, AnnealingState)

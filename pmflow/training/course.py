@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, override
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,17 +101,20 @@ class Steps(Course):
     def __init__(self, n: int) -> None:
         self._n, self._at = n, StepsState()
 
+    @override
     def next(self, loop: Handles | None) -> int | None:
-        """All of them, once."""
+        """All steps, once."""
         if self._at.is_given:
             return None
         self._at = StepsState(is_given=True)
         return self._n
 
+    @override
     def to_state(self) -> StepsState:
         """Where it is, for `go_to`."""
         return self._at
 
+    @override
     def go_to(self, state: State) -> None:
         """Go on from where it was."""
         assert isinstance(state, StepsState)
@@ -137,8 +140,9 @@ class InTurn(Course):
     def __init__(self, parts: Sequence[Course]) -> None:
         self._parts, self._place = list(parts), 0
 
+    @override
     def next(self, loop: Handles | None) -> int | None:
-        """What the course whose turn it is says."""
+        """What the course says whose turn it is."""
         while self._place < len(self._parts):
             steps = self._parts[self._place].next(loop)
             if steps is not None:
@@ -146,30 +150,36 @@ class InTurn(Course):
             self._place += 1
         return None
 
+    @override
     def resume(self, loop: Handles) -> None:
-        """As the parts so far."""
+        """Resume the parts so far, in their order."""
         for part in self._parts[: self._place + 1]:
             part.resume(loop)
 
+    @override
     def finish(self, loop: Handles | None) -> None:
-        """As all parts."""
+        """Finish all parts."""
         for part in self._parts:
             part.finish(loop)
 
     @property
+    @override
     def message(self) -> str:  # type: ignore[override]
-        """That of the last one."""
+        """The message of the last part."""
         return self._parts[-1].message
 
     @property
+    @override
     def ended(self) -> Ended:  # type: ignore[override]
-        """As the last one says."""
+        """How the last part ended."""
         return self._parts[-1].ended
 
+    @override
     def to_state(self) -> CourseState:
         """Where it is, for `go_to`."""
         return CourseState(self._place, tuple(part.to_state() for part in self._parts))
 
+    @override
     def go_to(self, state: State) -> None:
         """Go on from where it was."""
         assert isinstance(state, CourseState)

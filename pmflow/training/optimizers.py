@@ -69,7 +69,7 @@ class SteadyAdam:
     def __call__(
         self, gradients: list[TensorVariable], params: list[SharedVariable]
     ) -> dict[SharedVariable, TensorVariable]:
-        """As PyMC's optimisers, of one vector of parameters."""
+        """Updates as those of PyMC's optimisers, for one vector of parameters."""
         return self.updates(*gradients, *params)[0]
 
     def updates(

@@ -37,7 +37,7 @@ _STEPS = 10_000
 _AUTOMATIC_DRAWS = 64
 
 _COMPILED: dict[str, Any] = {"compiled": True}
-"""Of an option that decides what is compiled."""
+"""Marks an option that decides what is compiled."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,11 +58,12 @@ class FitOptions:
     progressbar : bool
     progressbar_theme : rich.theme.Theme
     obj_n_mc : int
-        Draws behind each gradient, evaluated together. More of them make the gradient less
-        noisy and cost less than as many steps. Default 1, as PyMC's; 64 without `n`.
+        How many draws each gradient averages over; they are evaluated together. More of them make
+        the gradient less noisy and cost less than as many steps. Default 1, as PyMC's; 64 without
+        `n`.
     chunk_draws : int, optional
         How many of them are evaluated at once, all by default: a divisor of `obj_n_mc`. Memory
-        is then that of so many draws. Losses and gradients are means over the chunks of a
+        is then that of one chunk. Losses and gradients are means over the chunks of a
         step, which share one minibatch, and are the same as without chunks up to rounding; on
         JAX, without `qmc`, they are of other random numbers. So is the gradient of a mixture's
         trained weights, which compares the draws of a chunk (2 at least). See :doc:`/large`.
@@ -72,7 +73,7 @@ class FitOptions:
     total_grad_norm_constraint : float, optional
         Longest allowed gradient; a longer one is shortened to it.
     estimator : {"total", "path"}, optional
-        Of the gradient; ``"total"`` by default, ``"path"`` without `n`. ``"total"``
+        How the gradient is estimated; ``"total"`` by default, ``"path"`` without `n`. ``"total"``
         differentiates the loss as it stands. ``"path"`` leaves out the part that is zero on
         average, the derivative of log q by the parameters at fixed draws (Roeder et al., 2017,
         https://arxiv.org/abs/1703.09194): the better the fit, the less noise is left, none at
@@ -86,11 +87,11 @@ class FitOptions:
         Best with `obj_n_mc` a power of two, 16 and more; other numbers work too (SciPy's
         warning about them is not shown). Drawing from the approximation is not affected.
     restarts : int
-        Fits from so many starts, one after the other: the first where the flow is, the others
+        From how many starts to fit, one after the other: the first where the flow is, the others
         within 2 of it in unconstrained space, with a frame of their own where there is one.
         ``approx.starts`` says how far they agree: the only guard against missed modes.
     combine : {"best", "stack"}
-        Of several starts, the one with the highest ELBO, or a mixture of all modes that were
+        What several starts give: the fit with the highest ELBO, or a mixture of all modes that were
         found, by their evidence.
     anneal : bool
         Whether the target moves from where the flow begins to the posterior, as fast as the
@@ -200,7 +201,7 @@ class FitOptions:
         return self.n is None and (self.obj_optimizer is None or self.schedule is not None)
 
     def filled(self, approx: Any) -> Self:
-        """With what was left open filled in, for an approximation; what does not fit is refused.
+        """Fill in what was left open, for an approximation; refuse what does not fit it.
 
         Raises
         ------

@@ -36,7 +36,7 @@ class Run:
         Filled in for the approximation.
     seed : int
     before : Outcome
-        Of the fits before this one.
+        The outcome of the fits before this one.
     keeper : Keeper, optional
         Is offered the state of the fit between chunks, to write it to a file.
     begun : RunState, optional
@@ -237,7 +237,7 @@ class Run:
 
 
 def _failure(approx: Any, steps: int, first: int) -> NonFiniteError:
-    """What to say after so many failed steps, of which `first` was the first."""
+    """What to say after `steps` failed steps, of which `first` was the first."""
     culprits = find_culprits(approx, int(approx.rng.randint(2**30)))
     found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
     return NonFiniteError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, override
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class ScheduleState(State):
     phase : str
         What the segment that is under way belongs to.
     learning_rate, accumulate : float, int
-        Of that segment.
+        Settings of that segment.
     start : ndarray, shape (size,)
         Where every trial begins.
     trials : tuple of float
@@ -75,7 +75,7 @@ class ScheduleState(State):
     rate : float
         The step size that goes on.
     stage, window, part : int
-        Of stages, windows of a stage, parts of a window.
+        Numbers of the stage, of its window, and of the part of the window.
     begun : int
         Steps before the stage.
     settled : int
@@ -124,7 +124,7 @@ class Schedule(Course):
     elbo : FreshElbo
     dim : int
     seed : int
-        Of the fresh draws.
+        The seed of the fresh draws.
     settings : ScheduleSettings, optional
     """
 
@@ -136,6 +136,7 @@ class Schedule(Course):
         self._at = ScheduleState()
         self._is_finished = False
 
+    @override
     def next(self, loop: Handles | None) -> int | None:
         """How many steps come next, None where the fit is over."""
         if self._at.phase == "begin":
@@ -147,11 +148,13 @@ class Schedule(Course):
             steps = self._after[self._at.phase](self, loop)
         return steps
 
+    @override
     def resume(self, loop: Handles) -> None:
         """Give a loop the settings of the segment that is under way."""
         if self._at.learning_rate is not None and self._at.accumulate is not None:
             loop.set(learning_rate=self._at.learning_rate, accumulate=self._at.accumulate)
 
+    @override
     def finish(self, loop: Handles | None) -> None:
         """Put the best state so far into the loop; what an interrupt left is looked at too."""
         if self._is_finished or self._at.best is None or loop is None:
@@ -164,16 +167,19 @@ class Schedule(Course):
             _log.warning("Interrupted again; the steps of the last stage are lost.")
         loop.put(self._at.best)
 
+    @override
     def to_state(self) -> ScheduleState:
         """Where it is, for `go_to`."""
         return self._at
 
+    @override
     def go_to(self, state: State) -> None:
         """Go on from where it was."""
         assert isinstance(state, ScheduleState)
         self._at = state
 
     @property
+    @override
     def ended(self) -> Ended:  # type: ignore[override]
         """Whether the last stage gained less than the tolerance."""
         return "converged" if self._at.has_converged else "limit"
@@ -185,6 +191,7 @@ class Schedule(Course):
         return Elbo(-np.inf, np.nan) if weights is None else summarize(weights)
 
     @property
+    @override
     def message(self) -> str:  # type: ignore[override]
         """How the fit ended, in words."""
         return f"ELBO {self.best}" if np.isfinite(self.best.value) else ""

@@ -55,7 +55,7 @@ class Step:
     gradient : TensorVariable, shape (size,)
         What the optimiser got: the gradient after any constraint on its norm.
     learning_rate : shared variable or None
-        Of PyMC's optimisers: another one needs no new compilation.
+        The learning rate of PyMC's optimisers: another value needs no new compilation.
     handles : dict of str to shared variable
         What a course may set or read while the loop runs, by name: see `SteadyAdam.updates`, and
         ``annealed``, how far the target is on its way to the posterior.

@@ -630,7 +630,7 @@ class TestForgedFiles:
             ("formula", "loc-" * 200_000 + "loc"),
         ):
             kept = read_archive(saved)
-            kept.content["groups"][0][key] = text
+            kept.content["state"]["fields"]["groups"][0]["fields"][key] = text
             other = saved.parent / "other.safetensors"
             write_archive(other, kept)
             with pytest.raises(StorageError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, override
 
 import numpy as np
 import pytensor.tensor as pt
@@ -43,6 +43,7 @@ class JaxLoop(Loop):
     length see the same ones.
     """
 
+    @override
     def _build(self, compile_kwargs: dict[str, Any]) -> None:
         import jax
 
@@ -69,6 +70,7 @@ class JaxLoop(Loop):
         self._on_device: dict[Any, tuple[Any, Any]] = {}
         self._seed_generators()
 
+    @override
     def advance(self, n: int) -> Trace:
         """Do `n` steps, or fewer if too many in a row fail."""
         state = [self._generators.get(v, v.get_value(borrow=True)) for v in self._state]
@@ -85,11 +87,13 @@ class JaxLoop(Loop):
                 shared.set_value(np.array(value))
         return as_trace([np.array(np.asarray(buffer)[: int(done)]) for buffer in self._buffers])
 
+    @override
     def restart(self, seed: int) -> None:
         """Begin anew at the parameters as they are."""
         super().restart(seed)
         self._seed_generators()
 
+    @override
     def to_state(self) -> LoopState:
         """Where the loop is between two calls, for `go_to`."""
         taken = {
@@ -99,6 +103,7 @@ class JaxLoop(Loop):
         }
         return LoopState(taken | self._generator_leaves() | {"jax_steps": np.array(self._steps)})
 
+    @override
     def go_to(self, seed: int, state: LoopState) -> None:
         """Go on from where it was; `seed` is that of the fit."""
         import jax

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, override
 
 import numpy as np
 import pymc as pm
@@ -203,6 +203,7 @@ def inner_graph(
 class ScanLoop(Loop):
     """The loop inside the compiled function, as a scan over steps: numba and C."""
 
+    @override
     def _build(self, compile_kwargs: dict[str, Any]) -> None:
         constants, state, rebuild = inner_graph(self.step, self._traced)
 
@@ -229,6 +230,7 @@ class ScanLoop(Loop):
             **compile_kwargs,
         )
 
+    @override
     def advance(self, n: int) -> Trace:
         """Do `n` steps, or fewer if too many in a row fail."""
         return as_trace(self._function(n))
@@ -237,11 +239,13 @@ class ScanLoop(Loop):
 class StepLoop(Loop):
     """One call per step: where there is no compiler, or a scan can't be made of the step."""
 
+    @override
     def _build(self, compile_kwargs: dict[str, Any]) -> None:
         self._function = pm.compile(
             [], self._traced, updates=self.step.updates, random_seed=False, **compile_kwargs
         )
 
+    @override
     def advance(self, n: int) -> Trace:
         """Do `n` steps, or fewer if too many in a row fail."""
         rows = []
