@@ -11,7 +11,7 @@ from pmflow.frames import Frame
 from pmflow.inference import NFVI
 from pmflow.judging.compare import compare
 from pmflow.judging.diagnosis import Diagnosis, diagnose
-from pmflow.judging.importance import importance_resample
+from pmflow.judging.resampling import importance_resample
 from pmflow.ladder.tried import Ladder, Tried
 from pmflow.load import load
 from pmflow.records import FitState, Starts

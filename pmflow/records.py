@@ -6,12 +6,21 @@ All are frozen, and each is a `State`: what a file keeps is the fields of such v
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ended", "FitState", "Outcome", "Report", "Starts", "State"]
+__all__ = [
+    "Elbo",
+    "Ended",
+    "FitState",
+    "Outcome",
+    "Report",
+    "Starts",
+    "State",
+    "systematic_choice",
+]
 
 type Ended = Literal["converged", "limit", "steps", "interrupted", "callback", "failed"]
 
@@ -84,7 +93,7 @@ class Starts(State):
     elbo : ndarray, shape (R,)
         ELBO of each start. ``-inf`` where draws had no finite weight.
     elbo_se : ndarray, shape (R,)
-        Its Monte Carlo standard error.
+        Its Monte Carlo standard error; NaN where the ELBO is ``-inf``.
     rhat : float
         The largest R-hat over all components of all variables, each start being a chain: 1 where
         all starts have the same distribution.
@@ -219,3 +228,49 @@ class Report(State):
     points: tuple[State, ...] = ()
     diagnosis: State | None = None
     ladder: State | None = None
+
+
+class Elbo(NamedTuple):
+    """Evidence lower bound: an estimate and its Monte Carlo standard error."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, log_weights: NDArray[np.float64]) -> Elbo:
+        """From log p - log q of at least two draws; -inf and NaN where one is not finite."""
+        if not np.isfinite(log_weights).all():
+            return cls(-np.inf, np.nan)
+        error = log_weights.std(ddof=1) / np.sqrt(len(log_weights))
+        return cls(float(log_weights.mean()), float(error))
+
+    def __str__(self) -> str:
+        return f"{self.value:,.4f} ± {self.error:.4f}"
+
+
+def systematic_choice(
+    weights: NDArray[np.float64], number: int, offset: float
+) -> NDArray[np.int64]:
+    """Choose by weight, in even steps: each as often as its share says, up to one.
+
+    The total weight is cut into `number` equal slices, with a point in each of them at the same
+    place: Kitagawa (1996), https://doi.org/10.2307/1390750.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (n,)
+        Not negative, not all 0; they need not sum to 1.
+    number : int
+    offset : float
+        Where in its slice the point is, 0 to 1: at random for a choice without bias.
+
+    Returns
+    -------
+    ndarray, shape (number,)
+        Places in `weights`, in ascending order.
+    """
+    ends = np.cumsum(weights)
+    points = (np.arange(number) + offset) * (ends[-1] / number)
+    # a point on the very end falls to the last one that has a weight
+    last = int(np.flatnonzero(weights)[-1])
+    return np.minimum(np.searchsorted(ends, points, side="right"), last)

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "checks": {"errors"},
     "saving": {"errors"},
     "grammar": {"errors"},
-    "plots": {"checks", "errors"},
+    "plots": {"checks", "errors", "judging"},
     "targets": {"checks", "errors"},
     # layers know no model; a posterior exists before any family
     "flows": {"errors", "grammar"},
@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     # training knows no family; judging needs only draws and densities
     "objectives": {"checks", "errors", "graphs"},
     "draws": {"checks", "errors", "graphs"},
-    "training": {*("checks", "draws", "errors", "graphs", "objectives", "posterior")},
+    "training": {*("checks", "draws", "errors", "graphs", "objectives", "posterior", "records")},
     "judging": {"checks", "errors", "records"},
     # what joins them
     "starts": {"checks", "errors", "family", "judging", "posterior", "records"},

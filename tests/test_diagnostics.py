@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 import pmflow as pmf
 from pmflow.errors import ParameterError, UnsupportedError
-from pmflow.judging.importance import importance_weights, k_threshold, weighted_shifts
+from pmflow.judging.shifts import weighted_shifts
 from pmflow.judging.verdict import advise, judge
+from pmflow.judging.weights import importance_weights, k_threshold
 from pmflow.starts.agreement import starts_agreement
 
 type Array = NDArray[np.float64]

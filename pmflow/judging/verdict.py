@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pmflow.judging.importance import NEARLY_EQUAL, Weights
+from pmflow.judging.weights import NEARLY_EQUAL, Weights
 from pmflow.records import FitState, Starts
 
 __all__ = ["Judgement", "advise", "judge"]
