@@ -188,6 +188,7 @@ class IAF(_FreeScale):
     """
 
     word: ClassVar[str] = "iaf"
+    mixes: ClassVar[bool] = True
 
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
         return self._along_z(z, params)
@@ -216,6 +217,7 @@ class MAF(_FreeScale):
     """
 
     word: ClassVar[str] = "maf"
+    mixes: ClassVar[bool] = True
 
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:  # noqa: D102
         z_new = self._against_z(z, params)
@@ -262,6 +264,7 @@ class NAF(_Autoregressive):
     """
 
     word: ClassVar[str] = "naf"
+    mixes: ClassVar[bool] = True
 
     units: int = 8
 
@@ -304,6 +307,7 @@ class Polynomial(_Autoregressive):
     """
 
     word: ClassVar[str] = "poly"
+    mixes: ClassVar[bool] = True
 
     degree: int = 1
     terms: int = 2

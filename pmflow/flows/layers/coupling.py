@@ -142,6 +142,7 @@ class Coupling(_Pair):
     """
 
     word: ClassVar[str] = "coupling"
+    mixes: ClassVar[bool] = True
 
     hidden: int = 32
     depth: int = 1
@@ -220,6 +221,10 @@ class Spline(_Pair):
             raise ValueError(f"bins must be from 2 to 500, got {self.bins}.")
         if not self.bound > 0:
             raise ValueError(f"bound must be > 0, got {self.bound}.")
+
+    @property
+    def mixes(self) -> bool:  # noqa: D102
+        return self.hidden > 0
 
     @property
     def _transformer(self) -> Transformer:

@@ -61,6 +61,7 @@ class Planar(AbstractLayer):
     """
 
     word: ClassVar[str] = "planar"
+    mixes: ClassVar[bool] = True
 
     def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
         return {"b": (), "u": (dim,), "w": (dim,)}

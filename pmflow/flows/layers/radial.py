@@ -42,6 +42,7 @@ class Radial(AbstractLayer):
     """
 
     word: ClassVar[str] = "radial"
+    mixes: ClassVar[bool] = True
 
     def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
         return {"a": (), "b": (), "z_ref": (dim,)}

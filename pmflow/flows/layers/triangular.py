@@ -66,6 +66,7 @@ class Tril(AbstractLayer):
     """
 
     word: ClassVar[str] = "tril"
+    mixes: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
 
     def param_shapes(self, dim: int) -> dict[str, Shape]:  # noqa: D102
@@ -125,6 +126,7 @@ class LU(AbstractLayer):
     """
 
     word: ClassVar[str] = "lu"
+    mixes: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
 
     seed: int = 0
