@@ -51,6 +51,8 @@ class Stack(Approximation, state=StackState):
     https://jmlr.org/papers/v23/20-1426.html
     """
 
+    is_stack = True
+
     def __init__(
         self,
         flow: NormalizingFlow,

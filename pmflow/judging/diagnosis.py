@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from pmflow.checks import check_seed, checked_count
+from pmflow.judging.advice import advise
 from pmflow.judging.densities import check_densities
 from pmflow.judging.report import as_html, as_text, with_error
 from pmflow.judging.shifts import shift_table
-from pmflow.judging.verdict import advise, judge
+from pmflow.judging.verdict import judge
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
 from pmflow.records import FitState, Starts, State
 
@@ -36,7 +37,9 @@ class Diagnosis(State):
     reasons : tuple of str
         What led to the verdict.
     advice : tuple of str
-        What to try next.
+        What to try next, the most promising first: a sentence, and below it a line of Python that
+        runs as it is printed where ``pmf`` is pmflow, ``pm`` is PyMC, ``model`` the model and
+        ``approx`` the fit. `code` has the lines alone.
     draws : int
         Draws behind the numbers.
     non_finite : int
@@ -92,6 +95,11 @@ class Diagnosis(State):
     shifts: pd.DataFrame
     fit_state: FitState | None = None
     starts: Starts | None = None
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The lines of Python in `advice`."""
+        return tuple(text.partition("\n")[2] for text in self.advice)
 
     @property
     def summary(self) -> str:
@@ -167,25 +175,15 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     stats = found["sample_stats"].to_dataset()
     weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
     shifts = shift_table(found["posterior"].to_dataset(), weights.log_weights)
-    # a flow of one group answers for its group, which may not have all attributes
-    fit_state, starts = (getattr(approx, name, None) for name in ("fit_state", "starts"))
-    judgement = judge(weights, shifts, starts)
-    advice = advise(
-        judgement,
-        weights,
-        shifts,
-        formula=getattr(approx, "formula", None),
-        dim=approx.ddim,
-        fit_state=fit_state,
-        starts=starts,
-    )
+    judgement = judge(weights, shifts, approx.starts)
+    advice = advise(judgement, weights, shifts, approx.facts, approx.starts)
     shared = {field.name for field in fields(weights)} & {field.name for field in fields(Diagnosis)}
     return Diagnosis(
         verdict=judgement.verdict,
         reasons=judgement.reasons,
-        advice=advice,
+        advice=tuple(map(str, advice)),
         shifts=shifts,
-        fit_state=fit_state,
-        starts=starts,
+        fit_state=approx.fit_state,
+        starts=approx.starts,
         **{name: getattr(weights, name) for name in shared},
     )
