@@ -160,6 +160,10 @@ def _best(tried: Sequence[Tried]) -> int:
     return int(np.argmax(elbos))
 
 
+def _is_close(found: Diagnosis, dim: int) -> bool:
+    return found.kl < _NATS_PER_DIMENSION * dim
+
+
 class Climb:
     """A climb of the ladder: what was tried, and the fits that came of it.
 
@@ -264,10 +268,7 @@ class Climb:
         found = self._tried[-1].diagnosis
         if found is None or self._is_broken_off:
             return True
-        return found.verdict == "reliable" and self._is_close(found)
-
-    def _is_close(self, found: Diagnosis) -> bool:
-        return found.kl < _NATS_PER_DIMENSION * self.dim
+        return found.verdict == "reliable" and _is_close(found, self.dim)
 
     def _climb(
         self, rung: AbstractRung, file: Checkpoint | None, begun: FitCheckpoint | None
@@ -284,6 +285,9 @@ class Climb:
             _log.warning("%s is left out: %s", rung.name, error)
             self._note(Tried(rung.name, None, time.perf_counter() - began), None)
             return
+        if approx.fit_state is not None:
+            state = replace(approx.fit_state, by="fit")
+            approx.receive(replace(approx.report, fit_state=state))
         found = self._judged(approx)
         self._note(Tried(rung.name, found, time.perf_counter() - began), approx)
 
@@ -303,7 +307,7 @@ class Climb:
     def _judged(self, approx: Approximation) -> Diagnosis | None:
         try:
             found = diagnose(approx, random_seed=self.next_seed())
-            if found.verdict != "reliable" and self._is_close(found):
+            if found.verdict != "reliable" and _is_close(found, approx.ddim):
                 # more draws cost less than a richer flow, and may be all that is missing
                 found = diagnose(approx, _MORE_DRAWS, random_seed=self.next_seed())
         except UnsupportedError as error:
