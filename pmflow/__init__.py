@@ -11,10 +11,10 @@ from pmflow.frames import Frame
 from pmflow.inference import NFVI
 from pmflow.judging.compare import compare
 from pmflow.judging.diagnosis import Diagnosis, diagnose
-from pmflow.judging.importance import importance_resample
+from pmflow.judging.resampling import importance_resample
 from pmflow.ladder.tried import Ladder, Tried
 from pmflow.load import load
-from pmflow.records import FitState, Starts
+from pmflow.records import Facts, FitState, Starts
 from pmflow.resume import resume
 from pmflow.training.schedule import ScheduleSettings
 from pmflow.training.tracker import Tracker
@@ -23,6 +23,7 @@ __all__ = [
     "NFVI",
     "Approximation",
     "Diagnosis",
+    "Facts",
     "FitState",
     "Formula",
     "Frame",

@@ -77,10 +77,10 @@ def _show_target(target: pmf.targets.Target, out: Path, steps: int) -> None:
     approx, seconds = _timed(lambda: _fit(inference, steps))
     flow = approx.sample(_ELBO_DRAWS, random_seed=1)
     nuts, nuts_seconds = _nuts(model)
-    elbo, error = _elbo(flow)
+    found = pmf.diagnose(approx, _ELBO_DRAWS, random_seed=1)
     _console.print(
-        f"ELBO {elbo:.3f} +- {error:.3f}; exact log evidence {target.log_evidence:.3f}; "
-        f"KL divergence left: {target.log_evidence - elbo:.3f}"
+        f"ELBO {found.elbo:.3f} +- {found.elbo_se:.3f}; exact log evidence "
+        f"{target.log_evidence:.3f}; KL divergence left: {target.log_evidence - found.elbo:.3f}"
     )
     _print_comparison(flow, nuts, seconds, nuts_seconds)
     draws = {
@@ -112,8 +112,8 @@ def _show_model(out: Path, steps: int) -> None:
     approx, seconds = _timed(lambda: _fit(inference, steps))
     flow = approx.sample(_ELBO_DRAWS, random_seed=1)
     nuts, nuts_seconds = _nuts(model)
-    elbo, error = _elbo(flow)
-    _console.print(f"ELBO {elbo:.3f} +- {error:.3f}")
+    found = pmf.diagnose(approx, _ELBO_DRAWS, random_seed=1)
+    _console.print(f"ELBO {found.elbo:.3f} +- {found.elbo_se:.3f}; the fit is {found.verdict}")
     _print_comparison(flow, nuts, seconds, nuts_seconds)
     _save(
         out,
@@ -147,13 +147,6 @@ def _timed[T](run: Callable[[], T]) -> tuple[T, float]:
     began = time.perf_counter()
     result = run()
     return result, time.perf_counter() - began
-
-
-def _elbo(flow: Any) -> tuple[float, float]:
-    """ELBO of fresh draws and its standard error."""
-    stats = flow["sample_stats"]
-    terms = (stats["log_p"] - stats["log_q"]).values.ravel()
-    return float(terms.mean()), float(terms.std() / np.sqrt(terms.size))
 
 
 def _print_comparison(flow: Any, nuts: Any, seconds: float, nuts_seconds: float) -> None:

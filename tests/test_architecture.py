@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "checks": {"errors"},
     "saving": {"errors", "records"},
     "grammar": {"errors"},
-    "plots": {"checks", "errors"},
+    "plots": {"checks", "errors", "judging"},
     "targets": {"checks", "errors"},
     # layers know no model; a posterior exists before any family
     "flows": {"errors", "grammar"},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pymc as pm
@@ -20,6 +21,7 @@ from xarray import DataTree
 
 from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
 from pmflow.errors import ParameterError
+from pmflow.family.facts import facts_of
 from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.family.functions import DensityFunction, DrawFunction
 from pmflow.family.group_states import group_state, groups_of
@@ -34,7 +36,7 @@ from pmflow.graphs.evaluate import (
 from pmflow.posterior import export
 from pmflow.posterior.model import checked_groups
 from pmflow.posterior.outline import description
-from pmflow.records import FitState, Report, Starts, State
+from pmflow.records import Facts, FitState, Report, Starts, State
 from pmflow.saving.archive import write_archive
 from pmflow.saving.states import pack
 
@@ -60,6 +62,8 @@ class Approximation(opvi.Approximation):
         If a variable is in two groups or in none, or the groups are of several models.
     """
 
+    is_stack: ClassVar[bool] = False
+
     def __init__(self, groups: Sequence[opvi.Group], model: pm.Model | None = None) -> None:
         groups, model = checked_groups(groups, model)
         with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it compiles, without a lock
@@ -76,9 +80,19 @@ class Approximation(opvi.Approximation):
         self._report = report
 
     @property
+    def facts(self) -> Facts:
+        """What was fitted, by whom and how it ended: what advice goes by."""
+        return facts_of(self)
+
+    @property
     def hist(self) -> NDArray[np.float64]:
         """Loss of every step, shape (steps,)."""
         return self.report.hist
+
+    @hist.setter
+    def hist(self, losses: NDArray[np.float64]) -> None:
+        """As PyMC's inferences leave it."""
+        self.receive(replace(self.report, hist=np.asarray(losses)))
 
     @property
     def fit_state(self) -> FitState | None:

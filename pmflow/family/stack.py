@@ -17,7 +17,7 @@ from pmflow.family.functions import DensityFunction, DrawFunction
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint, StackState
 from pmflow.posterior.export import Samples
-from pmflow.records import Report
+from pmflow.records import Report, systematic_choice
 
 __all__ = ["Stack"]
 
@@ -50,6 +50,8 @@ class Stack(Approximation, state=StackState):
     Yao, Vehtari & Gelman (2022), Stacking for non-mixing Bayesian computations,
     https://jmlr.org/papers/v23/20-1426.html
     """
+
+    is_stack = True
 
     def __init__(
         self,
@@ -133,9 +135,8 @@ class Stack(Approximation, state=StackState):
     def _draw(self, draws: int, random_seed: RandomState) -> Samples:
         rng = np.random.default_rng(self._seed(random_seed))
         # as many of each as its share says, up to one: less noise than independent choices
-        ends = np.cumsum(self.weights) * draws
-        counts = np.diff(np.floor(np.concatenate([[0], ends[:-1], [draws]]) + rng.random()))
-        counts[-1] += draws - counts.sum()
+        chosen = systematic_choice(self.weights, draws, 1 - rng.random())
+        counts = np.bincount(chosen, minlength=len(self.weights))
         seeds = rng.integers(2**30, size=len(counts))
         parts = [
             self._draw_function(int(count), int(seed), numbers)

@@ -45,6 +45,15 @@ class AbstractLayer(ABC):
     is_affine: ClassVar[bool] = False
     """Whether the map is affine in `z`: then moments of a chain of such layers are exact."""
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a number that comes out depends on more than one that goes in.
+
+        Without such a layer, and without a frame, coordinates are independent. A subclass sets it
+        as a plain attribute, ``mixes = True``.
+        """
+        return False
+
     def __str__(self) -> str:
         """The layer as a formula writes it, without the options that have their default."""
         given = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from pmflow.errors import FormulaError
@@ -23,7 +23,7 @@ from pmflow.grammar import (
     quote,
 )
 
-__all__ = ["Formula", "parse_base"]
+__all__ = ["Formula", "base_text", "parse_base"]
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
@@ -111,6 +111,17 @@ def parse_base(text: str | AbstractBase) -> AbstractBase:
             f"The bases are: {', '.join(BASES)}.",
         )
     return _instance(tree, source, _base_class)[0]
+
+
+def base_text(base: AbstractBase) -> str | None:
+    """The text that names a base, ``student_t[df=3.0]``; None for one of the user's own."""
+    if type(base) not in BASES.values():
+        return None
+    options = ((f.name, getattr(base, f.name), f.default) for f in fields(base))  # type: ignore[arg-type]
+    given = ",".join(
+        f"{name}={_print(value)}" for name, value, default in options if value != default
+    )
+    return f"{base.word}[{given}]" if given else base.word
 
 
 def _base_class(word: str) -> type[AbstractBase]:

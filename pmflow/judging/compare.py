@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from pmflow.errors import ParameterError
+from pmflow.judging.components import matched_components
 
 __all__ = ["compare"]
 
 _TAILS = (0.05, 0.95)
-_SAMPLE_DIMS = ("chain", "draw")
 _FEWEST = 4
 """Draws a chain that an autocorrelation needs."""
 
@@ -89,12 +87,9 @@ def compare(
     >>> bool(abs(table.loc["x", "mean_error"]) < 0.1)
     True
     """
-    ours, theirs = _posterior(idata, "idata"), _posterior(reference, "reference")
-    labels, rows = [], []
-    for name in _shared_names(ours, theirs, var_names):
-        for label, draws, reference_draws in _pairs(ours[name], theirs[name], name):
-            labels.append(label)
-            rows.append(_compare_draws(draws, reference_draws))
+    pairs = matched_components(idata, reference, var_names)
+    rows = [_compare_draws(*pair.draws) for pair in pairs]
+    labels = [pair.label for pair in pairs]
     return pd.DataFrame(rows, index=labels, columns=list(_COLUMNS), dtype=float)
 
 
@@ -129,131 +124,3 @@ def _errors(draws: NDArray[Any]) -> tuple[float, float]:
     if not np.ptp(draws) > 0:
         return 0.0, 0.0
     return float(array_stats.mcse(draws)), float(array_stats.mcse(draws, method="sd"))
-
-
-def _posterior(data: xr.DataTree | xr.Dataset, name: str) -> xr.Dataset:
-    if isinstance(data, xr.DataTree):
-        if "posterior" in data.children:
-            data = data.children["posterior"]
-        elif not data.data_vars:  # with variables it is itself such a group: tree["posterior"]
-            groups = ", ".join(data.children) or "none"
-            raise ParameterError(
-                f"{name} must have a group 'posterior', but its groups are: {groups}."
-            )
-        data = data.to_dataset()
-    if not isinstance(data, xr.Dataset):
-        raise ParameterError(
-            f"{name} must be a DataTree or a Dataset of draws, "
-            f"but is of type {type(data).__name__}. See approx.sample() and pm.sample()."
-        )
-    missing = [dim for dim in _SAMPLE_DIMS if dim not in data.dims]
-    if missing:
-        raise ParameterError(
-            f"{name} must have the dimensions chain and draw, but lacks {' and '.join(missing)}."
-        )
-    draws = data.sizes["chain"] * data.sizes["draw"]
-    if draws < 2:
-        raise ParameterError(f"{name} must have at least 2 draws to have an sd, but has {draws}.")
-    return data
-
-
-def _drawn(dataset: xr.Dataset) -> list[str]:
-    return [str(n) for n, array in dataset.data_vars.items() if {*_SAMPLE_DIMS} <= {*array.dims}]
-
-
-def _shared_names(
-    ours: xr.Dataset, theirs: xr.Dataset, var_names: Sequence[str] | None
-) -> list[str]:
-    there = _drawn(theirs)
-    shared = [name for name in _drawn(ours) if name in there]
-    if not shared:
-        raise ParameterError(
-            "idata and reference must have variables in common, but have "
-            f"{', '.join(_drawn(ours)) or 'none'} and {', '.join(there) or 'none'}."
-        )
-    if var_names is None:
-        return shared
-    if not isinstance(var_names, Sequence):
-        raise ParameterError(
-            f"var_names must be names of variables, but is {var_names!r}. "
-            f"Both have: {', '.join(shared)}."
-        )
-    names = [var_names] if isinstance(var_names, str) else list(dict.fromkeys(var_names))
-    if not names:
-        raise ParameterError(
-            f"var_names must name at least one variable, but is empty. Both have: "
-            f"{', '.join(shared)}."
-        )
-    for name in names:
-        if name not in shared:
-            close = get_close_matches(str(name), shared, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ParameterError(
-                f"{name!r} is not a variable of both.{hint} Both have: {', '.join(shared)}."
-            )
-    return names
-
-
-def _pairs(
-    ours: xr.DataArray, theirs: xr.DataArray, name: str
-) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Label, draws and reference draws of each component, draws of shape (chain, draw)."""
-    from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
-
-    theirs = _in_order_of(ours, theirs, name)
-    labeller = labels.BaseLabeller()
-    for _, selection, index in xarray_sel_iter(
-        ours.to_dataset(name=name), skip_dims={*_SAMPLE_DIMS}
-    ):
-        label = labeller.make_label_flat(name, selection, index)
-        # by position, along named dimensions: labels may be repeated, or only one may have them
-        yield label, _component(ours, index, label), _component(theirs, index, label)
-
-
-def _in_order_of(ours: xr.DataArray, theirs: xr.DataArray, name: str) -> xr.DataArray:
-    """The reference with its coordinates in the order of ours."""
-    dims, their_dims = (
-        tuple(d for d in array.dims if d not in _SAMPLE_DIMS) for array in (ours, theirs)
-    )
-    shape = tuple(ours.sizes[d] for d in dims)
-    if {*dims} != {*their_dims} and len(shape) == len(their_dims):
-        raise ParameterError(
-            f"{name!r} must have the same dimensions in both, but has {dims} in idata and "
-            f"{their_dims} in reference. Rename those of one: reference.rename(...)."
-        )
-    if {*dims} != {*their_dims} or shape != tuple(theirs.sizes[d] for d in dims):
-        raise ParameterError(
-            f"{name!r} must have the same shape in both, but is {shape} in idata and "
-            f"{tuple(theirs.sizes[d] for d in their_dims)} in reference."
-        )
-    for dim in dims:
-        here, there = ours.indexes.get(dim), theirs.indexes.get(dim)
-        if here is None or there is None or here.equals(there):
-            continue
-        order = there.get_indexer(here) if there.is_unique else np.full(len(here), -1)
-        if not here.is_unique or (order < 0).any():
-            raise ParameterError(
-                f"{name!r} must have the same coordinates along {dim!r} in both, each once, but "
-                f"has {_listed(here)} in idata and {_listed(there)} in reference. "
-                "Select what both have: idata.sel(...)."
-            )
-        theirs = theirs.isel({dim: order})
-    return theirs
-
-
-def _component(array: xr.DataArray, index: Mapping[Any, int], label: str) -> NDArray[Any]:
-    draws = array.isel(index).transpose(*_SAMPLE_DIMS).values
-    if draws.dtype.kind not in "buif":
-        raise ParameterError(f"The draws of {label} must be numbers, but are {draws.dtype}.")
-    draws = draws.astype(float)
-    if not np.isfinite(draws).all():
-        raise ParameterError(
-            f"The draws of {label} must be finite, "
-            f"but {(~np.isfinite(draws)).sum()} of {draws.size} are not."
-        )
-    return draws
-
-
-def _listed(labels: Sequence[Any], most: int = 6) -> str:
-    shown = ", ".join(map(str, labels[:most]))
-    return f"{shown} ..." if len(labels) > most else shown

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from html import escape
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import xarray as xr
-from numpy.typing import NDArray
 
 from pmflow.checks import check_seed, checked_count
-from pmflow.judging.components import component_table
-from pmflow.judging.importance import (
-    MIN_DRAWS,
-    Shifts,
-    check_densities,
-    importance_weights,
-    weighted_shifts,
-)
-from pmflow.judging.verdict import advise, bounds, judge
+from pmflow.judging.advice import advise
+from pmflow.judging.densities import check_densities
+from pmflow.judging.report import as_html, as_text, with_error
+from pmflow.judging.shifts import shift_table
+from pmflow.judging.verdict import judge
+from pmflow.judging.weights import MIN_DRAWS, importance_weights
 from pmflow.records import FitState, Starts, State
 
 __all__ = ["Diagnosis", "diagnose"]
-
-type Array = NDArray[np.float64]
-
-_BLIND = "A mode that no draw has reached can't be seen here."
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +37,9 @@ class Diagnosis(State):
     reasons : tuple of str
         What led to the verdict.
     advice : tuple of str
-        What to try next.
+        What to try next, the most promising first: a sentence, and below it a line of Python that
+        runs as it is printed where ``pmf`` is pmflow, ``pm`` is PyMC, ``model`` the model and
+        ``approx`` the fit. `code` has the lines alone.
     draws : int
         Draws behind the numbers.
     non_finite : int
@@ -105,92 +97,28 @@ class Diagnosis(State):
     starts: Starts | None = None
 
     @property
+    def code(self) -> tuple[str, ...]:
+        """The lines of Python in `advice`."""
+        return tuple(text.partition("\n")[2] for text in self.advice)
+
+    @property
     def summary(self) -> str:
         """The verdict and what matters most, in one line."""
         if np.isnan(self.k_hat):
             return f"{self.verdict}: {self.reasons[0]}"
         return (
-            f"{self.verdict}: ELBO {_with_error(self.elbo, self.elbo_se)}, "
-            f"KL {_with_error(self.kl, self.kl_se)}, k-hat {self.k_hat:.2f} "
+            f"{self.verdict}: ELBO {with_error(self.elbo, self.elbo_se)}, "
+            f"KL {with_error(self.kl, self.kl_se)}, k-hat {self.k_hat:.2f} "
             f"(limit {self.k_threshold:.2f}), ESS {self.ess:.0%}"
         )
 
-    def _rows(self) -> list[tuple[str, str, str]]:
-        """What, its value, and what to hold it against."""
-        rows = []
-        if np.isnan(self.k_hat):
-            rows.append(("finite draws", f"{self.draws - self.non_finite:,}", f"of {self.draws:,}"))
-        else:
-            tail = "" if self.ess < 1 - 5e-4 else ", all weights are nearly equal"
-            rows += [
-                ("ELBO", _with_error(self.elbo, self.elbo_se), "a bound of the log evidence"),
-                ("log evidence", _with_error(self.log_evidence, self.log_evidence_se), ""),
-                ("KL to posterior", _with_error(self.kl, self.kl_se), "0 is exact"),
-                ("k-hat", f"{self.k_hat:.2f}", f"limit {self.k_threshold:.2f}{tail}"),
-                ("effective draws", f"{self.ess:.0%}", f"of {self.draws:,}"),
-            ]
-            if self.non_finite:
-                rows.append(("not finite", f"{self.non_finite:,}", f"of {self.draws:,} draws"))
-            rows += self._extremes()
-        if self.fit_state is not None:
-            rows.append(("training", str(self.fit_state), ""))
-        if self.starts is not None:
-            rows.append(("starts", self.starts.summary, ""))
-        return rows
-
-    def _extremes(self) -> list[tuple[str, str, str]]:
-        """The components that weighting changes most."""
-        rows = []
-        for bound, name, what in zip(
-            bounds(self.shifts),
-            ("mean_shift", "sd_ratio"),
-            ("largest shift of a mean", "largest change of an sd"),
-            strict=True,
-        ):
-            if not bound.notna().any():
-                continue
-            row = self.shifts.iloc[int(np.nanargmax(bound.to_numpy()))]
-            number = f"{row[name]:+.3f}" if name == "mean_shift" else f"{row[name]:.3f}"
-            unit, note = (" sd", "") if name == "mean_shift" else ("", ", fit / posterior")
-            error = row[f"{name}_mcse"]
-            rows.append((what, f"{number} ± {error:.3f}{unit}", f"of {row.name}{note}"))
-        return rows
-
-    def _lists(self) -> list[tuple[str, tuple[str, ...]]]:
-        return [("Why", self.reasons), ("Try", self.advice)]
-
     def __str__(self) -> str:
-        rows = self._rows()
-        widths = [max(len(row[i]) for row in rows if row[2] or i == 0) for i in (0, 1)]
-        lines = [f"Verdict: {self.verdict}", ""]
-        lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows]
-        for title, items in self._lists():
-            if items:
-                lines += ["", title, *(f"  - {item}" for item in items)]
-        if self.starts is None:
-            lines += ["", _BLIND]
-        return "\n".join(lines)
+        return as_text(self)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        # no colours of its own: it takes those of the page, dark or light
-        cell = 'style="text-align: left; background: none; color: inherit"'
-        body = "".join(
-            "<tr>" + "".join(f"<td {cell}>{escape(text)}</td>" for text in row) + "</tr>"
-            for row in self._rows()
-        )
-        lists = "".join(
-            f"<div>{title}</div><ul>{''.join(f'<li>{escape(i)}</li>' for i in items)}</ul>"
-            for title, items in self._lists()
-            if items
-        )
-        blind = f"<div><em>{_BLIND}</em></div>" if self.starts is None else ""
-        return (
-            f'<div style="color: inherit"><strong>{escape(self.verdict)}</strong>'
-            f'<table style="border: none; background: none; color: inherit">{body}</table>'
-            f"{lists}{blind}</div>"
-        )
+        return as_html(self)
 
 
 def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnosis:
@@ -246,56 +174,16 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     found = approx.sample(draws, random_seed=random_seed)
     stats = found["sample_stats"].to_dataset()
     weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
-    shifts = _shift_table(found["posterior"].to_dataset(), weights.log_weights)
-    # a flow of one group answers for its group, which may not have all attributes
-    fit_state, starts = (getattr(approx, name, None) for name in ("fit_state", "starts"))
-    judgement = judge(weights, shifts, starts)
-    advice = advise(
-        judgement,
-        weights,
-        shifts,
-        formula=getattr(approx, "formula", None),
-        dim=approx.ddim,
-        fit_state=fit_state,
-        starts=starts,
-    )
+    shifts = shift_table(found["posterior"].to_dataset(), weights.log_weights)
+    judgement = judge(weights, shifts, approx.starts)
+    advice = advise(judgement, weights, shifts, approx.facts, approx.starts)
     shared = {field.name for field in fields(weights)} & {field.name for field in fields(Diagnosis)}
     return Diagnosis(
         verdict=judgement.verdict,
         reasons=judgement.reasons,
-        advice=advice,
+        advice=tuple(map(str, advice)),
         shifts=shifts,
-        fit_state=fit_state,
-        starts=starts,
+        fit_state=approx.fit_state,
+        starts=approx.starts,
         **{name: getattr(weights, name) for name in shared},
     )
-
-
-_SHIFT_COLUMNS = (
-    *("mean_shift", "mean_shift_mcse", "sd_ratio", "sd_ratio_mcse"),
-    *("mean_before", "mean_after", "sd_before", "sd_after"),
-)
-
-
-def _shift_table(posterior: xr.Dataset, log_weights: Array) -> pd.DataFrame:
-    labels, values = component_table(posterior)
-    if not np.isfinite(log_weights).any():
-        return pd.DataFrame(np.nan, index=labels, columns=list(_SHIFT_COLUMNS))
-    found: Shifts = weighted_shifts(values, log_weights)
-    table = {name: getattr(found, name) for name in _SHIFT_COLUMNS}
-    # what does not vary still has a mean, and is told from what is not finite by it
-    kept = values[np.isfinite(log_weights)]
-    still = np.isnan(found.mean_before) & np.isfinite(kept).all(0)
-    for name in ("mean_before", "mean_after"):
-        table[name] = np.where(still, kept[0], table[name])
-    for name in ("sd_before", "sd_after"):
-        table[name] = np.where(still, 0.0, table[name])
-    return pd.DataFrame(table, index=labels)
-
-
-def _with_error(value: float, error: float) -> str:
-    """``-12.34 ± 0.02``: as many digits as the error has, two of it."""
-    if not np.isfinite(error) or error <= 0:
-        return f"{value:.4g}"
-    digits = int(np.clip(1 - np.floor(np.log10(error)), 0, 4))
-    return f"{value:,.{digits}f} ± {error:.{digits}f}"

@@ -1,4 +1,4 @@
-"""From numbers about a fit to a verdict in words: the limits, the reasons, what to try next.
+"""From numbers about a fit to a verdict in words: the limits, and the reasons.
 
 The limits were set on families of approximations whose quality is known exactly, made without
 training: ``python -m tests.benchmarks.honesty``. A fit counts as bad there if a mean is off by more
@@ -8,15 +8,15 @@ than 0.1 sd or an sd by more than 15 %.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from pmflow.judging.importance import NEARLY_EQUAL, Weights
-from pmflow.records import FitState, Starts
+from pmflow.judging.weights import NEARLY_EQUAL, Weights
+from pmflow.records import Starts
 
-__all__ = ["Judgement", "advise", "judge"]
+__all__ = ["A_FEW", "MISSED", "Judgement", "bounds", "judge"]
 
 type Verdict = Literal["reliable", "usable after importance resampling", "not reliable"]
 
@@ -211,103 +211,3 @@ def _up(value: float, digits: int = 2) -> str:
 def _listed(names: list[str], most: int = 4) -> str:
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
-_MIXING = {"hh", "householder", "tril", "lu", "lowrank"}
-
-
-def advise(
-    judgement: Judgement,
-    weights: Weights,
-    shifts: pd.DataFrame,
-    *,
-    formula: Any = None,
-    dim: int | None = None,
-    fit_state: FitState | None = None,
-    starts: Starts | None = None,
-) -> tuple[str, ...]:
-    """What to try next, the most promising first.
-
-    Parameters
-    ----------
-    judgement : Judgement
-    weights, shifts
-        What it came from.
-    formula : Formula, optional
-        Of the flow: what it lacks is what is advised.
-    dim : int, optional
-        Length of the latent vector.
-    fit_state, starts : optional
-    """
-    found = _before_anything(weights, fit_state, starts)
-    if judgement.verdict == "reliable":
-        if starts is None:
-            found.append(
-                "if the posterior may have several modes, fit again with restarts=4: no number "
-                "here can see a mode that the fit has missed"
-            )
-        return tuple(found)
-    if judgement.verdict.startswith("usable"):
-        # enough candidates for each draw to be worth two of the posterior
-        each = max(10, int(np.ceil(2 / weights.ess)))
-        more = f", candidates={each} * draws" if each > 10 else ""
-        found.append(
-            f"pmflow.importance_resample(approx, draws{more}) instead of approx.sample(draws)"
-        )
-    found += _other_family(formula, dim, shifts)
-    if fit_state is None or fit_state.ended != "converged":
-        found.append("more steps: inference.refine(n), the last of them at a smaller learning rate")
-    if judgement.verdict == "not reliable":
-        if starts is None:
-            found.append("restarts=4, and see whether the starts agree")
-        found.append(
-            "another parametrisation of the model, such as a non-centred one; or NUTS: pm.sample()"
-        )
-    return tuple(found)
-
-
-def _before_anything(
-    weights: Weights, fit_state: FitState | None, starts: Starts | None
-) -> list[str]:
-    found = []
-    if weights.non_finite > A_FEW * weights.draws:
-        found.append(
-            "model.debug(), and a transform in place of a hard constraint: the fit reaches where "
-            "the model has no density"
-        )
-    if fit_state is not None and fit_state.ended in ("failed", "interrupted"):
-        found.append(f"training did not finish ({fit_state}): go on with inference.refine(n)")
-    if starts is not None and starts.missed > MISSED:
-        found.append(
-            'a formula that can hold several modes, such as spline*4-scale-loc or base="mixture", '
-            "from a wide start (jitter=0.5)"
-        )
-    return found
-
-
-def _other_family(formula: Any, dim: int | None, shifts: pd.DataFrame) -> list[str]:
-    """A richer formula than this one."""
-    if formula is None:
-        return ["one flow for all variables: groups are independent of each other"]
-    layers = formula.layers
-    words = {layer.word for layer in layers}
-    several = dim is None or dim > 1
-    wide = dim is not None and dim > 300
-    dense = "lowrank[rank=10]-loc" if wide else "tril-loc"
-    if all(layer.is_affine for layer in layers):
-        if several and not words & _MIXING:
-            return [
-                f"a formula with correlations: {dense} (now {formula})",
-                'frame="laplace", which starts from the curvature at the mode',
-            ]
-        bent = "scale-coupling*2" if several else "spline*2-scale-loc"
-        heavier = ', and base="student_t" for heavy tails' if _too_narrow(shifts) else ""
-        return [f"a formula that bends: {bent} or planar*8-{dense} (now {formula}){heavier}"]
-    more = [f"a richer formula, such as twice the layers (now {formula})"]
-    if several and not words & _MIXING:
-        more.append('frame="laplace", which takes scales and correlations off the layers')
-    return more
-
-
-def _too_narrow(shifts: pd.DataFrame) -> bool:
-    return bool((shifts["sd_ratio"] < 1).mean() > 0.5)

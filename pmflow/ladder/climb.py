@@ -164,6 +164,10 @@ def _best(tried: Sequence[Tried]) -> int:
     return int(np.argmax(elbos))
 
 
+def _is_close(found: Diagnosis, dim: int) -> bool:
+    return found.kl < _NATS_PER_DIMENSION * dim
+
+
 class Climb:
     """A climb of the ladder: what was tried, and the fits that came of it.
 
@@ -285,6 +289,9 @@ class Climb:
             _log.warning("%s is left out: %s", rung.name, error)
             self._note(Tried(rung.name, None, time.perf_counter() - began), None)
             return
+        if approx.fit_state is not None:
+            state = replace(approx.fit_state, by="fit")
+            approx.receive(replace(approx.report, fit_state=state))
         found = self._judged(approx)
         self._note(Tried(rung.name, found, time.perf_counter() - began), approx)
 

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
+from pmflow.judging.components import matched_components
 from pmflow.plots.style import BLUE, GREY, new_panels, tidy
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _MOST_PANELS = 40
 _BINS = 50
 _TRIM = (0.25, 99.75)  # percentiles: heavy tails would leave one bar
 _WORTH_SAYING = 0.05  # share outside of the panel: ten times what the percentiles leave there
-_SAMPLE_DIMS = {"chain", "draw"}
 
 
 def plot_marginals(
@@ -48,7 +48,8 @@ def plot_marginals(
     ----------
     idata, reference : DataTree or Dataset
         Draws with dimensions ``chain`` and ``draw``, in constrained space: a DataTree with a
-        group ``posterior``, or that group.
+        group ``posterior``, or that group. Matched as `pmflow.compare` matches them, the panels in
+        the order of its rows.
     var_names : sequence of str, optional
         Defaults to all variables that both have draws of.
     names : pair of str
@@ -69,37 +70,28 @@ def plot_marginals(
         If draws are missing, of other shapes or coordinates, or not finite, or if a variable is
         unknown.
     """
-    from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
-
     if not isinstance(names, Sequence) or isinstance(names, str) or len(names) != 2:
         raise ParameterError(f"names must be two, of idata and of reference, but are {names!r}.")
-    ours, theirs = _posterior(idata, "idata"), _posterior(reference, "reference")
-    chosen = _shared_names(ours, theirs, var_names)
-    ours, theirs = _matched(ours[chosen], theirs[chosen])
-    parts = list(xarray_sel_iter(theirs, skip_dims=_SAMPLE_DIMS))
-    total = len(parts)
+    pairs = matched_components(idata, reference, var_names)
+    total = len(pairs)
     if axes is None:
-        parts = parts[:_MOST_PANELS]
-    columns = min(_COLUMNS, len(parts))
-    rows = -(-len(parts) // columns)
+        pairs = pairs[:_MOST_PANELS]
+    columns = min(_COLUMNS, len(pairs))
+    rows = -(-len(pairs) // columns)
     size = figsize or (max(2.6 * columns, 3.6), 1.9 * rows + 0.4)
-    figure, panels = new_panels(len(parts), columns, size, axes)
-    labeller = labels.BaseLabeller()
-    for ax, (name, selection, index) in zip(panels, parts, strict=True):
-        label = labeller.make_label_flat(name, selection, index)
-        own, ref = (_finite(data[name].isel(index).values, label) for data in (ours, theirs))
+    figure, panels = new_panels(len(pairs), columns, size, axes)
+    for ax, pair in zip(panels, pairs, strict=True):
+        own, ref = (draws.ravel() for draws in pair.draws)
         outside = _draw(ax, own, ref, names)
-        ax.set_title(
-            f"{label} ({outside:.0%} outside)" if outside > _WORTH_SAYING else label,
-            fontsize="medium",
-        )
+        said = f"{pair.label} ({outside:.0%} outside)" if outside > _WORTH_SAYING else pair.label
+        ax.set_title(said, fontsize="medium")
     handles, texts = (entries[::-1] for entries in panels[0].get_legend_handles_labels())
     if axes is not None:
         panels[0].legend(handles, texts, frameon=False, fontsize="small")
         return figure
     figure.legend(handles, texts, loc="outside lower center", ncols=2, frameon=False)
-    if total > len(parts):
-        figure.suptitle(f"the first {len(parts)} of {total} numbers", fontsize="small")
+    if total > len(pairs):
+        figure.suptitle(f"the first {len(pairs)} of {total} numbers", fontsize="small")
     return figure
 
 
@@ -132,82 +124,3 @@ def _window(own: NDArray[Any], ref: NDArray[Any]) -> tuple[float, float]:
     low, high = min(low, own_low), max(high, own_high)
     margin = 0.05 * (high - low) or max(1e-3, 1e-3 * abs(low))
     return low - margin, high + margin
-
-
-def _posterior(data: xr.DataTree | xr.Dataset, name: str) -> xr.Dataset:
-    if isinstance(data, xr.DataTree):
-        data = data.children.get("posterior", data).to_dataset()
-    if not isinstance(data, xr.Dataset) or any(data.sizes.get(d, 0) == 0 for d in _SAMPLE_DIMS):
-        raise ParameterError(
-            f"{name} must have draws: a DataTree with a group 'posterior', or that group, with "
-            f"dimensions chain and draw. Got {_described(data)}."
-        )
-    return data
-
-
-def _described(data: Any) -> str:
-    if isinstance(data, xr.Dataset):
-        return f"the dimensions {dict(data.sizes)}" if data.sizes else "nothing that has draws"
-    return f"an object of type {type(data).__name__}"
-
-
-def _shared_names(
-    ours: xr.Dataset, theirs: xr.Dataset, var_names: Sequence[str] | None
-) -> list[str]:
-    mine, there = (
-        [str(n) for n, array in data.data_vars.items() if {*array.dims} >= _SAMPLE_DIMS]
-        for data in (ours, theirs)
-    )
-    shared = [name for name in mine if name in there]
-    if not shared:
-        raise ParameterError(
-            f"idata and reference must share variables, but have {mine} and {there}."
-        )
-    if var_names is None:
-        return shared
-    if not isinstance(var_names, Sequence):
-        raise ParameterError(
-            f"var_names must be among what both have, {', '.join(shared)}, but are {var_names!r}."
-        )
-    names = [var_names] if isinstance(var_names, str) else list(dict.fromkeys(var_names))
-    unknown = [name for name in names if name not in shared]
-    if unknown or not names:
-        raise ParameterError(
-            f"var_names must be among what both have, {', '.join(shared)}, but are {names}."
-        )
-    return names
-
-
-def _matched(ours: xr.Dataset, theirs: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    """Both with the coordinates of the reference, in its order."""
-    for name in theirs.data_vars:
-        mine, there = (
-            {d: size for d, size in data[name].sizes.items() if d not in _SAMPLE_DIMS}
-            for data in (ours, theirs)
-        )
-        if mine != there:
-            raise ParameterError(
-                f"{name!r} must have the same shape in both, but is {mine} in idata and {there} "
-                "in reference."
-            )
-        for dim in there:
-            here, labels = ours[name].indexes.get(dim), theirs[name].indexes.get(dim)
-            if here is None or labels is None or here.equals(labels):
-                continue
-            if not here.is_unique or not labels.isin(here).all():
-                raise ParameterError(
-                    f"{name!r} must have the same coordinates along {dim!r} in both, but has "
-                    f"{[*here]} in idata and {[*labels]} in reference."
-                )
-            ours = ours.isel({dim: here.get_indexer(labels)})
-    return ours, theirs
-
-
-def _finite(values: NDArray[Any], label: str) -> NDArray[np.float64]:
-    draws = values.ravel().astype(float)
-    if not np.isfinite(draws).all():
-        raise ParameterError(
-            f"The draws of {label} must be finite, "
-            f"but {(~np.isfinite(draws)).sum()} of {draws.size} are not."
-        )
-    return draws

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
 from pmflow.judging.components import component_table
-from pmflow.judging.importance import MIN_DRAWS, importance_weights
-from pmflow.records import Starts
+from pmflow.judging.weights import MIN_DRAWS, importance_weights
+from pmflow.records import Elbo, Starts, systematic_choice
 
 __all__ = ["starts_agreement"]
 
@@ -85,7 +85,9 @@ def starts_agreement(
         [_weighted(table[:length], w) for table, w in zip(tables, log_weights, strict=True)]
     )
     modes = _modes(np.minimum(distance, _distances(weighted)))
-    elbo, elbo_se, evidence = map(np.array, zip(*map(_elbo, log_weights), strict=True))
+    terms = [np.asarray(w, dtype=float).ravel() for w in log_weights]
+    elbo, elbo_se = np.transpose([Elbo.of(w) for w in terms])
+    evidence = np.array([_log_evidence(w) for w in terms])
     return Starts(
         elbo=elbo,
         elbo_se=elbo_se,
@@ -131,9 +133,7 @@ def _weighted(table: Array, log_weights: Any) -> Array:
     terms = np.asarray(log_weights, dtype=float).ravel()[: len(table)]
     if not np.isfinite(terms).all():
         return table
-    ladder = np.cumsum(np.exp(terms - terms.max()))
-    points = (np.arange(len(table)) + 0.5) * (ladder[-1] / len(table))
-    return table[np.minimum(np.searchsorted(ladder, points), len(table) - 1)]
+    return table[systematic_choice(np.exp(terms - terms.max()), len(table), 0.5)]
 
 
 def _distances(values: Array) -> Array:
@@ -178,17 +178,13 @@ def _largest_rhat(values: Array) -> float:
     return float(np.max(found, initial=1.0))
 
 
-def _elbo(log_weights: Any) -> tuple[float, float, float]:
-    """ELBO, its error and the log evidence from log p - log q; -inf where some are not finite."""
-    terms = np.asarray(log_weights, dtype=float).ravel()
-    if not np.isfinite(terms).all():
-        return -np.inf, 0.0, -np.inf
-    evidence = (
-        importance_weights(terms, np.zeros_like(terms)).log_evidence
-        if len(terms) >= MIN_DRAWS
-        else float(np.logaddexp.reduce(terms) - np.log(len(terms)))
-    )
-    return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(len(terms))), evidence
+def _log_evidence(log_weights: Array) -> float:
+    """Log of the mean smoothed weight; -inf where some are not finite."""
+    if not np.isfinite(log_weights).all():
+        return -np.inf
+    if len(log_weights) < MIN_DRAWS:  # no tail to smooth
+        return float(np.logaddexp.reduce(log_weights) - np.log(len(log_weights)))
+    return importance_weights(log_weights, np.zeros_like(log_weights)).log_evidence
 
 
 def _evidence_weights(elbo: Array, evidence: Array, modes: NDArray[np.int64]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -15,21 +15,11 @@ from pytensor.graph.traversal import ancestors
 from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior.density import rows_at_once
 
-__all__ = ["Elbo", "FreshElbo", "summarize"]
+__all__ = ["FreshElbo"]
 
 
 _DRAWS_A_MINIBATCH = 20
 """Draws that share a minibatch: a single one for all would be fitted, not the data."""
-
-
-class Elbo(NamedTuple):
-    """An estimate and its Monte Carlo standard error."""
-
-    value: float
-    error: float
-
-    def __str__(self) -> str:
-        return f"{self.value:,.4f} ± {self.error:.4f}"
 
 
 class FreshElbo:
@@ -71,10 +61,3 @@ class FreshElbo:
         other, logp = (np.concatenate(part).astype(float) for part in zip(*parts, strict=True))
         weights = logp - other
         return np.where(np.isfinite(weights), weights, -np.inf)
-
-
-def summarize(log_weights: NDArray[np.float64]) -> Elbo:
-    """Mean and standard error; -inf and NaN where a weight is 0."""
-    if not np.isfinite(log_weights).all():
-        return Elbo(-np.inf, np.nan)
-    return Elbo(float(log_weights.mean()), float(log_weights.std() / len(log_weights) ** 0.5))

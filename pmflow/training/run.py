@@ -128,6 +128,7 @@ class Run:
             self._skipped - self._skipped_before,
             course.ended if ended == "steps" else ended,
             course.message,
+            by="NFVI",
         )
         return Outcome(losses, self._done, self._skipped, state)
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal, override
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.records import Ended, State
+from pmflow.records import Elbo, Ended, State
 from pmflow.training.course import Course, Handles
-from pmflow.training.fresh import Elbo, FreshElbo, summarize
+from pmflow.training.fresh import FreshElbo
 from pmflow.training.settle import has_settled
 
 __all__ = ["Schedule", "ScheduleSettings", "ScheduleState"]
@@ -188,7 +188,7 @@ class Schedule(Course):
     def best(self) -> Elbo:
         """The ELBO of the best state so far."""
         weights = self._at.best_weights
-        return Elbo(-np.inf, np.nan) if weights is None else summarize(weights)
+        return Elbo(-np.inf, np.nan) if weights is None else Elbo.of(weights)
 
     @property
     @override
@@ -226,7 +226,7 @@ class Schedule(Course):
 
     def _tried(self, loop: Handles) -> int:
         """Look at what a step size has reached; after the last one the best goes on."""
-        value = summarize(self._elbo.log_weights(self._seed)).value
+        value = Elbo.of(self._elbo.log_weights(self._seed)).value
         trials = (*self._at.trials, value)
         self._go(trials=trials, reached=(*self._at.reached, np.array(loop.params)))
         if len(trials) < len(self.settings.rates):

@@ -192,6 +192,14 @@ def test_is_affine_says_whether_the_map_is_affine(layer: AbstractLayer) -> None:
 
 
 @each_layer
+def test_mixes_says_whether_a_coordinate_depends_on_several(layer: AbstractLayer) -> None:
+    fn, params, z = numeric(layer, 3), start(layer, 3, 1.0), points(1, 3)
+    moved = fn.forward(z + 0.1 * np.eye(3), params)[0] - fn.forward(z, params)[0]
+    depends = np.abs(moved) > 1e-9  # input by output; rounding moves them by 1e-15
+    assert (depends.sum(0) > 1).any() == layer.mixes
+
+
+@each_layer
 def test_absorbing_a_shift_moves_every_point_by_it(layer: AbstractLayer) -> None:
     z, shift, params = points(5, 3), np.array([1.0, -2.0, 30.0]), params_of(layer, 3, "jitter 1")
     absorbed = layer.absorb_shift(params, shift)

@@ -14,7 +14,8 @@ from test_diagnostics import normal_fit, standard
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
-from pmflow.judging.importance import _systematic, importance_weights
+from pmflow.judging.weights import importance_weights
+from pmflow.records import systematic_choice
 
 
 def test_draws_follow_the_posterior() -> None:
@@ -37,7 +38,9 @@ def test_each_candidate_is_taken_as_often_as_its_weight_asks() -> None:
     weights = np.array([0.0, 0.5, 2.3, 1.0, 0.2, 0.0])
     taken = np.stack(
         [
-            np.bincount(_systematic(weights, 4, np.random.default_rng(seed)), minlength=6)
+            np.bincount(
+                systematic_choice(weights, 4, np.random.default_rng(seed).random()), minlength=6
+            )
             for seed in range(4_000)
         ]
     )

@@ -321,15 +321,15 @@ class TestMarginals:
 
     def test_nothing_in_common_is_refused(self) -> None:
         one, other = (tree(RNG.normal(size=(1, 9)), name) for name in "ab")
-        with pytest.raises(ParameterError, match="must share variables"):
+        with pytest.raises(ParameterError, match="must have variables in common"):
             plots.plot_marginals(one, other)
 
     def test_components_are_matched_by_label(self) -> None:
         values = RNG.normal(loc=[0, 100], size=(1, 50, 2))
         data = labelled(values, ["a", "b"])
         figure = plots.plot_marginals(data, data.sel(d0=["b", "a"]).transpose())
-        assert titles(figure) == ["x[b]", "x[a]"]  # with no share outside
-        np.testing.assert_allclose([ax.get_xlim()[0] > 50 for ax in figure.axes], [True, False])
+        assert titles(figure) == ["x[a]", "x[b]"]  # with no share outside
+        np.testing.assert_allclose([ax.get_xlim()[0] > 50 for ax in figure.axes], [False, True])
 
     def test_the_group_of_a_tree_is_taken(self) -> None:
         draws = tree(RNG.normal(size=(1, 50)))
@@ -354,10 +354,15 @@ class TestMarginals:
         assert figure.get_suptitle() == "the first 40 of 45 numbers"
 
     BAD: dict[str, tuple[Any, Any, Any, str]] = {  # noqa: RUF012 - a table
-        "no tree": (3, tree(POINTS), None, "idata must have draws: .* an object of type int"),
-        "no draws": (tree(POINTS), tree(POINTS[:, :0]), None, "reference must have draws"),
-        "unknown": (tree(POINTS), tree(POINTS), ["y"], r"what both have, x, but are \['y'\]"),
-        "no names": (tree(POINTS), tree(POINTS), [], r"what both have, x, but are \[\]"),
+        "no tree": (3, tree(POINTS), None, "idata must be a DataTree or a Dataset.* type int"),
+        "no draws": (
+            tree(POINTS),
+            tree(POINTS[:, :0]),
+            None,
+            "reference must have at least 2 draws",
+        ),
+        "unknown": (tree(POINTS), tree(POINTS), ["y"], "'y' is not a variable of both"),
+        "no names": (tree(POINTS), tree(POINTS), [], "var_names .* is empty. Both have: x"),
         "shape": (tree(np.ones((1, 9, 2))), tree(np.ones((1, 9, 3))), None, "the same shape"),
         "labels": (
             labelled(np.ones((1, 9, 2)), ["a", "b"]),

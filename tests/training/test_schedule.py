@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pmflow.records import Elbo
 from pmflow.training.course import Handles
-from pmflow.training.fresh import Elbo, summarize
 from pmflow.training.schedule import Schedule, ScheduleSettings
 
 GOAL = np.array([3.0, -1.0])
@@ -164,7 +164,7 @@ def test_the_state_it_ends_with_is_the_best_that_was_seen() -> None:
     losses = [((state - GOAL) ** 2).sum() / 2 for state in elbo.seen]
     assert loop.loss == min(losses)
     loop_weights = np.random.default_rng(5).normal(size=50) - loop.loss
-    assert schedule.best == summarize(loop_weights)
+    assert schedule.best == Elbo.of(loop_weights)
 
 
 def test_the_average_wins_where_the_iterates_are_noisy() -> None:
@@ -269,5 +269,5 @@ def test_an_elbo_that_is_nowhere_finite_is_no_message() -> None:
 
 def test_a_summary_has_the_mean_and_its_error() -> None:
     weights = np.array([1.0, 2.0, 3.0, 6.0])
-    assert summarize(weights) == pytest.approx(Elbo(3.0, np.sqrt(14 / 4) / 2))
-    assert summarize(np.array([1.0, -np.inf]))[0] == -np.inf
+    assert Elbo.of(weights) == pytest.approx(Elbo(3.0, np.sqrt(14 / 3) / 2))
+    assert Elbo.of(np.array([1.0, -np.inf]))[0] == -np.inf

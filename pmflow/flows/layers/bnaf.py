@@ -63,6 +63,7 @@ class BNAF(AbstractLayer):
     """
 
     word: ClassVar[str] = "bnaf"
+    mixes: ClassVar[bool] = True
 
     hidden: int = 8
     depth: int = 1

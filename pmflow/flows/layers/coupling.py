@@ -53,6 +53,7 @@ class Coupling(AbstractPair):
     """
 
     word: ClassVar[str] = "coupling"
+    mixes: ClassVar[bool] = True
 
     hidden: int = 32
     depth: int = 1

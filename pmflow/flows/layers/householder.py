@@ -33,6 +33,7 @@ class Householder(AbstractLayer):
     """
 
     word: ClassVar[str] = "hh"
+    mixes: ClassVar[bool] = True
     aliases: ClassVar[tuple[str, ...]] = ("householder",)
     is_affine: ClassVar[bool] = True
 

@@ -44,6 +44,7 @@ class IAF(AbstractScaledAutoregressive):
     """
 
     word: ClassVar[str] = "iaf"
+    mixes: ClassVar[bool] = True
 
     @override
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:

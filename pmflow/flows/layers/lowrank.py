@@ -58,6 +58,7 @@ class LowRank(AbstractLayer):
     """
 
     word: ClassVar[str] = "lowrank"
+    mixes: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
 
     rank: int = 2

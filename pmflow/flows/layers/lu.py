@@ -47,6 +47,7 @@ class LU(AbstractLayer):
     """
 
     word: ClassVar[str] = "lu"
+    mixes: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
 
     seed: int = 0

@@ -35,6 +35,7 @@ class MAF(AbstractScaledAutoregressive):
     """
 
     word: ClassVar[str] = "maf"
+    mixes: ClassVar[bool] = True
 
     @override
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:

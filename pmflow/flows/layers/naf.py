@@ -40,6 +40,7 @@ class NAF(AbstractAutoregressive):
     """
 
     word: ClassVar[str] = "naf"
+    mixes: ClassVar[bool] = True
 
     units: int = 8
 

@@ -61,6 +61,7 @@ class Planar(AbstractLayer):
     """
 
     word: ClassVar[str] = "planar"
+    mixes: ClassVar[bool] = True
 
     @override
     def param_shapes(self, dim: int) -> dict[str, Shape]:

@@ -45,6 +45,7 @@ class Polynomial(AbstractAutoregressive):
     """
 
     word: ClassVar[str] = "poly"
+    mixes: ClassVar[bool] = True
 
     degree: int = 1
     terms: int = 2

@@ -42,6 +42,7 @@ class Radial(AbstractLayer):
     """
 
     word: ClassVar[str] = "radial"
+    mixes: ClassVar[bool] = True
 
     @override
     def param_shapes(self, dim: int) -> dict[str, Shape]:

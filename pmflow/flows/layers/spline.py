@@ -57,5 +57,10 @@ class Spline(AbstractPair):
 
     @property
     @override
+    def mixes(self) -> bool:
+        return self.hidden > 0
+
+    @property
+    @override
     def _transformer(self) -> Transformer:
         return RationalQuadratic(self.bins, self.bound)

@@ -57,6 +57,7 @@ class Sylvester(AbstractLayer):
     """
 
     word: ClassVar[str] = "sylvester"
+    mixes: ClassVar[bool] = True
 
     m: int = 2
 

@@ -39,6 +39,7 @@ class Tril(AbstractLayer):
     """
 
     word: ClassVar[str] = "tril"
+    mixes: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
 
     @override

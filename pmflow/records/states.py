@@ -60,12 +60,16 @@ class FitState(State):
         fit did the number of steps asked for, which says nothing about convergence.
     message : str
         What there is to add, in words.
+    by : str
+        Who trained it: ``"NFVI"``, or ``"fit"`` for the families that `pmflow.fit` climbs by
+        itself; empty where nobody said so.
     """
 
     steps: int
     skipped: int
     ended: Ended
     message: str = ""
+    by: str = ""
 
     def __str__(self) -> str:
         skipped = f", {self.skipped:,} of them skipped" if self.skipped else ""
@@ -84,7 +88,7 @@ class Starts(State):
     elbo : ndarray, shape (R,)
         ELBO of each start. ``-inf`` where draws had no finite weight.
     elbo_se : ndarray, shape (R,)
-        Its Monte Carlo standard error.
+        Its Monte Carlo standard error; NaN where the ELBO is ``-inf``.
     rhat : float
         The largest R-hat over all components of all variables, each start being a chain: 1 where
         all starts have the same distribution.

@@ -1,0 +1,17 @@
+"""Plain records, which every room may read: states, facts, estimates."""
+
+from pmflow.records.estimates import Elbo, systematic_choice
+from pmflow.records.facts import Facts
+from pmflow.records.states import Ended, FitState, Outcome, Report, Starts, State
+
+__all__ = [
+    "Elbo",
+    "Ended",
+    "Facts",
+    "FitState",
+    "Outcome",
+    "Report",
+    "Starts",
+    "State",
+    "systematic_choice",
+]
