@@ -25,33 +25,35 @@ ALLOWED: dict[str, set[str]] = {
     "records": set(),
     "graphs": set(),
     "checks": {"errors"},
+    "watch": set(),
     "saving": {"errors"},
     "grammar": {"errors"},
     "plots": {"checks", "errors"},
     "targets": {"checks", "errors"},
     # layers know no model; a posterior exists before any family
     "flows": {"errors", "grammar"},
-    "posterior": {"errors", "graphs"},
-    "frames": {"errors", "flows", "posterior"},
+    "posterior": {"errors", "graphs", "watch"},
+    "frames": {"errors", "flows", "posterior", "watch"},
     # a family does not know how it is trained, judged or kept
     "family": {
-        *("checks", "errors", "flows", "frames", "graphs", "posterior", "records", "saving")
+        *("checks", "errors", "flows", "frames", "graphs", "posterior", "records", "saving"),
+        "watch",
     },
     # training knows no family; judging needs only draws and densities
     "objectives": {"checks", "errors", "graphs"},
     "draws": {"checks", "errors", "graphs"},
-    "training": {*("checks", "draws", "errors", "graphs", "objectives", "posterior")},
-    "judging": {"checks", "errors", "records"},
+    "training": {*("checks", "draws", "errors", "graphs", "objectives", "posterior", "watch")},
+    "judging": {"checks", "errors", "records", "watch"},
     # what joins them
-    "starts": {"checks", "errors", "family", "judging", "posterior", "records"},
+    "starts": {"checks", "errors", "family", "judging", "posterior", "records", "watch"},
     "checkpoint": {"errors", "family", "records", "saving", "training"},
     "inference": {
         *("checkpoint", "checks", "draws", "errors", "family", "flows", "frames", "judging"),
-        *("objectives", "records", "starts", "training"),
+        *("objectives", "records", "starts", "training", "watch"),
     },
     "ladder": {
         *("checks", "errors", "family", "inference", "judging", "posterior", "records"),
-        *("starts", "training"),
+        *("starts", "training", "watch"),
     },
     "load": {"family", "posterior", "saving"},
     "resume": {
@@ -74,6 +76,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "flows": {"pymc"},
     "plots": {"pymc", "pytensor"},
     "records": {"pymc", "pytensor", "scipy", "xarray"},
+    "watch": {"pymc", "pytensor", "numpy"},
     "saving": {"pymc", "pytensor"},
 }
 

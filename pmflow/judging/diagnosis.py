@@ -22,6 +22,7 @@ from pmflow.judging.importance import (
 )
 from pmflow.judging.verdict import advise, bounds, judge
 from pmflow.records import FitState, Starts, State
+from pmflow.watch import piece
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -245,8 +246,9 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     check_seed(random_seed)
     found = approx.sample(draws, random_seed=random_seed)
     stats = found["sample_stats"].to_dataset()
-    weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
-    shifts = _shift_table(found["posterior"].to_dataset(), weights.log_weights)
+    with piece("weighing the draws", can_be_cut=True):
+        weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
+        shifts = _shift_table(found["posterior"].to_dataset(), weights.log_weights)
     # a flow of one group answers for its group, which may not have all attributes
     fit_state, starts = (getattr(approx, name, None) for name in ("fit_state", "starts"))
     judgement = judge(weights, shifts, starts)

@@ -275,7 +275,7 @@ def _before_anything(
             "model.debug(), and a transform in place of a hard constraint: the fit reaches where "
             "the model has no density"
         )
-    if fit_state is not None and fit_state.ended in ("failed", "interrupted"):
+    if fit_state is not None and fit_state.ended in ("failed", "interrupted", "time"):
         found.append(f"training did not finish ({fit_state}): go on with inference.refine(n)")
     if starts is not None and starts.missed > MISSED:
         found.append(

@@ -22,6 +22,7 @@ from pmflow.records import FitState
 from pmflow.starts.restarts import fit_from_starts
 from pmflow.training.options import FitOptions
 from pmflow.training.schedule import ScheduleSettings
+from pmflow.watch import why_stopped
 
 __all__ = ["RUNGS", "AbstractRung", "FlowRung", "GaussianRung", "Ground"]
 
@@ -112,7 +113,8 @@ def _found(approx: NormalizingFlow) -> FitState:
     frame = approx.groups[0].frame
     if frame is None:
         return FitState(0, 0, "failed", "no point of finite density was found")
-    return FitState(0, 0, "converged", frame.note or "Gaussian, by natural gradients")
+    ended = why_stopped() or "converged"
+    return FitState(0, 0, ended, frame.note or "Gaussian, by natural gradients")
 
 
 @dataclass(frozen=True)
