@@ -6,6 +6,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pmflow.watch import piece
+
 __all__ = ["component_table"]
 
 type Array = NDArray[np.float64]
@@ -26,7 +28,8 @@ def component_table(posterior: xr.Dataset) -> tuple[list[str], Array]:
     list of str, length components
     ndarray, shape (draws of all chains, components)
     """
-    from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
+    with piece("importing ArviZ"):
+        from arviz_base import labels, xarray_sel_iter  # slow: it loads JAX if it is there
 
     names, columns = [], []
     labeller = labels.BaseLabeller()

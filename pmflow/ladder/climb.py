@@ -175,6 +175,10 @@ def _best(tried: Sequence[Tried]) -> int:
     return int(np.argmax(elbos))
 
 
+def _is_close(found: Diagnosis, dim: int) -> bool:
+    return found.kl < _NATS_PER_DIMENSION * dim
+
+
 def _least_elbo(losses: NDArray[np.float64]) -> float:
     """What the ELBO is at least by the last losses of a fit; -inf if there are few."""
     recent = -losses[-_RECENT:]
@@ -295,10 +299,7 @@ class Climb:
         found = self._tried[-1].diagnosis
         if found is None or self._is_broken_off:
             return True
-        return found.verdict == "reliable" and self._is_close(found)
-
-    def _is_close(self, found: Diagnosis) -> bool:
-        return found.kl < _NATS_PER_DIMENSION * self.dim
+        return found.verdict == "reliable" and _is_close(found, self.dim)
 
     def _climb(
         self,
@@ -342,7 +343,7 @@ class Climb:
         try:
             with stage("Judging"):
                 found = diagnose(approx, random_seed=self.next_seed())
-                if found.verdict != "reliable" and self._is_close(found):
+                if found.verdict != "reliable" and _is_close(found, approx.ddim):
                     # more draws cost less than a richer flow, and may be all that is missing
                     found = diagnose(approx, _MORE_DRAWS, random_seed=self.next_seed())
         except UnsupportedError as error:

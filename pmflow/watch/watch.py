@@ -141,29 +141,30 @@ class Watch:
         self._is_closing = True
         self._display.close()
 
-    def _tell(self) -> None:
-        """Say of a fit with a result that it was stopped, and how late."""
-        if not self.is_stopped:
-            return
+    def _tell(self, *, returned: bool) -> None:
+        """Say of a fit that it was stopped, and how late."""
         name, seconds = self._longest
         because = f"; {name} took {seconds:.1f} s of it and can't be cut" if name else ""
-        if self._asked and not self._was_raised:
+        waited = time.perf_counter() - self._asked_at
+        if self._asked and not returned:
+            if name:
+                _log.warning("Ctrl-C was answered after %.1f s%s.", waited, because)
+        elif self._asked and not self._was_raised:
             _log.warning("Ctrl-C came when everything was done: the result is complete.")
         elif self._asked:
-            waited = time.perf_counter() - self._asked_at
             _log.warning(
                 "Interrupted (%s): what was found so far is returned, %.1f s after Ctrl-C%s.",
                 self._asked_in,
                 waited,
                 because,
             )
-        elif self._was_raised:
-            level = logging.WARNING if -self.left > _LONG else logging.INFO
+        elif self._was_raised and returned:
+            late = -self.left
             _log.log(
-                level,
+                logging.WARNING if late > _LONG else logging.INFO,
                 "Out of the %g s given: what was found so far is returned, %.1f s over%s.",
                 self._given,
-                -self.left,
+                late,
                 because,
             )
 
@@ -223,14 +224,16 @@ def watching(
     if is_ours:
         signal.signal(signal.SIGINT, watch._on_signal)
     _here.watch = watch
+    returned = False
     try:
         yield watch
+        returned = True
     finally:
         watch._close()
         _here.watch = None
         if is_ours and signal.getsignal(signal.SIGINT) == watch._on_signal:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    watch._tell()
+        watch._tell(returned=returned)
 
 
 @contextmanager

@@ -101,8 +101,9 @@ def child(backend: str, rows: int) -> None:
 
     import pmflow as pmf
     from pmflow.ladder import climb
+    from pmflow.ladder.rungs import FlowRung, GaussianRung
 
-    climb._formulas = lambda dim: (FORMULA,)
+    vars(climb)["RUNGS"] = GaussianRung(), FlowRung(FORMULA)
     how: dict[str, Any] = {"backend": backend}
     if backend == "python":
         how = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
