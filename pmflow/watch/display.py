@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import io
 import logging
 import threading
 import time
@@ -20,6 +21,9 @@ __all__ = ["Display", "Line"]
 _AFTER = 1.0
 """Seconds of a stage until it is shown."""
 _REFRESH = 0.2
+_WIDTH = 110
+_PAGE = "<pre style=\"font-family:Menlo,'DejaVu Sans Mono',consolas,monospace\">{code}</pre>"
+"""Of a notebook."""
 
 _log = logging.getLogger("pmflow")
 
@@ -173,7 +177,7 @@ class Display:
         if self._handle is None:
             self._progress.refresh()
         else:
-            self._handle.update(self._progress.get_renderable())
+            self._handle.update(self._as_page(self._progress), raw=True)
 
     def _begin(self) -> _Lines:
         console = Console(theme=self._theme)
@@ -190,7 +194,22 @@ class Display:
             import IPython.display
 
             show: Any = IPython.display.display
-            self._handle = show(progress.get_renderable(), display_id=True)
+            self._handle = show(self._as_page(progress), raw=True, display_id=True)
         else:
             progress.start()
         return progress
+
+    def _as_page(self, progress: _Lines) -> dict[str, str]:
+        """The lines as HTML and as text, in the colours of the page but for the bars."""
+        paper = Console(
+            theme=self._theme,
+            record=True,
+            file=io.StringIO(),
+            force_jupyter=False,
+            force_terminal=True,
+            color_system="truecolor",
+            width=_WIDTH,
+        )
+        paper.print(progress.get_renderable())
+        html = paper.export_html(inline_styles=True, code_format=_PAGE, clear=False)
+        return {"text/html": html, "text/plain": paper.export_text()}
