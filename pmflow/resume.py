@@ -10,10 +10,10 @@ from typing import Any
 import pymc as pm
 import pytensor
 
-from pmflow.checkpoint import Checkpoint, FitCheckpoint, restore_trackers
 from pmflow.errors import ParameterError, StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.inference import NFVI
+from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, restore_trackers
 from pmflow.ladder.climb import Climb, ClimbCheckpoint
 from pmflow.posterior.model import checked_model
 from pmflow.posterior.outline import check_description

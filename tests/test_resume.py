@@ -284,8 +284,8 @@ class TestHowFitsEnd:
         def write(to: Path, kept: Archive) -> None:
             written.append(len(kept.arrays["run_losses"]))
 
-        monkeypatch.setattr("pmflow.checkpoint.time.monotonic", lambda: clock["now"])
-        monkeypatch.setattr("pmflow.checkpoint.write_archive", write)
+        monkeypatch.setattr("pmflow.inference.checkpoint.time.monotonic", lambda: clock["now"])
+        monkeypatch.setattr("pmflow.inference.checkpoint.write_archive", write)
         inference().fit(20, callbacks=[tick], checkpoint=path, checkpoint_every=6, **FAST)
         # after the first chunk, which is the second step, then every 6 seconds, and at the end
         assert written == [2, 8, 14, 20, 20]

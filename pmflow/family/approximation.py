@@ -39,6 +39,7 @@ from pmflow.posterior.outline import description
 from pmflow.records import Facts, FitState, Report, Starts, State
 from pmflow.saving.archive import write_archive
 from pmflow.saving.states import pack
+from pmflow.watch import watching
 
 __all__ = ["Approximation"]
 
@@ -302,7 +303,8 @@ class Approximation(opvi.Approximation):
             return_inferencedata=return_inferencedata, include_transformed=include_transformed
         )
         check_seed(random_seed)
-        samples = self._draw(draws, random_seed)
+        with watching(progressbar=False):
+            samples = self._draw(draws, random_seed)
         if not return_inferencedata:
             return export.to_multitrace(self.model, samples)
         families = " & ".join(str(g) for g in self.groups)

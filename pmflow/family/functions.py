@@ -21,11 +21,12 @@ from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.flows.bases import standard_normal_logp
 from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior.export import Samples
+from pmflow.watch import piece, stage, tick
 
 __all__ = ["DensityFunction", "DrawFunction"]
 
-_DRAWS_AT_ONCE = 10_000
-"""Draws made by one call, so that memory stays bounded; the result does not depend on it."""
+_DRAWS_AT_ONCE = 1_000
+"""Draws made by one call: memory stays bounded, and a call short. The numbers are the same."""
 
 type Numbers = Sequence[NDArray[np.floating[Any]]]
 
@@ -44,6 +45,11 @@ class DrawFunction:
     """
 
     def __init__(self, approx: Any, numbers: Sequence[SharedVariable] = ()) -> None:
+        self._lock = threading.Lock()
+        with stage("Compiling"), piece("compiling the draws for NumPy"):
+            self._compile(approx, numbers)
+
+    def _compile(self, approx: Any, numbers: Sequence[SharedVariable]) -> None:
         size = pt.lscalar("size")
         variables = approx.model.unobserved_RVs
         self._names = [name for g in approx.groups for name in g.ordering]
@@ -62,15 +68,17 @@ class DrawFunction:
             [size, *inputs], outputs, random_seed=False, on_unused_input="ignore"
         )
         self._rngs = find_rng_nodes(outputs)
-        self._lock = threading.Lock()
 
     def __call__(self, draws: int, seed: int, numbers: Numbers = ()) -> Samples:
         """Fresh draws; the same seed gives the same ones."""
         sizes = [min(_DRAWS_AT_ONCE, draws - i) for i in range(0, draws, _DRAWS_AT_ONCE)]
-        with self._lock:
+        parts = []
+        with self._lock, stage("Drawing", draws), piece("drawing", can_be_cut=True):
             reseed_rngs(self._rngs, seed)
-            parts = zip(*(self._function(size, *numbers) for size in sizes), strict=True)
-        logq, logp, *rest = (np.concatenate(part) for part in parts)
+            for number, size in enumerate(sizes):
+                tick(number * _DRAWS_AT_ONCE)
+                parts.append(self._function(size, *numbers))
+        logq, logp, *rest = (np.concatenate(part) for part in zip(*parts, strict=True))
         latents, constrained = rest[: len(self._names)], rest[len(self._names) :]
         return Samples(
             log_q=logq if self._has_logq else None,
@@ -100,7 +108,8 @@ class DensityFunction:
             begin += group.ddim
         inputs, outputs = _with_inputs([logq], numbers)
         self._dtype = at.dtype
-        self._function = compile_once([at, *inputs], outputs, on_unused_input="ignore")
+        with piece("compiling the density for NumPy"):
+            self._function = compile_once([at, *inputs], outputs, on_unused_input="ignore")
         self._lock = threading.Lock()
 
     def __call__(self, points: NDArray[np.float64], numbers: Numbers = ()) -> NDArray[np.float64]:

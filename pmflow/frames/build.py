@@ -14,10 +14,16 @@ from pmflow.frames.gaussian import gaussian_frame
 from pmflow.frames.laplace import NoModeError, laplace_frame
 from pmflow.frames.pathfinder import pathfinder_frame
 from pmflow.posterior.density import LogDensity
+from pmflow.watch import Stopped, Watch, is_watched, result_exists, watching
 
 __all__ = ["FRAMES", "build_frame", "checked_frame"]
 
 FRAMES = ("laplace", "pathfinder", "gaussian")
+
+_STOPPED = {
+    "interrupted": "The search was interrupted",
+    "time": "The search ran out of the seconds given",
+}
 
 _log = logging.getLogger("pmflow")
 
@@ -57,15 +63,35 @@ def build_frame(
     Returns
     -------
     Frame or None
-        None where the density is finite nowhere on the way.
+        None where the density is finite nowhere on the way. The best one so far, where the search
+        was stopped and the caller has a watch open, which knows of it.
+
+    Raises
+    ------
+    Stopped
+        If the search was stopped before there was a frame, or nobody would know of it.
     """
+    is_known = is_watched()
+    with watching(progressbar=False) as watch:
+        frame = _search(kind, density, start, seed, watch)
+        if not is_known:
+            watch.look()
+    if frame is not None and frame.note:
+        _log.info(frame.note)
+    return frame
+
+
+def _search(
+    kind: str, density: LogDensity, start: NDArray[np.float64], seed: int, watch: Watch
+) -> Frame | None:
     note = ""
     frame: Frame | None = None
+    way: Frame | None = None
     if kind != "pathfinder":
         try:
             frame = laplace_frame(density, start)
         except NoModeError as error:
-            note = f"No Laplace frame, because {error}."
+            note, way = f"No Laplace frame, because {error}.", error.frame
     if frame is None:
         try:
             frame = pathfinder_frame(density, start, seed)
@@ -73,14 +99,18 @@ def build_frame(
             note += f" No pathfinder frame, because {error}. No frame is used."
             _log.warning(note.strip())
             return None
+        except Stopped:
+            if way is None:
+                raise
+            frame = way
         if note:
-            note += " Pathfinder's is used."
-    if kind == "gaussian":
+            note += " Pathfinder's is used." if frame.kind == "pathfinder" else ""
+    result_exists()
+    if kind == "gaussian" and not watch.is_stopped:
         try:
             frame = gaussian_frame(density, frame, seed)
         except NoModeError as error:
             note += f" No Gaussian of largest ELBO, because {error}; it stays as it is."
-    note = note.strip()
-    if note:
-        _log.info(note)
-    return replace(frame, note=note)
+    if watch.why is not None:
+        note += f" {_STOPPED[watch.why]}: this is the best frame so far."
+    return replace(frame, note=note.strip())

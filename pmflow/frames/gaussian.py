@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pmflow.frames.frame import Frame
 from pmflow.frames.laplace import NoModeError, finite_numbers, lower_factor
 from pmflow.posterior.density import LogDensity
+from pmflow.watch import Stopped, piece, stage, tick
 
 __all__ = ["gaussian_frame"]
 
@@ -47,7 +49,8 @@ def gaussian_frame(density: LogDensity, frame: Frame, seed: int) -> Frame:
     Returns
     -------
     Frame
-        By the ELBO no worse than `frame`, but for a thousandth.
+        By the ELBO no worse than `frame`, but for a thousandth. The best one so far, where the
+        search was stopped.
 
     Raises
     ------
@@ -55,34 +58,40 @@ def gaussian_frame(density: LogDensity, frame: Frame, seed: int) -> Frame:
         If the ELBO grows without end.
     """
     draws = 256 if frame.is_diagonal else max(256, 4 * frame.dim)
-    for size, rounds in zip((draws, 4 * draws), _ROUNDS, strict=True):
-        y = standard_draws(size, frame.dim, seed, whiten=not frame.is_diagonal)
-        found = _climb(density, frame, y, rounds)
-        if (found.sds > _WIDEST * frame.sds).any():
-            raise NoModeError("the ELBO grows without end")
-        frame = found
+    with stage("Finding the Gaussian"), suppress(Stopped):
+        for size, rounds in zip((draws, 4 * draws), _ROUNDS, strict=True):
+            with piece("making points that fill space evenly"):
+                y = standard_draws(size, frame.dim, seed, whiten=not frame.is_diagonal)
+            found = _climb(density, frame, y, rounds)
+            if (found.sds > _WIDEST * frame.sds).any():
+                raise NoModeError("the ELBO grows without end")
+            frame = found
     return replace(frame, kind="gaussian")
 
 
 def _climb(density: LogDensity, frame: Frame, y: Floats, rounds: int) -> Frame:
-    step, (elbo, residual) = _LARGEST_STEP, _residual(density, frame, y)
-    best = elbo
-    for _ in range(rounds):
-        shift, inner, size = _natural_step(y, residual, step, diagonal=frame.is_diagonal)
-        proposed = frame.moved(shift, inner)
-        new_elbo, new_residual = _residual(density, proposed, y)
-        # a frame that is too wide gets narrower, until all draws have a density
-        still_too_wide = elbo == new_elbo == -np.inf
-        if not (new_elbo > best - 1e-3 or still_too_wide):
-            step /= 2
-            if step < _LEAST_STEP:
+    """The best frame that so many rounds find, or as many as there was time for."""
+    step = _LARGEST_STEP
+    with suppress(Stopped):
+        elbo, residual = _residual(density, frame, y)
+        highest = elbo
+        for number in range(1, rounds + 1):
+            shift, inner, size = _natural_step(y, residual, step, diagonal=frame.is_diagonal)
+            tick(number, change=f"last change {size:.2g} sd, ends below {_DONE * step:.2g}")
+            proposed = frame.moved(shift, inner)
+            new_elbo, new_residual = _residual(density, proposed, y)
+            # a frame that is too wide gets narrower, until all draws have a density
+            still_too_wide = elbo == new_elbo == -np.inf
+            if not (new_elbo > highest - 1e-3 or still_too_wide):
+                step /= 2
+                if step < _LEAST_STEP:
+                    break
+                continue
+            frame, elbo, residual = proposed, new_elbo, new_residual
+            highest = max(highest, elbo)
+            step = min(1.0, 1.5 * step)
+            if size < _DONE * step:
                 break
-            continue
-        frame, elbo, residual = proposed, new_elbo, new_residual
-        best = max(best, elbo)
-        step = min(1.0, 1.5 * step)
-        if size < _DONE * step:
-            break
     return frame
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pmflow.errors import ParameterError
 from pmflow.frames.frame import Frame
 from pmflow.posterior.density import LogDensity
+from pmflow.watch import Stopped, piece, result_exists, stage, tick
 
 __all__ = ["MOST_DENSE", "NoModeError", "find_mode", "finite_numbers", "laplace_frame", "negated"]
 
@@ -31,7 +32,17 @@ MOST_DENSE = 500
 
 
 class NoModeError(Exception):
-    """There is no finite mode, or it was not found; the message says which."""
+    """There is no finite mode, or it was not found; the message says which.
+
+    Attributes
+    ----------
+    frame : Frame or None
+        Where the search was left, in units of the curvature there.
+    """
+
+    def __init__(self, message: str, frame: Frame | None = None) -> None:
+        super().__init__(message)
+        self.frame = frame
 
 
 @contextmanager
@@ -56,19 +67,26 @@ def laplace_frame(density: LogDensity, start: Floats) -> Frame:
     Returns
     -------
     Frame
+        Of kind ``"mode"`` where the search was stopped on its way, at the best point so far.
 
     Raises
     ------
     NoModeError
         If the density has no finite mode near, or is flat or convex there.
+    Stopped
+        If the search was stopped in its first round.
     """
     frame = find_mode(density, start)
-    curvature = _curvature(density, frame)
+    try:
+        curvature = _curvature(density, frame)
+    except Stopped:
+        return frame
     least = float(curvature.min() if curvature.ndim == 1 else np.linalg.eigvalsh(curvature)[0])
     if least < _LEAST_CURVATURE:
         raise NoModeError(
             f"the density is flat or convex at its mode (least curvature {least:.2g} in units of "
-            "the posterior)"
+            "the posterior)",
+            frame,
         )
     return replace(_scaled(frame, curvature), kind="laplace")
 
@@ -77,42 +95,62 @@ def find_mode(density: LogDensity, start: Floats) -> Frame:
     """A frame whose `loc` is the mode, in units of the damped curvature there.
 
     L-BFGS from SciPy, each round in the units that the curvature at the last point gives: it
-    converges in a few dozen steps, however badly scaled the posterior is.
+    converges in a few dozen steps, however badly scaled the posterior is. Stopped after its first
+    round, it is where the last round ended.
 
     Raises
     ------
     NoModeError
+    Stopped
+        In the first round.
     """
-    from scipy.optimize import minimize  # slow to import
-
     frame = Frame(np.asarray(start, dtype=float), np.ones(density.dim), kind="mode")
     if density.dim <= MOST_DENSE:
         frame = replace(frame, factor=np.diag(frame.factor))
-
     if not np.isfinite(density.value_and_gradient(frame.loc[None])[0][0]):
         raise NoModeError("the log density is not finite at the start")
-
-    def loss(y: Floats) -> tuple[float, Floats]:
-        value, gradient = negated(density, frame.forward(y[None]))
-        return value, frame.pull_gradient(gradient)[0]
-
-    for _ in range(_ROUNDS):
-        found = minimize(
-            loss, np.zeros(density.dim), jac=True, method="L-BFGS-B", options={"maxiter": 200}
-        )
-        if not np.isfinite(found.x).all():
-            raise NoModeError("the search overflowed")
-        if np.abs(found.x).max() > _FARTHEST:
-            raise NoModeError("the density rises without end")
-        frame = replace(frame, loc=frame.forward(found.x[None])[0])
-        frame = _scaled(frame, _curvature(density, frame))
-        gradient = loss(np.zeros(density.dim))[1]
-        if np.abs(gradient).max() < _FLAT:
-            return frame
+    steepest = np.inf
+    with stage("Finding the mode"):
+        for number in range(_ROUNDS):
+            try:
+                frame, steepest = _one_round(density, frame)
+            except Stopped:
+                if not number:
+                    raise
+                return frame
+            if steepest < _FLAT:
+                return frame
+            result_exists()
     raise NoModeError(
         f"no mode was found in {_ROUNDS} rounds of L-BFGS (largest gradient "
-        f"{np.abs(gradient).max():.2g} in units of the posterior)"
+        f"{steepest:.2g} in units of the posterior)",
+        frame,
     )
+
+
+def _one_round(density: LogDensity, frame: Frame) -> tuple[Frame, float]:
+    """The frame at the end of one round, and the largest entry of the gradient there."""
+    with piece("importing SciPy"):
+        from scipy.optimize import minimize  # slow to import
+    evaluations = 0
+
+    def loss(y: Floats) -> tuple[float, Floats]:
+        nonlocal evaluations
+        value, gradient = negated(density, frame.forward(y[None]))
+        evaluations += 1
+        tick(evaluations, height=f"log density {-value:,.6g}")
+        return value, frame.pull_gradient(gradient)[0]
+
+    found = minimize(
+        loss, np.zeros(density.dim), jac=True, method="L-BFGS-B", options={"maxiter": 200}
+    )
+    if not np.isfinite(found.x).all():
+        raise NoModeError("the search overflowed")
+    if np.abs(found.x).max() > _FARTHEST:
+        raise NoModeError("the density rises without end")
+    frame = replace(frame, loc=frame.forward(found.x[None])[0])
+    frame = _scaled(frame, _curvature(density, frame))
+    return frame, float(np.abs(loss(np.zeros(density.dim))[1]).max())
 
 
 def negated(density: LogDensity, z: Floats) -> tuple[float, Floats]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pmflow.frames.frame import Frame
 from pmflow.frames.laplace import MOST_DENSE, NoModeError, finite_numbers, negated
 from pmflow.posterior.density import LogDensity
+from pmflow.watch import Stopped, piece, result_exists, stage, tick
 
 __all__ = ["pathfinder_frame"]
 
@@ -40,11 +41,14 @@ def pathfinder_frame(density: LogDensity, start: Floats, seed: int) -> Frame:
     Returns
     -------
     Frame
+        Of the paths so far, where the search was stopped.
 
     Raises
     ------
     NoModeError
         If no point of any path has a finite ELBO.
+    Stopped
+        If the search was stopped before there was one.
 
     References
     ----------
@@ -53,22 +57,34 @@ def pathfinder_frame(density: LogDensity, start: Floats, seed: int) -> Frame:
     """
     rng = np.random.default_rng(seed)
     starts = [start, *(start + rng.uniform(-_SPREAD, _SPREAD, (_PATHS - 1, density.dim)))]
-    best = [_best_on_path(density, at, rng) for at in starts]
-    frames = [frame for frame in best if frame is not None]
-    if not frames:
-        raise NoModeError("no point on the way of L-BFGS has a finite ELBO")
-    elbos = [_elbos(density, [frame], _FINAL_DRAWS, rng)[0] for frame in frames]
+    frames: list[Frame] = []
+    with stage("Following paths to a mode", len(starts)):
+        try:
+            for number, at in enumerate(starts):
+                tick(number)
+                frame = _best_on_path(density, at, rng)
+                if frame is not None:
+                    frames.append(frame)
+                    result_exists()
+            if not frames:
+                raise NoModeError("no point on the way of L-BFGS has a finite ELBO")
+            elbos = [_elbos(density, [frame], _FINAL_DRAWS, rng)[0] for frame in frames]
+        except Stopped:
+            if not frames:
+                raise
+            return frames[0]
     return frames[int(np.argmax(elbos))]
 
 
 def _best_on_path(density: LogDensity, start: Floats, rng: np.random.Generator) -> Frame | None:
     points = _path(density, start)
     _, gradients = density.value_and_gradient(points)
-    frames = [
-        frame
-        for i in range(1, len(points))
-        if (frame := _gaussian_at(points[: i + 1], gradients[: i + 1])) is not None
-    ]
+    frames = []
+    for i in range(1, len(points)):
+        tick()
+        frame = _gaussian_at(points[: i + 1], gradients[: i + 1])
+        if frame is not None:
+            frames.append(frame)
     if not frames:
         return None
     elbos = _elbos(density, frames, _DRAWS, rng)
@@ -76,11 +92,12 @@ def _best_on_path(density: LogDensity, start: Floats, rng: np.random.Generator) 
 
 
 def _path(density: LogDensity, start: Floats) -> Floats:
-    from scipy.optimize import minimize  # slow to import
-
+    with piece("importing SciPy"):
+        from scipy.optimize import minimize  # slow to import
     points = [start]
 
     def loss(z: Floats) -> tuple[float, Floats]:
+        tick()
         value, gradient = negated(density, z[None])
         return value, gradient[0]
 

@@ -85,7 +85,7 @@ def advise(
 
 
 def _unfinished(facts: Facts) -> list[Advice]:
-    if facts.ended is None or facts.ended.ended not in ("failed", "interrupted"):
+    if facts.ended is None or facts.ended.ended not in ("failed", "interrupted", "time"):
         return []
     why = f"training did not finish ({facts.ended})"
     if facts.by == "fit":
@@ -97,7 +97,12 @@ def _unfinished(facts: Facts) -> list[Advice]:
 
 
 def _more_steps(facts: Facts) -> list[Advice]:
-    known = facts.ended is not None and facts.ended.ended in ("converged", "failed", "interrupted")
+    known = facts.ended is not None and facts.ended.ended in (
+        "converged",
+        "failed",
+        "interrupted",
+        "time",
+    )
     if known or facts.stacked or not facts.trained:
         return []
     return [Advice("it may not have settled: train until it has", _GO_ON)]

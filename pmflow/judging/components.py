@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
+from pmflow.watch import piece
 
 __all__ = ["Pair", "component_table", "matched_components"]
 
@@ -45,7 +46,8 @@ def component_table(posterior: xr.Dataset) -> tuple[list[str], Array]:
 
 def _components(array: xr.DataArray, name: str) -> Iterator[tuple[str, Mapping[Any, int]]]:
     """Label and place of each component, in ArviZ's order: the last dimension fastest."""
-    from arviz_base import labels, xarray_sel_iter  # slow to import: it loads JAX if it is there
+    with piece("importing ArviZ"):
+        from arviz_base import labels, xarray_sel_iter  # slow: it loads JAX if it is there
 
     labeller = labels.BaseLabeller()
     dataset = array.to_dataset(name=name)

@@ -16,6 +16,7 @@ from pmflow.judging.shifts import shift_table
 from pmflow.judging.verdict import judge
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
 from pmflow.records import FitState, Starts, State
+from pmflow.watch import piece
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -173,8 +174,9 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     check_seed(random_seed)
     found = approx.sample(draws, random_seed=random_seed)
     stats = found["sample_stats"].to_dataset()
-    weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
-    shifts = shift_table(found["posterior"].to_dataset(), weights.log_weights)
+    with piece("weighing the draws", can_be_cut=True):
+        weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
+        shifts = shift_table(found["posterior"].to_dataset(), weights.log_weights)
     judgement = judge(weights, shifts, approx.starts)
     advice = advise(judgement, weights, shifts, approx.facts, approx.starts)
     shared = {field.name for field in fields(weights)} & {field.name for field in fields(Diagnosis)}

@@ -7,18 +7,18 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 from pymc.util import RandomState, _get_seeds_per_chain
 
-from pmflow.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.checks import check_names
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.ladder.rungs import RUNGS, AbstractRung
 from pmflow.ladder.tried import Ladder, Tried
@@ -26,6 +26,7 @@ from pmflow.posterior.model import checked_model
 from pmflow.records import State
 from pmflow.training.option_states import OptionsState, options_state
 from pmflow.training.options import FitOptions
+from pmflow.watch import Stopped, Watch, stage, watching
 
 __all__ = ["Climb", "ClimbCheckpoint", "ClimbState", "fit_automatically"]
 
@@ -36,6 +37,9 @@ _NATS_PER_DIMENSION = 0.002
 
 _MORE_DRAWS = 20_000
 _STARTS = 4
+_RECENT = 60
+_SEARCH_SHARE = 0.75
+"""Of a budget that the search for the Gaussian may use; the rest is for judging it."""
 
 
 def fit_automatically(
@@ -95,8 +99,19 @@ def fit_automatically(
 
 def tell_verdict(result: Approximation, stacklevel: int) -> None:
     """Warn where the best fit is not reliable, or could not be judged."""
-    found, ladder = result.diagnosis, result.ladder
-    if found is None:
+    found, ladder, state = result.diagnosis, result.ladder, result.fit_state
+    if state is not None and state.ended in ("interrupted", "time"):
+        said = (
+            "was not judged yet: pmflow.diagnose(approx) does it"
+            if found is None
+            else f"is {found.summary}. Print approx.diagnosis for what to try"
+        )
+        warnings.warn(
+            f"The fit was stopped ({state}). The best so far {said}.",
+            FitWarning,
+            stacklevel=stacklevel,
+        )
+    elif found is None:
         warnings.warn(
             "The Gaussian nearest to the posterior is returned, but how good it is was not "
             "judged: with minibatches the log density is an estimate. Compare it with a flow "
@@ -154,10 +169,6 @@ class ClimbCheckpoint(State):
         return self if self.fit is None else self.fit.approx
 
 
-def _is_close(found: Diagnosis, dim: int) -> bool:
-    return found.kl < _NATS_PER_DIMENSION * dim
-
-
 def _best(tried: Sequence[Tried]) -> int:
     """The one of the largest ELBO."""
     elbos = [-np.inf if one.diagnosis is None else one.diagnosis.elbo for one in tried]
@@ -166,6 +177,14 @@ def _best(tried: Sequence[Tried]) -> int:
 
 def _is_close(found: Diagnosis, dim: int) -> bool:
     return found.kl < _NATS_PER_DIMENSION * dim
+
+
+def _least_elbo(losses: NDArray[np.float64]) -> float:
+    """What the ELBO is at least by the last losses of a fit; -inf if there are few."""
+    recent = -losses[-_RECENT:]
+    if len(recent) < _RECENT:
+        return -np.inf
+    return float(recent.mean() - 2 * recent.std() / _RECENT**0.5)
 
 
 class Climb:
@@ -190,6 +209,7 @@ class Climb:
         self._number = 0
         self._tried: list[Tried] = []
         self._fits: list[Approximation] = []
+        self._seconds_to_judge = 0.0
 
     @classmethod
     def from_state(cls, state: ClimbState, model: pm.Model, options: FitOptions) -> Climb:
@@ -243,39 +263,50 @@ class Climb:
         begun : FitCheckpoint, optional
             Where the fit of the rung that comes next was broken off.
         """
-        try:
-            for rung in RUNGS[self._number :]:
-                if self._is_done:
-                    break
-                self._climb(rung, file, begun)
-                begun = None
-        except KeyboardInterrupt:
-            if not self._fits:
-                raise
-            _log.warning("Interrupted; the best of the fits so far is kept.")
-        else:
-            if file is not None and not self._is_broken_off:
-                self._keep(file, None)
-        return self._taken()
+        asked = self.options
+        with watching(progressbar=asked.progressbar, theme=asked.progressbar_theme) as watch:
+            try:
+                for rung in RUNGS[self._number :]:
+                    if self._is_done(watch):
+                        break
+                    self._climb(rung, file, begun, watch)
+                    begun = None
+            except KeyboardInterrupt:
+                if not self._fits:
+                    raise
+                _log.warning("Stopped; the best of the fits so far is kept.")
+            else:
+                if file is not None and not self._is_broken_off and self._why(watch) is None:
+                    self._keep(file, None)
+            return self._taken(self._why(watch))
 
     @property
     def _is_broken_off(self) -> bool:
         """Whether the last fit did not come to its own end."""
         state = self._fits[-1].fit_state
-        return state is not None and state.ended in ("interrupted", "callback")
+        return state is not None and state.ended in ("interrupted", "time", "callback")
 
-    @property
-    def _is_done(self) -> bool:
-        """Whether the last rung is good, or could not be judged."""
+    def _why(self, watch: Watch) -> Literal["interrupted", "time"] | None:
+        """Why the climb is to end, where a further fit could not be judged any more too."""
+        return watch.why or ("time" if watch.left < self._seconds_to_judge else None)
+
+    def _is_done(self, watch: Watch) -> bool:
+        """Whether the last rung is good, or could not be judged, or no time is left."""
         if not self._tried:
             return False
+        if self._why(watch) is not None:
+            return True
         found = self._tried[-1].diagnosis
         if found is None or self._is_broken_off:
             return True
         return found.verdict == "reliable" and _is_close(found, self.dim)
 
     def _climb(
-        self, rung: AbstractRung, file: Checkpoint | None, begun: FitCheckpoint | None
+        self,
+        rung: AbstractRung,
+        file: Checkpoint | None,
+        begun: FitCheckpoint | None,
+        watch: Watch,
     ) -> None:
         began = time.perf_counter()
         if self._tried and not rung.applies(self):
@@ -283,8 +314,10 @@ class Climb:
             return
         if file is not None:
             self._keep(file, begun)
+        left = watch.left - self._seconds_to_judge if self._tried else _SEARCH_SHARE * watch.left
         try:
-            approx = rung.climb(self, file, begun)
+            with watching(seconds=left):
+                approx = rung.climb(self, file, begun)
         except NonFiniteError as error:
             _log.warning("%s is left out: %s", rung.name, error)
             self._note(Tried(rung.name, None, time.perf_counter() - began), None)
@@ -309,21 +342,36 @@ class Climb:
         self._fits.append(self._fits[0] if approx is None else approx)
 
     def _judged(self, approx: Approximation) -> Diagnosis | None:
+        began = time.perf_counter()
         try:
-            found = diagnose(approx, random_seed=self.next_seed())
-            if found.verdict != "reliable" and _is_close(found, approx.ddim):
-                # more draws cost less than a richer flow, and may be all that is missing
-                found = diagnose(approx, _MORE_DRAWS, random_seed=self.next_seed())
+            with stage("Judging"):
+                found = diagnose(approx, random_seed=self.next_seed())
+                if found.verdict != "reliable" and _is_close(found, approx.ddim):
+                    # more draws cost less than a richer flow, and may be all that is missing
+                    found = diagnose(approx, _MORE_DRAWS, random_seed=self.next_seed())
         except UnsupportedError as error:
             _log.info("Not diagnosed: %s", error)
             return None
+        except Stopped:
+            _log.info("Not diagnosed: the fit was stopped")
+            return None
+        self._seconds_to_judge = 2 * (time.perf_counter() - began)
         return found
 
-    def _taken(self) -> Approximation:
+    def _taken(self, why: Literal["interrupted", "time"] | None) -> Approximation:
         """The best fit, with what was found on the way."""
         taken = _best(self._tried)
+        if why and len(self._tried) > 1 and self._tried[-1].diagnosis is None:
+            least, judged = _least_elbo(self._fits[-1].hist), self._tried[taken].diagnosis
+            if judged is not None and least > judged.elbo:  # there was no time to judge it
+                taken = len(self._tried) - 1
         result = self._fits[taken]
         ladder = Ladder(tuple(self._tried), taken)
         found = self._tried[taken].diagnosis
-        result.receive(replace(result.report, diagnosis=found, ladder=ladder))
+        state = result.fit_state
+        if why and state is not None:
+            state = replace(state, ended=why)
+            found = found and replace(found, fit_state=state)
+        report = replace(result.report, fit_state=state, diagnosis=found, ladder=ladder)
+        result.receive(report)
         return result

@@ -12,16 +12,17 @@ from typing import Protocol, override
 
 import pymc as pm
 
-from pmflow.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint
 from pmflow.inference import NFVI
+from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.ladder.backend import with_backend
 from pmflow.records import FitState
 from pmflow.starts.restarts import fit_from_starts
 from pmflow.training.options import FitOptions
 from pmflow.training.schedule import ScheduleSettings
+from pmflow.watch import why_stopped
 
 __all__ = ["RUNGS", "AbstractRung", "FlowRung", "GaussianRung", "Ground"]
 
@@ -114,7 +115,8 @@ def _found(approx: NormalizingFlow) -> FitState:
     frame = approx.groups[0].frame
     if frame is None:
         return FitState(0, 0, "failed", "no point of finite density was found")
-    return FitState(0, 0, "converged", frame.note or "Gaussian, by natural gradients")
+    ended = why_stopped() or "converged"
+    return FitState(0, 0, ended, frame.note or "Gaussian, by natural gradients")
 
 
 @dataclass(frozen=True)

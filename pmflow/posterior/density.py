@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,16 @@ from pmflow.graphs.evaluate import (
     compile_once,
     vectorize_over_draws,
 )
+from pmflow.watch import piece, stage, tick
 
 __all__ = ["LogDensity", "rows_at_once"]
 
-_NUMBERS_AT_ONCE = 2**24
-"""Draws times the longest data array of one call, so that memory stays bounded."""
+_NUMBERS_AT_ONCE = 2**22
+"""Draws times the longest data array of one call: memory stays bounded, and a call short.
+
+How points are divided is the same on a fast and on a slow machine, because a product of matrices
+is rounded otherwise where it has other rows.
+"""
 
 type Floats = NDArray[np.float64]
 
@@ -63,11 +68,12 @@ class LogDensity:
             for value in model.value_vars
             for _, place, shape, dtype in [ordering[value.name]]
         }
-        with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
-            logp = _over_all_rows(model.logp())
-        (self._logp,) = clone_replace([logp], values, rebuild_strict=False)
-        self._rows = rows_at_once([self._logp], self.dim)
-        (self._logp,) = checks_as_values([self._logp], check_bounds=model.check_bounds)
+        with stage("Reading the model"), piece("reading the model"):
+            with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
+                logp = _over_all_rows(model.logp())
+            (logp,) = clone_replace([logp], values, rebuild_strict=False)
+            self._rows = rows_at_once([logp], self.dim)
+            (self._logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
 
     @property
     def work(self) -> int:
@@ -86,21 +92,37 @@ class LogDensity:
 
     def _in_parts(self, fn: Callable[..., Any], z: Floats) -> tuple[Floats, ...]:
         z = np.asarray(z, dtype=self._z.dtype)
-        with np.errstate(all="ignore"):
-            parts = [fn(z[i : i + self._rows]) for i in range(0, len(z), self._rows)]
+        parts = []
+        with np.errstate(all="ignore"), piece("evaluating the log density", can_be_cut=True):
+            for i in range(0, len(z), self._rows):
+                tick()
+                parts.append(fn(z[i : i + self._rows]))
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
 
     @cached_property
     def _value_and_gradient(self) -> Callable[[Floats], list[Floats]]:
+        with stage("Reading the model"), piece("compiling the log density for NumPy"):
+            return self._compiled()
+
+    def _compiled(self) -> Callable[[Floats], list[Floats]]:
         points = pt.matrix("points", shape=(None, self.dim), dtype=self._z.dtype)
         try:
             (logp,) = vectorize_over_draws([self._logp], {self._z: points})
         except NotVectorizedError:
             gradient = pt.grad(self._logp, self._z, disconnected_inputs="ignore")
             fn = compile_once([self._z], [self._logp, gradient], random_seed=False)
-            return lambda z: [np.stack(part) for part in zip(*map(fn, z), strict=True)]
+            return partial(_one_by_one, fn)
         gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
         return compile_once([points], [logp, gradient], random_seed=False)
+
+
+def _one_by_one(fn: Callable[..., Any], z: Floats) -> list[Floats]:
+    """What a function of one point gives at each of some."""
+    parts = []
+    for point in z:
+        tick()
+        parts.append(fn(point))
+    return [np.stack(part) for part in zip(*parts, strict=True)]
 
 
 def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:

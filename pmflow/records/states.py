@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 __all__ = ["Ended", "FitState", "Outcome", "Report", "Starts", "State"]
 
-type Ended = Literal["converged", "limit", "steps", "interrupted", "callback", "failed"]
+type Ended = Literal["converged", "limit", "steps", "interrupted", "time", "callback", "failed"]
 
 _WORDS: dict[str, str] = {
     "converged": "converged",
     "limit": "stopped at the limit of its schedule before it had settled",
     "steps": "did the steps asked for; whether it converged was not asked",
     "interrupted": "interrupted by the user",
+    "time": "out of the seconds given",
     "callback": "ended by a callback",
     "failed": "failed",
 }
@@ -54,7 +55,7 @@ class FitState(State):
         Steps done by the last call, those without effect included.
     skipped : int
         Steps whose loss or gradient was not finite: they changed no parameter.
-    ended : {"converged", "limit", "steps", "interrupted", "callback", "failed"}
+    ended : {"converged", "limit", "steps", "interrupted", "time", "callback", "failed"}
         Fits without a number of steps end ``"converged"`` when they have settled, and ``"limit"``
         when they reach the last stage of the schedule and still gain. ``"steps"`` means that the
         fit did the number of steps asked for, which says nothing about convergence.

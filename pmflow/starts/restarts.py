@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from pmflow.family.stack import Stack
 from pmflow.family.state import FlowPoint
 from pmflow.records import FitState, State
 from pmflow.starts.agreement import starts_agreement
+from pmflow.watch import Stopped, grace, tick
 
 __all__ = ["StartsState", "fit_from_starts", "sample_starts"]
 
@@ -92,6 +94,7 @@ def fit_from_starts(
         try:
             if number and not resumed:
                 moves[number - 1]()
+                tick()  # what was stopped on its way to a start has none
             resumed = False
             state = fit_once(at)
         except NonFiniteError as error:
@@ -102,7 +105,7 @@ def fit_from_starts(
         except KeyboardInterrupt:
             if not at.points:
                 raise
-            _log.warning("Interrupted at start %d; the fits before it are kept.", number)
+            _log.warning("Stopped at start %d; the fits before it are kept.", number)
             break
         at = replace(
             at,
@@ -110,9 +113,17 @@ def fit_from_starts(
             fit_states=(*at.fit_states, state),
             draw_seeds=(*at.draw_seeds, approx.next_seed()),
         )
-        if state is not None and state.ended == "interrupted":
+        if state is not None and state.ended in ("interrupted", "time"):
             break
-    return _combined(approx, at, combine)
+        if len(at.points) == 1:
+            with suppress(Stopped):
+                approx.sample(1, random_seed=0)  # compiled now: after Ctrl-C there is no time
+    try:
+        with grace():
+            return _combined(approx, at, combine)
+    except Stopped:
+        _log.warning("There was no time to compare %d fits; the first is kept.", len(at.points))
+        return _combined(approx, replace(at, points=at.points[:1]), combine)
 
 
 def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approximation:

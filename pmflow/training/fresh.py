@@ -14,6 +14,7 @@ from pytensor.graph.traversal import ancestors
 
 from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior.density import rows_at_once
+from pmflow.watch import piece, tick
 
 __all__ = ["FreshElbo"]
 
@@ -43,21 +44,27 @@ class FreshElbo:
         self, approx: Any, draws: int = 1000, *, beta: float = 1.0, from_start: bool = False
     ) -> None:
         self.draws = draws
-        size = pt.lscalar("size")
-        other = approx.symbolic_start_logp if from_start else beta * approx.symbolic_logq
-        logp = approx.sized_symbolic_datalogp + beta * approx.sized_symbolic_varlogp
-        self._outputs = approx.set_size_and_deterministic([other, logp], size, 0)
+        with piece("compiling the ELBO for NumPy"):
+            size = pt.lscalar("size")
+            other = approx.symbolic_start_logp if from_start else beta * approx.symbolic_logq
+            logp = approx.sized_symbolic_datalogp + beta * approx.sized_symbolic_varlogp
+            self._outputs = approx.set_size_and_deterministic([other, logp], size, 0)
+            self._function: Callable[..., Any] = compile_once(
+                [size], self._outputs, random_seed=False
+            )
         self._rows = rows_at_once(self._outputs, approx.ddim)
         if any(isinstance(x.owner.op, MinibatchOp) for x in ancestors(self._outputs) if x.owner):
             self._rows = min(self._rows, _DRAWS_A_MINIBATCH)
-        self._function: Callable[..., Any] = compile_once([size], self._outputs, random_seed=False)
 
     def log_weights(self, seed: int) -> NDArray[np.float64]:
         """Log weight of each draw, shape (draws,); -inf where it is not finite."""
         reseed_rngs(find_rng_nodes(self._outputs), seed)
         sizes = [min(self._rows, self.draws - i) for i in range(0, self.draws, self._rows)]
-        with np.errstate(all="ignore"):
-            parts = [self._function(size) for size in sizes]
+        parts = []
+        with np.errstate(all="ignore"), piece("evaluating the ELBO", can_be_cut=True):
+            for size in sizes:
+                tick()
+                parts.append(self._function(size))
         other, logp = (np.concatenate(part).astype(float) for part in zip(*parts, strict=True))
         weights = logp - other
         return np.where(np.isfinite(weights), weights, -np.inf)

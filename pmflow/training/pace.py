@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["DeferredInterrupt", "Pace", "is_due", "next_due"]
+__all__ = ["Pace", "is_due", "next_due"]
 
 _CHUNK_SECONDS = 0.2
 _FASTEST_GROWTH = 8
@@ -67,42 +65,3 @@ class Pace:
         fitting = int(steps * _CHUNK_SECONDS / seconds)
         # a short chunk says little about a long one: what each call costs hides what steps cost
         self._steps = max(1, min(fitting, _FASTEST_GROWTH * max(steps, 1)))
-
-
-class DeferredInterrupt:
-    """Ctrl-C answered between chunks, so that none is half done; a second one at once.
-
-    Only in the main thread, where Python receives it, and only where it raises KeyboardInterrupt.
-    """
-
-    def __init__(self) -> None:
-        self._is_held = self._is_pending = False
-        self._before: Any = None
-
-    def __enter__(self) -> DeferredInterrupt:
-        is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if is_usual and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, *_: object) -> None:
-        if self._is_held and not self._is_pending:
-            self._is_pending = True
-            return
-        raise KeyboardInterrupt
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """A chunk and the record of it: Ctrl-C waits for their end."""
-        self._is_held = True
-        try:
-            yield
-        finally:
-            self._is_held = False
-        if self._is_pending:
-            self._is_pending = False
-            raise KeyboardInterrupt

@@ -1,15 +1,16 @@
-"""The progress bar of a fit."""
+"""What a fit shows of its steps."""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.theme import Theme
+
+from pmflow.watch import result_exists, show, stage, watching
 
 __all__ = ["FitProgress", "recent_loss"]
 
@@ -25,7 +26,7 @@ def recent_loss(losses: NDArray[np.float64]) -> float:
 
 
 class FitProgress:
-    """A line with what is done, how fast, and the recent loss.
+    """The stages of training under a watch: compilation, and steps with their speed and loss.
 
     Parameters
     ----------
@@ -36,22 +37,14 @@ class FitProgress:
     """
 
     def __init__(self, total: int | None, *, visible: bool, theme: Theme | None = None) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[loss]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(theme=theme),
-            disable=not visible,
-        )
-        self._task = self._bar.add_task("Compiling", total=total, speed="", loss="")
-        self._visible = visible
+        self._total, self._visible, self._theme = total, visible, theme
+        self._watch, self._stage = ExitStack(), ExitStack()
+        self._is_fitting = False
         self._began = self._shown = 0.0
 
     def __enter__(self) -> FitProgress:
-        self._bar.__enter__()
+        self._watch.enter_context(watching(progressbar=self._visible, theme=self._theme))
+        self._stage.enter_context(stage("Compiling"))
         return self
 
     def __exit__(
@@ -60,16 +53,21 @@ class FitProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.__exit__(kind, error, trace)
+        self._stage.__exit__(kind, error, trace)
+        self._watch.__exit__(kind, error, trace)
 
     def begin(self) -> None:
-        """Compilation is over, steps begin."""
-        self._bar.reset(self._task, description="Fitting")
-        self._began = time.perf_counter()
+        """Compilation is over, steps begin or go on."""
+        if self._is_fitting:
+            return
+        self._stage.close()
+        self._stage.enter_context(stage("Fitting", self._total))
+        self._is_fitting, self._began = True, time.perf_counter()
+        result_exists()
 
     def update(self, done: int, losses: NDArray[np.float64] | None, *, force: bool = False) -> None:
         """Show that `done` steps are over, at most ten times a second unless forced."""
-        if not self._visible:
+        if not self._visible or not self._is_fitting:
             return
         now = time.perf_counter()
         if not force and now - self._shown < _REFRESH_SECONDS:
@@ -77,4 +75,4 @@ class FitProgress:
         self._shown = now
         speed = done / max(now - self._began, 1e-9)
         loss = "" if losses is None else f"loss {recent_loss(losses):,.5g}"
-        self._bar.update(self._task, completed=done, speed=f"{speed:,.0f} steps/s", loss=loss)
+        show(done, speed=f"{speed:,.0f} steps/s", loss=loss)

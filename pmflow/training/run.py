@@ -15,11 +15,12 @@ from pmflow.training.course import Course
 from pmflow.training.handles import LoopHandles, Losses
 from pmflow.training.loops.loop import Loop, Trace
 from pmflow.training.options import FitOptions
-from pmflow.training.pace import DeferredInterrupt, Pace, is_due, next_due
+from pmflow.training.pace import Pace, is_due, next_due
 from pmflow.training.progress import FitProgress, recent_loss
 from pmflow.training.run_state import Keeper, RunState
 from pmflow.training.step import MAX_FAILURES
 from pmflow.training.trainer import Trainer
+from pmflow.watch import OutOfTime, piece, tick
 
 __all__ = ["Run"]
 
@@ -95,12 +96,12 @@ class Run:
             self._begin, self._skipped_before = self._done, self._skipped
         ended: Ended = "failed"
         try:
-            with DeferredInterrupt() as interrupt:
-                self._go_segments(course, progress, interrupt)
+            self._go_segments(course, progress)
             ended = "steps"
-        except KeyboardInterrupt:
-            ended = "interrupted"
-            _log.warning("Interrupted at step %d; everything fitted so far is kept.", self._done)
+        except KeyboardInterrupt as stop:
+            ended = "time" if isinstance(stop, OutOfTime) else "interrupted"
+            said = "Out of time" if ended == "time" else "Interrupted"
+            _log.warning("%s at step %d; everything fitted so far is kept.", said, self._done)
         except StopIteration as stop:
             ended = "callback"
             _log.info("Stopped at step %d: %s", self._done, stop)
@@ -136,21 +137,19 @@ class Run:
     def _shown(self) -> NDArray[np.float64] | None:
         return self._losses.so_far if self._options.score else None
 
-    def _go_segments(
-        self, course: Course, progress: FitProgress, interrupt: DeferredInterrupt
-    ) -> None:
+    def _go_segments(self, course: Course, progress: FitProgress) -> None:
         pace = Pace()
         if self._begun is not None:
             loop = self._compiled(progress)
             course.go_to(self._begun.course)
             course.resume(LoopHandles(loop, self._losses, self._seed))
             self._begun = None
-            self._do(loop, course, pace, progress, interrupt)
+            self._do(loop, course, pace, progress)
         while (steps := course.next(self._handles)) is not None:
             self._end = self._done + steps
             if steps:
                 loop = self._loop or self._compiled(progress)
-                self._do(loop, course, pace, progress, interrupt)
+                self._do(loop, course, pace, progress)
 
     def _compiled(self, progress: FitProgress) -> Loop:
         loop, first = self._trainer.loop_for(self._options, self._seed, self._done + 1)
@@ -164,31 +163,24 @@ class Run:
         progress.begin()
         return loop
 
-    def _do(
-        self,
-        loop: Loop,
-        course: Course,
-        pace: Pace,
-        progress: FitProgress,
-        interrupt: DeferredInterrupt,
-    ) -> None:
+    def _do(self, loop: Loop, course: Course, pace: Pace, progress: FitProgress) -> None:
         """The steps of a segment, in chunks."""
         callbacks = self._options.callbacks or ()
+        progress.begin()
         while self._done < self._end:
+            tick()
             due = next_due(self._done, self._begin + 1, callbacks) or self._end
             steps = min(due, self._end) - self._done
             steps = min(steps, pace.steps, loop.most_steps)
-            with interrupt.held():
-                self._is_whole = False
-                loop.step.params.pull()
-                with pace.measure(steps):
-                    trace = loop.advance(steps)
-                self._record(loop, trace)
+            self._is_whole = False
+            loop.step.params.pull()
+            with pace.measure(steps):
+                trace = loop.advance(steps)
+            self._record(loop, trace)
             self._call_back()
             progress.update(self._done - self._begin, self._shown)
-            with interrupt.held():
-                if self._keeper is not None:
-                    self._keeper.offer(lambda: self._state(course), None)
+            if self._keeper is not None:
+                self._keeper.offer(lambda: self._state(course), None)
 
     def _state(self, course: Course) -> RunState | None:
         """Where the fit is, between two chunks."""
@@ -234,7 +226,8 @@ class Run:
     def _call_back(self) -> None:
         for callback in self._options.callbacks or ():
             if is_due(callback, self._done, self._begin + 1):
-                callback(self._trainer.approx, self._shown, self._done)
+                with piece("a callback"):
+                    callback(self._trainer.approx, self._shown, self._done)
 
 
 def _failure(approx: Any, steps: int, first: int) -> NonFiniteError:

@@ -14,6 +14,7 @@ from pmflow.records import Elbo, Ended, State
 from pmflow.training.course import Course, Handles
 from pmflow.training.fresh import FreshElbo
 from pmflow.training.settle import has_settled
+from pmflow.watch import grace
 
 __all__ = ["Schedule", "ScheduleSettings", "ScheduleState"]
 
@@ -160,11 +161,16 @@ class Schedule(Course):
         if self._is_finished or self._at.best is None or loop is None:
             return
         self._is_finished = True
+        last = np.array(loop.params)
         try:
             if not self._at.has_converged:
-                self._keep_best(loop, [np.array(loop.params), np.array(loop.average)])
+                with grace():
+                    self._keep_best(loop, [last, np.array(loop.average)])
         except KeyboardInterrupt:
-            _log.warning("Interrupted again; the steps of the last stage are lost.")
+            # no time to look at them: the losses of the last steps say how good they are
+            recent = -loop.losses[-self.settings.trial :]
+            if len(recent) and recent.mean() > self.best.value:
+                self._go(best=last, best_weights=recent)
         loop.put(self._at.best)
 
     @override

@@ -15,6 +15,7 @@ from pmflow.training.loops.loop import Loop, Trace
 from pmflow.training.optimizers import optimizer_rate
 from pmflow.training.options import FitOptions
 from pmflow.training.step import build_step
+from pmflow.watch import piece
 
 __all__ = ["Trainer"]
 
@@ -54,7 +55,8 @@ class Trainer:
                     rate = optimizer_rate(options.obj_optimizer)
                     loop.step.learning_rate.set_value(floatX(rate))
                 return loop, None
-        check_beginning(self.approx, step)
+        with piece("looking at the model where the fit begins"):
+            check_beginning(self.approx, step)
         settings = options.step
         compile_kwargs = resolve_backend_compile_kwargs(
             settings.pop("backend"), settings.pop("compile_kwargs")
@@ -62,7 +64,8 @@ class Trainer:
         objective = objective_for(
             self._objective, settings.pop("estimator"), anneal=settings.pop("anneal")
         )
-        graphs = build_step(objective, **settings)
+        with piece("writing the graph of a step"):
+            graphs = build_step(objective, **settings)
         # Numba's fast mathematics rounds otherwise in code that comes from its disk cache
         exact = options.checkpoint is not None
         with changed_flags(numba__fastmath=False) if exact else nullcontext():

@@ -13,7 +13,7 @@ import pytest
 from models import conjugate_normal
 
 import pmflow as pmf
-from pmflow.training.pace import DeferredInterrupt, Pace, is_due, next_due
+from pmflow.training.pace import Pace, is_due, next_due
 
 
 class Due:
@@ -61,39 +61,6 @@ def test_a_slow_step_is_a_chunk_of_its_own() -> None:
     with pace.measure(1):
         time.sleep(0.3)
     assert pace.steps == 1
-
-
-def interrupt_a_chunk(times: int, finished: list[bool]) -> None:
-    with DeferredInterrupt() as interrupt, interrupt.held():
-        for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
-        finished.append(True)
-
-
-def test_ctrl_c_waits_for_the_end_of_a_chunk() -> None:
-    finished: list[bool] = []
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_a_chunk(1, finished)
-    assert finished
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_second_ctrl_c_does_not_wait() -> None:
-    finished: list[bool] = []
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_a_chunk(2, finished)
-    assert not finished
-
-
-def test_a_handler_of_the_users_own_is_left_alone() -> None:
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    try:
-        with DeferredInterrupt() as interrupt, interrupt.held():
-            signal.raise_signal(signal.SIGINT)
-        assert seen == [signal.SIGINT]
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("backend", ["numba", "jax"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from scipy.stats import norm
 
 import pmflow as pmf
-from pmflow.errors import NonFiniteError
+from pmflow.errors import FitWarning, NonFiniteError
 from pmflow.training import trainer
 from pmflow.training.blame import check_beginning
 from pmflow.training.loops.loop import StepLoop
@@ -231,6 +232,13 @@ class TestExceptions:
         is_usable(inference, 15)
 
 
+def said_to_be_stopped(*, warns: bool) -> Any:
+    """A fit that judges itself warns where there was no time to."""
+    if not warns:
+        return nullcontext()
+    return pytest.warns(FitWarning, match=r"stopped before it was judged .*interrupted")
+
+
 class TestCtrlC:
     @both
     @pytest.mark.parametrize("is_signal", [True, False], ids=["signal", "exception"])
@@ -243,7 +251,8 @@ class TestCtrlC:
             raise KeyboardInterrupt
 
         inference = nfvi()
-        with monkeypatch.context() as patch:
+        warns = is_signal and not length
+        with monkeypatch.context() as patch, said_to_be_stopped(warns=warns):
             patch.setattr(trainer, "compile_loop", interrupt)
             approx = inference.fit(**length, **FAST)
         assert approx.fit_state is not None
@@ -268,7 +277,8 @@ class TestCtrlC:
 
         monkeypatch.setattr(StepLoop, "advance", interrupted)
         inference = nfvi()
-        inference.fit(**length, **FAST)
+        with said_to_be_stopped(warns=not length):
+            inference.fit(**length, **FAST)
         assert len(chunks) == 4
         is_usable(inference, sum(chunks))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

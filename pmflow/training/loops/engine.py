@@ -17,6 +17,7 @@ from pmflow.graphs.evaluate import changed_flags, for_numpy
 from pmflow.training.loops.jax import JaxLoop
 from pmflow.training.loops.loop import Loop, ScanLoop, StepLoop, Trace
 from pmflow.training.step import Step
+from pmflow.watch import piece
 
 __all__ = ["compile_loop"]
 
@@ -56,10 +57,11 @@ def compile_loop(
     for kind, kwargs in _attempts(compile_kwargs):
         try:
             # notes on where each node was made double with every layer of a deep graph
-            with changed_flags(traceback__limit=0):
-                loop = kind(step, record=record, compile_kwargs=kwargs)
-            loop.restart(seed)
-            first = loop.advance(1)
+            with piece(f"compiling by {_describe(kind, kwargs)}"):
+                with changed_flags(traceback__limit=0):
+                    loop = kind(step, record=record, compile_kwargs=kwargs)
+                loop.restart(seed)
+                first = loop.advance(1)
         except Exception as error:  # a compiler may raise anything
             failed.append((_describe(kind, kwargs), error))
             continue

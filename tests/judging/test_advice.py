@@ -19,12 +19,12 @@ import pytensor.tensor as pt
 import pytest
 import xarray as xr
 from models import conjugate_normal, gaussian
-from pmflow.flows.bases.bases import StudentT
 from pymc.variational.inference import KLqp
 from test_diagnostics import normal_fit, standard
 
 import pmflow as pmf
 from pmflow.errors import FitWarning, UnsupportedError
+from pmflow.flows import StudentT
 from pmflow.starts.agreement import starts_agreement
 from pmflow.training.schedule import ScheduleSettings
 

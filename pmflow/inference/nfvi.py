@@ -17,7 +17,6 @@ from pymc.util import RandomState
 from pymc.variational.inference import KLqp
 from xarray import DataTree
 
-from pmflow.checkpoint import Checkpoint, FitCheckpoint, FitKeeper
 from pmflow.checks import check_flags, check_names, checked_count, checked_number
 from pmflow.errors import FitWarning, ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
@@ -27,6 +26,7 @@ from pmflow.family.stack import Stack
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
+from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, FitKeeper
 from pmflow.judging.diagnosis import diagnose
 from pmflow.records import FitState, Outcome
 from pmflow.starts.restarts import StartsState, fit_from_starts, sample_starts
@@ -41,6 +41,7 @@ from pmflow.training.schedule import Schedule
 from pmflow.training.signature import with_fit_options
 from pmflow.training.tracker import Tracker
 from pmflow.training.trainer import Trainer
+from pmflow.watch import Stopped, stage, watching
 
 __all__ = ["NFVI", "refuse_with"]
 
@@ -232,9 +233,10 @@ class NFVI(KLqp):
             group = self.approx.groups[0]
             moves = [partial(group.move, seed, spread) for seed in move_seeds]
         starts = None if begun is None else begun.starts
-        result = fit_from_starts(self.approx, moves, options.combine, fit_once, starts)
-        if options.is_automatic and options.verdict:
-            _tell_verdict(result)
+        with watching(progressbar=options.progressbar, theme=options.progressbar_theme):
+            result = fit_from_starts(self.approx, moves, options.combine, fit_once, starts)
+            if options.is_automatic and options.verdict:
+                _tell_verdict(result)
         return result
 
     def _fit_once(
@@ -341,9 +343,18 @@ class NFVI(KLqp):
 def _tell_verdict(approx: Approximation) -> None:
     """One line on how good the fit is, as a warning where it is not good."""
     try:
-        found = diagnose(approx, random_seed=0)
+        with stage("Judging"):
+            found = diagnose(approx, random_seed=0)
     except UnsupportedError as error:
         _log.info("Not diagnosed: %s", error)
+        return
+    except Stopped:
+        warnings.warn(
+            f"The fit was stopped before it was judged ({approx.fit_state}). "
+            "pmflow.diagnose(approx) judges it.",
+            FitWarning,
+            stacklevel=3,
+        )
         return
     if found.verdict == "reliable":
         _log.info("The fit is %s", found.summary)
