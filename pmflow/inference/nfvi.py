@@ -41,7 +41,7 @@ from pmflow.training.schedule import Schedule
 from pmflow.training.signature import with_fit_options
 from pmflow.training.tracker import Tracker
 from pmflow.training.trainer import Trainer
-from pmflow.watch import Stopped, stage, watching
+from pmflow.watch import Stopped, stage
 
 __all__ = ["NFVI", "refuse_with"]
 
@@ -233,7 +233,7 @@ class NFVI(KLqp):
             group = self.approx.groups[0]
             moves = [partial(group.move, seed, spread) for seed in move_seeds]
         starts = None if begun is None else begun.starts
-        with watching(progressbar=options.progressbar, theme=options.progressbar_theme):
+        with options.watching():
             result = fit_from_starts(self.approx, moves, options.combine, fit_once, starts)
             if options.is_automatic and options.verdict:
                 _tell_verdict(result)

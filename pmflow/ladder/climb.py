@@ -263,8 +263,7 @@ class Climb:
         begun : FitCheckpoint, optional
             Where the fit of the rung that comes next was broken off.
         """
-        asked = self.options
-        with watching(progressbar=asked.progressbar, theme=asked.progressbar_theme) as watch:
+        with self.options.watching() as watch:
             try:
                 for rung in RUNGS[self._number :]:
                     if self._is_done(watch):
@@ -278,7 +277,7 @@ class Climb:
             else:
                 if file is not None and not self._is_broken_off and self._why(watch) is None:
                     self._keep(file, None)
-            return self._taken(self._why(watch))
+            return self._taken(watch)
 
     @property
     def _is_broken_off(self) -> bool:
@@ -358,15 +357,16 @@ class Climb:
         self._seconds_to_judge = 2 * (time.perf_counter() - began)
         return found
 
-    def _taken(self, why: Literal["interrupted", "time"] | None) -> Approximation:
+    def _taken(self, watch: Watch) -> Approximation:
         """The best fit, with what was found on the way."""
+        why = self._why(watch)
         taken = _best(self._tried)
         if why and len(self._tried) > 1 and self._tried[-1].diagnosis is None:
             least, judged = _least_elbo(self._fits[-1].hist), self._tried[taken].diagnosis
             if judged is not None and least > judged.elbo:  # there was no time to judge it
                 taken = len(self._tried) - 1
         result = self._fits[taken]
-        ladder = Ladder(tuple(self._tried), taken)
+        ladder = Ladder(tuple(self._tried), taken, dict(watch.times))
         found = self._tried[taken].diagnosis
         state = result.fit_state
         if why and state is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pmflow.judging.diagnosis import Diagnosis
 from pmflow.records import State
@@ -41,13 +41,19 @@ class Ladder(State):
     rungs : tuple of Tried
     taken : int
         Index of the one that was returned.
+    times : dict of str to float
+        Seconds of each stage of the work, over all of them.
     """
 
     rungs: tuple[Tried, ...]
     taken: int
+    times: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         marks = ("->" if i == self.taken else "  " for i in range(len(self.rungs)))
-        return "\n".join(f"{mark} {rung}" for mark, rung in zip(marks, self.rungs, strict=True))
+        lines = [f"{mark} {rung}" for mark, rung in zip(marks, self.rungs, strict=True)]
+        longest = sorted(self.times.items(), key=lambda item: -item[1])
+        shown = [f"{name.lower()} {seconds:.1f} s" for name, seconds in longest if seconds >= 0.1]
+        return "\n".join([*lines, *([f"   {', '.join(shown)}"] if shown else [])])
 
     __repr__ = __str__

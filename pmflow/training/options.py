@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from pmflow.training.option_checks import (
     checked_callbacks,
 )
 from pmflow.training.schedule import ScheduleSettings
+from pmflow.watch import Watch, watching
 
 __all__ = ["MORE", "FitOptions"]
 
@@ -235,6 +237,10 @@ class FitOptions:
             estimator=estimator,
             qmc=bool(qmc),
         )
+
+    def watching(self) -> AbstractContextManager[Watch]:
+        """Watch over the fit as asked: what is shown, and when it is to end."""
+        return watching(progressbar=self.progressbar, theme=self.progressbar_theme)
 
     @property
     def step(self) -> dict[str, Any]:
