@@ -11,7 +11,7 @@ from typing import Any, Self
 import pymc as pm
 from pymc.progress_bar.rich_progress import default_progress_theme
 
-from pmflow.checks import check_flags, checked_count
+from pmflow.checks import check_flags, checked_count, checked_number
 from pmflow.draws.chunks import checked_chunk_draws
 from pmflow.draws.sobol import can_use_qmc, check_qmc
 from pmflow.errors import ParameterError
@@ -59,6 +59,10 @@ class FitOptions:
         raises StopIteration ends the fit.
     progressbar : bool
     progressbar_theme : rich.theme.Theme
+    seconds : float, optional
+        A budget of time: what is best so far when it is over is what comes back, and its
+        ``fit_state.ended`` is ``"time"``. It is overrun by at most the longest piece of work that
+        can't be cut, such as a compilation, which the log names; and a first result is waited for.
     obj_n_mc : int
         How many draws each gradient averages over; they are evaluated together. More of them make
         the gradient less noisy and cost less than as many steps. Default 1, as PyMC's; 64 without
@@ -128,6 +132,7 @@ class FitOptions:
     callbacks: Sequence[Callable[..., Any]] | None = None
     progressbar: bool = True
     progressbar_theme: Any = default_progress_theme
+    seconds: float | None = None
     obj_n_mc: int | None = field(default=None, metadata=_COMPILED)
     chunk_draws: int | None = field(default=None, metadata=_COMPILED)
     obj_optimizer: Any = field(default=None, metadata=_COMPILED)
@@ -167,6 +172,8 @@ class FitOptions:
         check_optimizer(self.obj_optimizer)
         check_compilation(self.backend, self.compile_kwargs)
         check_more({name: getattr(self, name) for name in MORE})
+        if self.seconds is not None:
+            checked_number("seconds", self.seconds, "a number of seconds > 0", least=1e-9)
         self._check_schedule()
         self._check_checkpoint()
 
@@ -240,7 +247,9 @@ class FitOptions:
 
     def watching(self) -> AbstractContextManager[Watch]:
         """Watch over the fit as asked: what is shown, and when it is to end."""
-        return watching(progressbar=self.progressbar, theme=self.progressbar_theme)
+        return watching(
+            seconds=self.seconds, progressbar=self.progressbar, theme=self.progressbar_theme
+        )
 
     @property
     def step(self) -> dict[str, Any]:

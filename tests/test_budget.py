@@ -1,0 +1,74 @@
+"""A fit with a budget of time: what comes back when it is over, and how it says so."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytest
+from models import gaussian
+
+import pmflow as pmf
+from pmflow.errors import FitWarning, ParameterError
+
+PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
+
+
+def inference() -> pmf.NFVI:
+    return pmf.NFVI("scale-loc", model=gaussian([1.0, 2.0], np.eye(2).tolist()), random_seed=1)
+
+
+def ended(approx: pmf.Approximation) -> str:
+    assert approx.fit_state is not None
+    return approx.fit_state.ended
+
+
+def test_steps_end_when_it_is_over() -> None:
+    vi = inference()
+    began = time.perf_counter()
+    approx = vi.fit(10**9, seconds=2.0, **PYTHON)
+    # no machine code is made here: there is no piece of many seconds
+    assert time.perf_counter() - began < 60
+    assert ended(approx) == "time"
+    assert 0 < len(vi.hist) < 10**9
+    assert np.isfinite(approx.sample(10)["posterior"]["z"]).all()
+    # the next fit has no budget
+    assert ended(vi.fit(3, **PYTHON)) == "steps"
+
+
+def test_a_fit_that_is_done_sooner_does_not_use_it_up() -> None:
+    assert ended(inference().fit(5, seconds=1000.0, **PYTHON)) == "steps"
+
+
+def test_an_automatic_fit_comes_back_judged(caplog: pytest.LogCaptureFixture) -> None:
+    with pm.Model() as model:
+        scale = pm.HalfNormal("scale", 2.0)
+        pm.Normal("x", 0.0, scale, shape=6)
+
+    def slow(*_: Any) -> None:
+        time.sleep(0.05)  # a flow of this model takes longer than there is time
+
+    with warnings.catch_warnings(), caplog.at_level(logging.INFO, "pmflow"):
+        warnings.simplefilter("ignore", FitWarning)
+        approx = pmf.fit(
+            model=model, seconds=8.0, random_seed=1, restarts=2, callbacks=[slow], **PYTHON
+        )
+    assert ended(approx) == "time"
+    assert "out of the seconds given" in str(approx.fit_state)
+    assert approx.diagnosis is not None
+    assert approx.diagnosis.fit_state.ended == "time"
+    times = approx.ladder.times
+    assert times["Finding the Gaussian"] > 0
+    assert "finding the gaussian" in str(approx.ladder)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, np.inf, np.nan, True, "60"])
+def test_what_is_no_budget_is_refused_first(seconds: Any) -> None:
+    with pytest.raises(ParameterError, match="seconds must be a number of seconds > 0"):
+        pmf.fit(model=gaussian([0.0], [[1.0]]), seconds=seconds)
+    with pytest.raises(ParameterError, match="seconds must be a number of seconds > 0"):
+        inference().fit(3, seconds=seconds)
