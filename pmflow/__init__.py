@@ -16,7 +16,7 @@ from pmflow.ladder.tried import Ladder, Tried
 from pmflow.load import load
 from pmflow.records import Facts, FitState, Starts
 from pmflow.resume import resume
-from pmflow.training.schedule import ScheduleSettings
+from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.training.tracker import Tracker
 
 __all__ = [

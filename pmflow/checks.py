@@ -21,6 +21,7 @@ __all__ = [
     "check_seed",
     "checked_count",
     "checked_number",
+    "refuse_with",
 ]
 
 _SEEDS = 2**32
@@ -85,3 +86,18 @@ def as_numbers(name: str, value: Any, shape: str) -> NDArray[np.float64]:
             f"{name} must be numbers of shape {shape}, but is {what}, which makes no such array."
         ) from None
     return array.astype(float)
+
+
+def refuse_with(what: str, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that come too late, by name.
+
+    Raises
+    ------
+    ParameterError
+    """
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ParameterError(
+            f"{', '.join(names)} can't be honoured together with {what}. "
+            "Give them where you make it."
+        )

@@ -10,10 +10,10 @@ import pymc as pm
 from pymc.util import RandomState
 from pymc.variational.inference import Inference
 
-from pmflow.checks import check_names
+from pmflow.checks import check_names, refuse_with
 from pmflow.errors import ParameterError
-from pmflow.inference import NFVI, refuse_with
-from pmflow.ladder.climb import fit_automatically
+from pmflow.inference import NFVI
+from pmflow.ladder.automatic import fit_automatically
 from pmflow.training.options import FitOptions
 
 __all__ = ["fit"]

@@ -14,7 +14,8 @@ from pmflow.errors import ParameterError, StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.inference import NFVI
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, restore_trackers
-from pmflow.ladder.climb import Climb, ClimbCheckpoint
+from pmflow.ladder.climb import Climb
+from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.posterior.model import checked_model
 from pmflow.posterior.outline import check_description
 from pmflow.records import State

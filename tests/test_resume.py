@@ -373,7 +373,7 @@ class TestOtherFits:
         self, rung: int, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = {**FAST, "restarts": 2, "checkpoint_every": 0.0, "random_seed": 1}
-        flows = [r for r in climb.RUNGS if not isinstance(r, FlowRung) or r.most == 1]
+        flows = [r for r in rungs.RUNGS if not isinstance(r, FlowRung) or r.most == 1]
         monkeypatch.setattr(climb, "RUNGS", flows)
         monkeypatch.setattr(climb, "_NATS_PER_DIMENSION", 0.0)  # nothing is good enough
         monkeypatch.setattr(rungs, "_SCHEDULE", SHORT)

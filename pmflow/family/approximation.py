@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -21,10 +19,10 @@ from xarray import DataTree
 
 from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
 from pmflow.errors import ParameterError
-from pmflow.family.facts import facts_of
 from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.family.functions import DensityFunction, DrawFunction
-from pmflow.family.group_states import group_state, groups_of
+from pmflow.family.group_states import groups_of
+from pmflow.family.kept import Kept
 from pmflow.family.state import ApproximationState
 from pmflow.flows.bases import mean_with_choices
 from pmflow.graphs.evaluate import (
@@ -35,10 +33,7 @@ from pmflow.graphs.evaluate import (
 )
 from pmflow.posterior import export
 from pmflow.posterior.model import checked_groups
-from pmflow.posterior.outline import description
-from pmflow.records import Facts, FitState, Report, Starts, State
-from pmflow.saving.archive import write_archive
-from pmflow.saving.states import pack
+from pmflow.records import Report
 from pmflow.watch import watching
 
 __all__ = ["Approximation"]
@@ -46,7 +41,7 @@ __all__ = ["Approximation"]
 _STATE_DRAWS = 10_000
 
 
-class Approximation(opvi.Approximation):
+class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     """An approximate posterior made of independent groups of variables.
 
     Parameters
@@ -69,116 +64,13 @@ class Approximation(opvi.Approximation):
         groups, model = checked_groups(groups, model)
         with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it compiles, without a lock
             super().__init__(groups, model=model)
-        self._report = Report()
-
-    @property
-    def report(self) -> Report:
-        """What is known of the approximation: how it was fitted, and how good it is."""
-        return self._report
-
-    def receive(self, report: Report) -> None:
-        """Take over what a fit has found out."""
-        self._report = report
-
-    @property
-    def facts(self) -> Facts:
-        """What was fitted, by whom and how it ended: what advice goes by."""
-        return facts_of(self)
-
-    @property
-    def hist(self) -> NDArray[np.float64]:
-        """Loss of every step, shape (steps,)."""
-        return self.report.hist
-
-    @hist.setter
-    def hist(self, losses: NDArray[np.float64]) -> None:
-        """As PyMC's inferences leave it."""
-        self.receive(replace(self.report, hist=np.asarray(losses)))
-
-    @hist.setter
-    def hist(self, losses: NDArray[np.float64]) -> None:
-        # PyMC's own inferences set it when they end
-        self.receive(replace(self.report, hist=np.asarray(losses, dtype=float)))
-
-    @property
-    def fit_state(self) -> FitState | None:
-        """How training ended."""
-        return self.report.fit_state
-
-    @property
-    def starts(self) -> Starts | None:
-        """Whether fits from several starts agree, where there were several."""
-        return self.report.starts
-
-    @property
-    def diagnosis(self) -> Any:
-        """How good it is, where `pmflow.fit` has judged it; see `pmflow.diagnose`."""
-        return self.report.diagnosis
-
-    @property
-    def ladder(self) -> Any:
-        """What `pmflow.fit` has tried, None for other fits."""
-        return self.report.ladder
-
-    def to_state(self) -> State:
-        """Everything that makes the approximation, but for its model; see `from_state`.
-
-        Raises
-        ------
-        StorageError
-            If a group is neither a flow nor mean field nor full rank, or its base is of your own.
-        """
-        return ApproximationState(tuple(map(group_state, self.groups)), self.report)
-
-    @classmethod
-    def from_state(cls, state: State, model: pm.Model) -> Approximation:
-        """Make an approximation of the posterior of a model from what `to_state` gave.
-
-        Its class is the one that gave the state, whichever class is asked.
-        """
-        return _KINDS[type(state)]._of(state, model)
+        self.receive(Report())
 
     @classmethod
     def _of(cls, state: Any, model: pm.Model) -> Approximation:
         made = cls(groups_of(state.groups, model), model=model)
         made.receive(state.report)
         return made
-
-    def __init_subclass__(cls, state: type[State] | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if state is not None:  # a class of the user's own is kept as what it is made of
-            _KINDS[state] = cls
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the approximation to a file, for `pmflow.load`.
-
-        Formula, base, parameters, frame, `hist`, `fit_state`, `starts`, `diagnosis`, `ladder`, the
-        modes of a `Stack`, and an outline of the model: names, shapes, transforms, dims and coords.
-        Not the model, and not its data. See :doc:`/saving`.
-
-        Parameters
-        ----------
-        path : path-like
-            A file that is there is replaced at once, when the new one is complete.
-
-        Raises
-        ------
-        StorageError
-            If the file can't be written; the one that was there is as it was. If a group is
-            neither a flow nor mean field nor full rank.
-        """
-        about = {"kind": "approximation", **description(self.model)}
-        write_archive(path, pack(self.to_state(), about))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # a model has no plain pickle; cloudpickle is what PyMC itself sends models with
-        import cloudpickle
-
-        return _revived, (cloudpickle.dumps(self.model), self.to_state())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Approximation:
-        """Return a copy with parameters of its own, of the posterior of the same model."""
-        return self.from_state(self.to_state(), self.model)
 
     @property
     def rng(self) -> np.random.RandomState:
@@ -380,14 +272,3 @@ class Approximation(opvi.Approximation):
         posterior = self.sample(_STATE_DRAWS)["posterior"].to_dataset()
         free = posterior[[rv.name for rv in self.model.free_RVs]]
         return VIState(mean=free.mean(("chain", "draw")), std=free.std(("chain", "draw")))
-
-
-_KINDS: dict[type[State], type[Approximation]] = {ApproximationState: Approximation}
-"""The class of approximations that each class of states is of."""
-
-
-def _revived(model: bytes, state: State) -> Approximation:
-    """What `Approximation.__reduce__` took apart."""
-    import cloudpickle
-
-    return Approximation.from_state(state, cloudpickle.loads(model))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,8 +16,8 @@ from pymc.util import RandomState
 from pymc.variational.inference import KLqp
 from xarray import DataTree
 
-from pmflow.checks import check_flags, check_names, checked_count, checked_number
-from pmflow.errors import FitWarning, ParameterError, UnsupportedError
+from pmflow.checks import check_flags, check_names, checked_count, checked_number, refuse_with
+from pmflow.errors import ParameterError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.placed_flow import START_SPREAD
@@ -27,25 +26,20 @@ from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, FitKeeper
-from pmflow.judging.diagnosis import diagnose
+from pmflow.inference.verdict import tell_verdict
 from pmflow.records import FitState, Outcome
 from pmflow.starts.restarts import StartsState, fit_from_starts, sample_starts
-from pmflow.training.anneal import Annealing
 from pmflow.training.course import Course, InTurn, Steps
-from pmflow.training.fresh import FreshElbo
+from pmflow.training.courses import course_for
 from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
 from pmflow.training.progress import FitProgress
 from pmflow.training.run import Run
-from pmflow.training.schedule import Schedule
 from pmflow.training.signature import with_fit_options
-from pmflow.training.tracker import Tracker
+from pmflow.training.tracker import check_trackers
 from pmflow.training.trainer import Trainer
-from pmflow.watch import Stopped, stage
 
-__all__ = ["NFVI", "refuse_with"]
-
-_ANNEALING_RATE = 0.01
+__all__ = ["NFVI"]
 
 _log = logging.getLogger("pmflow")
 
@@ -207,7 +201,7 @@ class NFVI(KLqp):
         """
         options = options.filled(self.approx)
         options = replace(options, score=self._maybe_score(options.score))
-        self._check_trackers(options.callbacks or ())
+        check_trackers(options.callbacks or (), self)
         if options.checkpoint is not None and file is None:
             options_state(options)  # raises where an option is in no file
             file = Checkpoint(options.checkpoint, options.checkpoint_every, self.approx.model)
@@ -236,7 +230,7 @@ class NFVI(KLqp):
         with options.watching():
             result = fit_from_starts(self.approx, moves, options.combine, fit_once, starts)
             if options.is_automatic and options.verdict:
-                _tell_verdict(result)
+                tell_verdict(result)
         return result
 
     def _fit_once(
@@ -257,25 +251,11 @@ class NFVI(KLqp):
             keeper=keep.of(course_seed),
             begun=None if begun is None else begun.run,
         )
+        course = course_for(self.approx, self.objective.op.beta, options, course_seed)
         total = None if options.is_automatic or options.anneal else options.n
         shown = {"visible": options.progressbar, "theme": options.progressbar_theme}
         with FitProgress(total, **shown) as progress:
-            return self._train(run, self._course(options, course_seed), progress)
-
-    def _course(self, options: FitOptions, seed: int) -> Course:
-        """What decides about the steps of a fit."""
-        parts: list[Course] = []
-        beta = self.objective.op.beta
-        if options.anneal:
-            ratio = FreshElbo(self.approx, beta=beta, from_start=True)
-            rate = _ANNEALING_RATE if options.n is None else None
-            parts.append(Annealing(ratio, seed, rate=rate))
-        if options.n is None:
-            elbo = FreshElbo(self.approx, beta=beta)
-            parts.append(Schedule(elbo, self.approx.ddim, seed, options.schedule))
-        else:
-            parts.append(Steps(options.n))
-        return InTurn(parts)
+            return self._train(run, course, progress)
 
     def _train(self, run: Run, course: Course, progress: FitProgress) -> FitState | None:
         """Do the steps, and say how they ended, whatever ended them."""
@@ -331,41 +311,6 @@ class NFVI(KLqp):
         self.hist, self.skipped, self._steps_done = hist, skipped, steps
         return self
 
-    def _check_trackers(self, callbacks: Sequence[Callable[..., Any]]) -> None:
-        for callback in callbacks:
-            if isinstance(callback, Tracker) and callback.inference not in (None, self):
-                raise ParameterError(
-                    "A Tracker among the callbacks belongs to another inference. "
-                    "Make one with pmflow.Tracker(inference) for this one."
-                )
-
-
-def _tell_verdict(approx: Approximation) -> None:
-    """One line on how good the fit is, as a warning where it is not good."""
-    try:
-        with stage("Judging"):
-            found = diagnose(approx, random_seed=0)
-    except UnsupportedError as error:
-        _log.info("Not diagnosed: %s", error)
-        return
-    except Stopped:
-        warnings.warn(
-            f"The fit was stopped before it was judged ({approx.fit_state}). "
-            "pmflow.diagnose(approx) judges it.",
-            FitWarning,
-            stacklevel=3,
-        )
-        return
-    if found.verdict == "reliable":
-        _log.info("The fit is %s", found.summary)
-        return
-    warnings.warn(
-        f"The fit is {found.summary}. {' '.join(found.reasons)}. "
-        "See pmflow.diagnose(approx) for what to try.",
-        FitWarning,
-        stacklevel=3,
-    )
-
 
 def _revived(
     kind: type[NFVI],
@@ -377,18 +322,3 @@ def _revived(
 ) -> NFVI:
     """What `NFVI.__reduce__` took apart."""
     return kind(approx, beta=beta)._known(hist, skipped, steps)
-
-
-def refuse_with(what: str, given: Mapping[str, Any]) -> None:
-    """Refuse arguments that come too late, by name.
-
-    Raises
-    ------
-    ParameterError
-    """
-    names = [name for name, value in given.items() if value is not None]
-    if names:
-        raise ParameterError(
-            f"{', '.join(names)} can't be honoured together with {what}. "
-            "Give them where you make it."
-        )

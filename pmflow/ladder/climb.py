@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
-from pymc.util import RandomState, _get_seeds_per_chain
 
-from pmflow.checks import check_names
-from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
+from pmflow.errors import NonFiniteError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.ladder.rungs import RUNGS, AbstractRung
-from pmflow.ladder.tried import Ladder, Tried
-from pmflow.posterior.model import checked_model
-from pmflow.records import State
-from pmflow.training.option_states import OptionsState, options_state
+from pmflow.ladder.states import ClimbCheckpoint, ClimbState
+from pmflow.ladder.tried import Ladder, Tried, best_of
+from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
 from pmflow.watch import Stopped, Watch, stage, watching
 
-__all__ = ["Climb", "ClimbCheckpoint", "ClimbState", "fit_automatically"]
+__all__ = ["Climb"]
 
 _log = logging.getLogger("pmflow")
 
@@ -36,143 +32,9 @@ _NATS_PER_DIMENSION = 0.002
 """Divergence from the posterior at which the ladder ends, where the verdict is good too."""
 
 _MORE_DRAWS = 20_000
-_STARTS = 4
 _RECENT = 60
 _SEARCH_SHARE = 0.75
 """Of a budget that the search for the Gaussian may use; the rest is for judging it."""
-
-
-def fit_automatically(
-    model: pm.Model | None,
-    *,
-    random_seed: RandomState = None,
-    start: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Approximation:
-    """Fit richer and richer families until one is good, judged at fresh draws.
-
-    Parameters
-    ----------
-    model : pymc.Model or None
-        Defaults to the model of the context.
-    random_seed : int, Generator or RandomState, optional
-    start : dict, optional
-        The first of the starts, by variable, in constrained space.
-    **options
-        As of `NFVI.fit`. `restarts`, 4 by default, are starts of the Gaussian, which show modes;
-        all modes are fitted and stacked. `n`, `obj_optimizer`, `combine` and `schedule` are chosen.
-
-    Returns
-    -------
-    Approximation
-        With `diagnosis` and `ladder`. After an interrupt, the best one so far.
-
-    Raises
-    ------
-    ParameterError, BackendError
-        If an argument is unknown or wrong, or one that this method chooses by itself.
-    NotContinuousError
-        If a free variable is discrete.
-
-    Warns
-    -----
-    FitWarning
-        If the best fit is not reliable, or could not be judged.
-    """
-    for name in ("n", "obj_optimizer", "combine", "schedule"):
-        if options.get(name) is not None:
-            raise ParameterError(
-                f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
-                "fit: method='nfvi=scale-loc'."
-            )
-    check_names(options, FitOptions.names(), "fit")
-    asked = FitOptions(**{"restarts": _STARTS, **options})
-    file = None
-    if asked.checkpoint is not None:
-        options_state(asked)  # raises where an option is in no file
-        file = Checkpoint(asked.checkpoint, asked.checkpoint_every, checked_model(model))
-    (seed,) = _get_seeds_per_chain(random_seed, 1)
-    result = Climb(checked_model(model), int(seed), start, asked).up(file)
-    tell_verdict(result, stacklevel=4)
-    return result
-
-
-def tell_verdict(result: Approximation, stacklevel: int) -> None:
-    """Warn where the best fit is not reliable, or could not be judged."""
-    found, ladder, state = result.diagnosis, result.ladder, result.fit_state
-    if state is not None and state.ended in ("interrupted", "time"):
-        said = (
-            "was not judged yet: pmflow.diagnose(approx) does it"
-            if found is None
-            else f"is {found.summary}. Print approx.diagnosis for what to try"
-        )
-        warnings.warn(
-            f"The fit was stopped ({state}). The best so far {said}.",
-            FitWarning,
-            stacklevel=stacklevel,
-        )
-    elif found is None:
-        warnings.warn(
-            "The Gaussian nearest to the posterior is returned, but how good it is was not "
-            "judged: with minibatches the log density is an estimate. Compare it with a flow "
-            "of your choice, pmflow.fit(method='nfvi=<formula>').",
-            FitWarning,
-            stacklevel=stacklevel,
-        )
-    elif found.verdict != "reliable":
-        warnings.warn(
-            f"The best of {len(ladder.rungs)} fits is {found.summary}. "
-            f"{' '.join(found.reasons)}. Print approx.diagnosis for what to try.",
-            FitWarning,
-            stacklevel=stacklevel,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class ClimbState(State):
-    """Where a climb is before one of its rungs.
-
-    Attributes
-    ----------
-    seed : int
-    drawn : int
-        How many seeds were drawn from it.
-    start : dict of str to ndarray, or None
-    number : int
-        The number of the rung that comes next.
-    tried : tuple of Tried
-    approximations : tuple of State
-        What each of them gave.
-    """
-
-    seed: int
-    drawn: int
-    start: dict[str, NDArray[Any]] | None
-    number: int
-    tried: tuple[Tried, ...]
-    approximations: tuple[State, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ClimbCheckpoint(State):
-    """A climb, and the fit of the rung that it is on, where one is under way."""
-
-    options: OptionsState
-    climb: ClimbState
-    fit: FitCheckpoint | None
-
-    @property
-    def approx(self) -> State:
-        """The best fit so far."""
-        if self.climb.tried:
-            return self.climb.approximations[_best(self.climb.tried)]
-        return self if self.fit is None else self.fit.approx
-
-
-def _best(tried: Sequence[Tried]) -> int:
-    """The one of the largest ELBO."""
-    elbos = [-np.inf if one.diagnosis is None else one.diagnosis.elbo for one in tried]
-    return int(np.argmax(elbos))
 
 
 def _is_close(found: Diagnosis, dim: int) -> bool:
@@ -360,7 +222,7 @@ class Climb:
     def _taken(self, watch: Watch) -> Approximation:
         """The best fit, with what was found on the way."""
         why = self._why(watch)
-        taken = _best(self._tried)
+        taken = best_of(self._tried)
         if why and len(self._tried) > 1 and self._tried[-1].diagnosis is None:
             least, judged = _least_elbo(self._fits[-1].hist), self._tried[taken].diagnosis
             if judged is not None and least > judged.elbo:  # there was no time to judge it

@@ -21,7 +21,7 @@ from pmflow.ladder.backend import with_backend
 from pmflow.records import FitState
 from pmflow.starts.restarts import fit_from_starts
 from pmflow.training.options import FitOptions
-from pmflow.training.schedule import ScheduleSettings
+from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.watch import why_stopped
 
 __all__ = ["RUNGS", "AbstractRung", "FlowRung", "GaussianRung", "Ground"]

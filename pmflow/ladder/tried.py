@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from pmflow.judging.diagnosis import Diagnosis
 from pmflow.records import State
 
-__all__ = ["Ladder", "Tried"]
+__all__ = ["Ladder", "Tried", "best_of"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,9 @@ class Ladder(State):
         return "\n".join([*lines, *([f"   {', '.join(shown)}"] if shown else [])])
 
     __repr__ = __str__
+
+
+def best_of(tried: Sequence[Tried]) -> int:
+    """The one of the largest ELBO."""
+    elbos = [-np.inf if one.diagnosis is None else one.diagnosis.elbo for one in tried]
+    return int(np.argmax(elbos))

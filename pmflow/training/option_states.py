@@ -14,7 +14,7 @@ from pmflow.errors import ParameterError
 from pmflow.records import State
 from pmflow.training.optimizers import OptimizerState, named_optimizer, optimizer_name
 from pmflow.training.options import MORE, FitOptions
-from pmflow.training.schedule import ScheduleSettings
+from pmflow.training.schedule_state import ScheduleSettings
 
 __all__ = ["OptionsState", "options_of", "options_state"]
 

@@ -29,7 +29,7 @@ from pmflow.training.option_checks import (
     check_optimizer,
     checked_callbacks,
 )
-from pmflow.training.schedule import ScheduleSettings
+from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.watch import Watch, watching
 
 __all__ = ["MORE", "FitOptions"]

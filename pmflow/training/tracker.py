@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from pmflow.checks import check_flags, checked_count
 from pmflow.errors import ParameterError
 from pmflow.records import State
 
-__all__ = ["Tracker", "TrackerState"]
+__all__ = ["Tracker", "TrackerState", "check_trackers"]
 
 
 class Tracker(Callback):
@@ -251,3 +251,18 @@ def _takes_three(stat: Callable[..., Any]) -> bool:
     except TypeError:
         return True
     return False
+
+
+def check_trackers(callbacks: Sequence[Callable[..., Any]], inference: Any) -> None:
+    """Check that trackers among callbacks belong to an inference, or to none.
+
+    Raises
+    ------
+    ParameterError
+    """
+    for callback in callbacks:
+        if isinstance(callback, Tracker) and callback.inference not in (None, inference):
+            raise ParameterError(
+                "A Tracker among the callbacks belongs to another inference. "
+                "Make one with pmflow.Tracker(inference) for this one."
+            )

@@ -26,7 +26,7 @@ import pmflow as pmf
 from pmflow.errors import FitWarning, UnsupportedError
 from pmflow.flows import StudentT
 from pmflow.starts.agreement import starts_agreement
-from pmflow.training.schedule import ScheduleSettings
+from pmflow.training.schedule_state import ScheduleSettings
 
 QUICK: dict[str, Any] = {"progressbar": False, "compile_kwargs": {"mode": "FAST_COMPILE"}}
 CORRELATED = gaussian([0.0, 0.0], [[1.0, 0.9], [0.9, 1.0]])

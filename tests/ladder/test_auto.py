@@ -13,7 +13,7 @@ from models import conjugate_normal, conjugate_posterior, gaussian
 
 import pmflow as pmf
 from pmflow.errors import FitWarning, NonFiniteError, NotContinuousError, ParameterError
-from pmflow.ladder import climb as auto
+from pmflow.ladder import automatic as auto
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 

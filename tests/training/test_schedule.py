@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pmflow.records import Elbo
 from pmflow.training.course import Handles
-from pmflow.training.schedule import Schedule, ScheduleSettings
+from pmflow.training.schedule import Schedule
+from pmflow.training.schedule_state import ScheduleSettings
 
 GOAL = np.array([3.0, -1.0])
 

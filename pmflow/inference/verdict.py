@@ -1,0 +1,42 @@
+"""What a fit that chose its own end says of itself."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from pmflow.errors import FitWarning, UnsupportedError
+from pmflow.family.approximation import Approximation
+from pmflow.judging.diagnosis import diagnose
+from pmflow.watch import Stopped, stage
+
+__all__ = ["tell_verdict"]
+
+_log = logging.getLogger("pmflow")
+
+
+def tell_verdict(approx: Approximation) -> None:
+    """One line on how good the fit is, as a warning where it is not good."""
+    try:
+        with stage("Judging"):
+            found = diagnose(approx, random_seed=0)
+    except UnsupportedError as error:
+        _log.info("Not diagnosed: %s", error)
+        return
+    except Stopped:
+        warnings.warn(
+            f"The fit was stopped before it was judged ({approx.fit_state}). "
+            "pmflow.diagnose(approx) judges it.",
+            FitWarning,
+            stacklevel=3,
+        )
+        return
+    if found.verdict == "reliable":
+        _log.info("The fit is %s", found.summary)
+        return
+    warnings.warn(
+        f"The fit is {found.summary}. {' '.join(found.reasons)}. "
+        "See pmflow.diagnose(approx) for what to try.",
+        FitWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,109 @@
+"""Fitting a model without being told how."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pymc as pm
+from pymc.util import RandomState, _get_seeds_per_chain
+
+from pmflow.checks import check_names
+from pmflow.errors import FitWarning, ParameterError
+from pmflow.family.approximation import Approximation
+from pmflow.inference.checkpoint import Checkpoint
+from pmflow.ladder.climb import Climb
+from pmflow.posterior.model import checked_model
+from pmflow.training.option_states import options_state
+from pmflow.training.options import FitOptions
+
+__all__ = ["fit_automatically", "tell_verdict"]
+
+_STARTS = 4
+
+
+def fit_automatically(
+    model: pm.Model | None,
+    *,
+    random_seed: RandomState = None,
+    start: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Approximation:
+    """Fit richer and richer families until one is good, judged at fresh draws.
+
+    Parameters
+    ----------
+    model : pymc.Model or None
+        Defaults to the model of the context.
+    random_seed : int, Generator or RandomState, optional
+    start : dict, optional
+        The first of the starts, by variable, in constrained space.
+    **options
+        As of `NFVI.fit`. `restarts`, 4 by default, are starts of the Gaussian, which show modes;
+        all modes are fitted and stacked. `n`, `obj_optimizer`, `combine` and `schedule` are chosen.
+
+    Returns
+    -------
+    Approximation
+        With `diagnosis` and `ladder`. After an interrupt, the best one so far.
+
+    Raises
+    ------
+    ParameterError, BackendError
+        If an argument is unknown or wrong, or one that this method chooses by itself.
+    NotContinuousError
+        If a free variable is discrete.
+
+    Warns
+    -----
+    FitWarning
+        If the best fit is not reliable, or could not be judged.
+    """
+    for name in ("n", "obj_optimizer", "combine", "schedule"):
+        if options.get(name) is not None:
+            raise ParameterError(
+                f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
+                "fit: method='nfvi=scale-loc'."
+            )
+    check_names(options, FitOptions.names(), "fit")
+    asked = FitOptions(**{"restarts": _STARTS, **options})
+    file = None
+    if asked.checkpoint is not None:
+        options_state(asked)  # raises where an option is in no file
+        file = Checkpoint(asked.checkpoint, asked.checkpoint_every, checked_model(model))
+    (seed,) = _get_seeds_per_chain(random_seed, 1)
+    result = Climb(checked_model(model), int(seed), start, asked).up(file)
+    tell_verdict(result, stacklevel=4)
+    return result
+
+
+def tell_verdict(result: Approximation, stacklevel: int) -> None:
+    """Warn where the best fit is not reliable, or could not be judged."""
+    found, ladder, state = result.diagnosis, result.ladder, result.fit_state
+    if state is not None and state.ended in ("interrupted", "time"):
+        said = (
+            "was not judged yet: pmflow.diagnose(approx) does it"
+            if found is None
+            else f"is {found.summary}. Print approx.diagnosis for what to try"
+        )
+        warnings.warn(
+            f"The fit was stopped ({state}). The best so far {said}.",
+            FitWarning,
+            stacklevel=stacklevel,
+        )
+    elif found is None:
+        warnings.warn(
+            "The Gaussian nearest to the posterior is returned, but how good it is was not "
+            "judged: with minibatches the log density is an estimate. Compare it with a flow "
+            "of your choice, pmflow.fit(method='nfvi=<formula>').",
+            FitWarning,
+            stacklevel=stacklevel,
+        )
+    elif found.verdict != "reliable":
+        warnings.warn(
+            f"The best of {len(ladder.rungs)} fits is {found.summary}. "
+            f"{' '.join(found.reasons)}. Print approx.diagnosis for what to try.",
+            FitWarning,
+            stacklevel=stacklevel,
+        )
