@@ -106,6 +106,7 @@ class TestAtTheStart:
         np.testing.assert_array_equal(one.hist, two.hist)
 
 
+@pytest.mark.slow
 class TestInTheMiddle:
     @both
     @pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "inf"])
@@ -231,6 +232,7 @@ class TestExceptions:
         is_usable(inference, 15)
 
 
+@pytest.mark.slow
 class TestCtrlC:
     @both
     @pytest.mark.parametrize("is_signal", [True, False], ids=["signal", "exception"])
