@@ -10,7 +10,7 @@ import pytensor.tensor as pt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numeric import numeric, points, random_params, start
+from numeric import as_written, numeric, points, random_params, start
 
 import pmflow as pmf
 from pmflow.errors import FormulaError, LayerError, ParameterError
@@ -165,6 +165,7 @@ def test_any_size_is_refused_or_small(option: tuple[str, str], size: int, dim: i
 
 # ------------------------------------------------------------------- mixing
 @pytest.mark.parametrize("first", WORDS)
+@pytest.mark.slow
 def test_every_pair_of_families_is_a_flow(first: str) -> None:
     dim, z = 3, pt.matrix("z", shape=(None, 3))
     rng = np.random.default_rng(0)
@@ -176,7 +177,7 @@ def test_every_pair_of_families_is_a_flow(first: str) -> None:
         z_new, log_det = chain.forward(z, params)
         outputs += [chain.inverse(z_new, params), log_det]
     at = points(10, dim)
-    found = compile_once([z], outputs)(at)
+    found = as_written([z], outputs)(at)
     for second, back, log_det in zip(WORDS, found[0::2], found[1::2], strict=True):
         np.testing.assert_allclose(back, at, rtol=0, atol=1e-9, err_msg=f"{first}-{second}")
         assert np.isfinite(log_det).all()
@@ -192,6 +193,7 @@ FIT: dict[str, Any] = {"progressbar": False, "compile_kwargs": {"mode": "FAST_CO
 
 
 @pytest.mark.parametrize("word", WORDS)
+@pytest.mark.slow
 def test_every_family_is_trained_and_scored_in_a_model(word: str) -> None:
     model = normal_model()
     runs = []
@@ -319,6 +321,7 @@ def test_tril_and_loc_are_the_family_of_full_rank_advi() -> None:
     np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.jax
 def test_the_families_run_as_jax_compiles_them() -> None:
     pytest.importorskip("jax")
     inference = pmf.NFVI(
