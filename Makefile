@@ -8,6 +8,8 @@ PYTHON ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
+LOWEST := .venv-lowest
+INSTALLED_LOWEST := $(LOWEST)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 WORKERS ?= auto
 PYTEST_ARGS ?=
@@ -15,10 +17,11 @@ BENCH_ARGS ?=
 ACCURACY_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench accuracy lint types format docs notebooks wheel clean
+.PHONY: help demo check check-lowest test bench accuracy lint types format docs notebooks \
+	wheel clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(INSTALLED) ## fit a flow to two targets, compare with NUTS, write figures
 	@$(BIN)/python -m pmflow.demo
@@ -29,6 +32,12 @@ check: $(INSTALLED) ## run the quick tests, of every part: two minutes
 
 test: $(INSTALLED) ## run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# What is asked of each dependency, once, and the graphs of PyTensor that are rewritten.
+# Old versions meet deprecations that are no concern of ours.
+check-lowest: $(INSTALLED_LOWEST) ## test on Python 3.12 with the lowest versions that pyproject allows
+	@$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -o filterwarnings=default \
+		tests/test_dependencies.py tests/graphs $(PYTEST_ARGS)
 
 bench: $(INSTALLED_BENCH) ## measure speed beside others (an hour or more), write tables and a figure
 	@$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
@@ -59,7 +68,7 @@ wheel: $(INSTALLED) ## build the wheel into dist
 	@$(BIN)/python -m hatchling build -t wheel
 
 clean: ## remove what can be made again, .venv included
-	@rm -rf $(VENV) dist build docs/_build docs/notebooks docs/api/generated pmflow-demo \
+	@rm -rf $(VENV) $(LOWEST) dist build docs/_build docs/notebooks docs/api/generated pmflow-demo \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
@@ -67,6 +76,10 @@ $(BIN)/python:
 
 $(INSTALLED): pyproject.toml | $(BIN)/python
 	@./.make/install $(VENV) dev
+	@touch $@
+
+$(INSTALLED_LOWEST): pyproject.toml
+	@./.make/lowest $(LOWEST) jax,test
 	@touch $@
 
 $(INSTALLED_DOCS): pyproject.toml $(INSTALLED)

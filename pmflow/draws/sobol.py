@@ -99,7 +99,9 @@ def check_qmc(qmc: bool, approx: Any) -> None:  # noqa: FBT001
 
 def _lengths(groups: Sequence[Any]) -> list[int]:
     """How many normal numbers each group needs for one draw."""
-    return [int(g.symbolic_initial.type.shape[-1]) for g in groups]
+    lengths = [g.symbolic_initial.type.shape[-1] for g in groups]
+    # groups of PyMC's own take one number a dimension, which PyMC 6.3 does not say
+    return [g.ddim if n is None else n for g, n in zip(groups, lengths, strict=True)]
 
 
 def normal_quantile(u: TensorVariable) -> TensorVariable:

@@ -96,6 +96,8 @@ class PlacedFlow(opvi.Group):
             )
         self._start = self._kwargs.get("start")
         super().__init_group__(group)
+        # PyMC 6.3 asks for it before it knows the variables, and takes the dimension for 0
+        self.symbolic_initial: TensorVariable = self._initial_type("symbolic_initial")
         check_size(self.flow, self.base, self.ddim)
         if self._given_state is None:
             self._begin()

@@ -24,15 +24,17 @@ from pytensor.graph.op import HasInnerGraph
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import in2out, node_rewriter, out2in
 from pytensor.graph.traversal import applys_between, io_toposort, truncated_graph_inputs
-from pytensor.scalar.basic import add as scalar_add
-from pytensor.scalar.basic import mul as scalar_mul
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.batched_scan import open_batched_scans
+from pmflow.graphs.workarounds.elementwise import (
+    products_without_zeros,
+    run_as_arrays,
+    split_long_sums,
+)
 
 __all__ = [
     "GLOBAL_STATE",
@@ -45,25 +47,6 @@ __all__ = [
     "with_static_shape",
     "without_notes",
 ]
-
-_MOST_OPERANDS = 16
-"""Of one sum or product: NumPy's ufuncs take 32 at most, outputs included."""
-
-
-@node_rewriter([Elemwise])
-def _split_long_sums(fgraph: Any, node: Apply) -> list[Variable] | None:
-    """Sums and products of many terms as sums of sums.
-
-    PyTensor makes one addition of nested ones, and 40 layers have 40 log-determinants.
-    """
-    if node.op.scalar_op not in (scalar_add, scalar_mul) or len(node.inputs) <= _MOST_OPERANDS:
-        return None
-    parts = [
-        node.op(*node.inputs[i : i + _MOST_OPERANDS])
-        for i in range(0, len(node.inputs), _MOST_OPERANDS)
-    ]
-    return [node.op(*parts)]
-
 
 GLOBAL_STATE = threading.RLock()
 """Held by the thread that changes, for a while, what all threads share."""
@@ -90,10 +73,13 @@ def _open_batched_graphs(fgraph: Any, node: Apply) -> list[Variable] | None:
 
 def for_numpy(mode: Mode) -> Mode:
     """A mode that runs in Python, made of NumPy's loops, with sums short enough for them."""
-    return mode.register(
+    return mode.excluding("fusion").register(
         (in2out(_open_batched_graphs, name="open_batched_graphs"), 0),
+        # before what is common is merged and constants are folded
+        (out2in(products_without_zeros, name="products_without_zeros"), 0.2),
         # last, so that no other rewrite undoes it
-        (out2in(_split_long_sums, name="split_long_sums"), 1000),
+        (out2in(split_long_sums, name="split_long_sums"), 1000),
+        (out2in(run_as_arrays, name="run_as_arrays"), 1001),
     )
 
 
