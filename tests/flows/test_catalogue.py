@@ -175,13 +175,13 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
     "no word": (lambda: make(None), ["got None"]),
     "aliases as text": (lambda: make(aliases="skew"), ["tuple of lower-case words", "got 'skew'"]),
     "upper-case alias": (lambda: make(aliases=("Skew",)), ["got ('Skew',)"]),
-    "taken word": (lambda: make("loc"), ["'loc' already stands for pmflow.flows.loc.Loc"]),
+    "taken word": (lambda: make("loc"), ["'loc' already stands for pmflow.flows.layers.loc.Loc"]),
     "taken alias": (lambda: make("householder"), ["'householder' already stands for"]),
     "alias that is taken": (lambda: make(aliases=("hh",)), ["'hh' already stands for"]),
     "inherited word": (lambda: make(Loc.word), ["Choose another word; taken are: bnaf, "]),
     "same name, other module": (
         lambda: make("loc", name="Loc", module="__main__"),
-        ["'loc' already stands for pmflow.flows.loc.Loc"],
+        ["'loc' already stands for pmflow.flows.layers.loc.Loc"],
     ),
     "type list": (
         lambda: make(fields={"sizes": (list[int], ())}),
@@ -228,7 +228,7 @@ def test_an_option_needs_a_default() -> None:
 
 def test_the_whole_refusal_reads() -> None:
     assert refusal(make("loc")) == (
-        "The words of Shear must be new, but 'loc' already stands for pmflow.flows.loc.Loc. "
+        "The words of Shear must be new, but 'loc' already stands for pmflow.flows.layers.loc.Loc. "
         f"Choose another word; taken are: {LISTED}."
     )
 
