@@ -100,6 +100,7 @@ MAX_BODY = 60
 FOREIGN = {
     "attrs": "xarray keeps what is said about data there",
     "method.__doc__": "a decorator writes the documentation of what it decorates",
+    "op.ufunc": "PyTensor looks there for the NumPy function of an elementwise Op",
     "draw_idx": "PyMC's traces of draws are counted by whoever fills them",
     "flags.writeable": "NumPy's way to freeze an array",
     "bits.state": "NumPy's way to move a bit generator",
