@@ -8,7 +8,7 @@ from pmflow.errors import ParameterError, UnsupportedError
 
 __all__ = ["check_densities"]
 
-_ON_ALL_DATA = 'approx.save("fit.nc"); full = pmf.load("fit.nc", full_model)'
+_ON_ALL_DATA = 'approx.save("fit.safetensors"); full = pmf.load("fit.safetensors", full_model)'
 """A file keeps all of a fit but the model's data."""
 
 
