@@ -92,11 +92,6 @@ class Approximation(opvi.Approximation):
 
     @hist.setter
     def hist(self, losses: NDArray[np.float64]) -> None:
-        """As PyMC's inferences leave it."""
-        self.receive(replace(self.report, hist=np.asarray(losses)))
-
-    @hist.setter
-    def hist(self, losses: NDArray[np.float64]) -> None:
         # PyMC's own inferences set it when they end
         self.receive(replace(self.report, hist=np.asarray(losses, dtype=float)))
 
