@@ -26,6 +26,9 @@ in parameters."""
 _AS_FORMULA = {"mean_field": "scale-loc", "full_rank": "tril-loc"}
 """The formulas of PyMC's families."""
 
+_CUT_SHORT = ("failed", "interrupted", "time")
+"""How training ends that did not come to its own end."""
+
 _NAMED_FRAMES = ("gaussian", "laplace", "pathfinder")
 
 
@@ -85,7 +88,7 @@ def advise(
 
 
 def _unfinished(facts: Facts) -> list[Advice]:
-    if facts.ended is None or facts.ended.ended not in ("failed", "interrupted", "time"):
+    if facts.ended is None or facts.ended.ended not in _CUT_SHORT:
         return []
     why = f"training did not finish ({facts.ended})"
     if facts.by == "fit":
@@ -97,12 +100,7 @@ def _unfinished(facts: Facts) -> list[Advice]:
 
 
 def _more_steps(facts: Facts) -> list[Advice]:
-    known = facts.ended is not None and facts.ended.ended in (
-        "converged",
-        "failed",
-        "interrupted",
-        "time",
-    )
+    known = facts.ended is not None and facts.ended.ended in ("converged", *_CUT_SHORT)
     if known or facts.stacked or not facts.trained:
         return []
     return [Advice("it may not have settled: train until it has", _GO_ON)]
