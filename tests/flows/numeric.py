@@ -1,8 +1,12 @@
-"""Layers as NumPy functions: each graph is built once and run without machine code."""
+"""Layers as NumPy functions: each graph is built once, and run as it is written.
+
+PyTensor's rewrites take nine tenths of the time of a graph that is evaluated a few times. That they
+change nothing is a test of its own (`test_contract.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -11,13 +15,24 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows import AbstractLayer
-from pmflow.graphs.evaluate import compile_once
+from pmflow.graphs.evaluate import changed_flags, without_notes
 
 type Array = NDArray[np.floating[Any]]
 type Values = Mapping[str, Array]
+
+
+def as_written(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Callable[..., Any]:
+    """Compile for Python without rewrites."""
+    with changed_flags(cxx="", traceback__limit=0):
+        mode = Mode(linker="vm", optimizer=None)
+        return pytensor.function(
+            list(inputs), without_notes(outputs), mode=mode, on_unused_input="ignore"
+        )
 
 
 @dataclass(frozen=True)
@@ -45,20 +60,20 @@ class NumericLayer:
 
     @cached_property
     def _forward(self) -> Any:
-        return compile_once([self.z, *self.params.values()], self._forward_graph)
+        return as_written([self.z, *self.params.values()], self._forward_graph)
 
     @cached_property
     def _inverse(self) -> Any:
         with pytensor.config.change_flags(floatX=self.dtype):
             z = self.layer.inverse(self.z, self.params)
-        return compile_once([self.z, *self.params.values()], [z])
+        return as_written([self.z, *self.params.values()], [z])
 
     @cached_property
     def _score(self) -> Any:
         score = self.z.type("score")
         with pytensor.config.change_flags(floatX=self.dtype):
             outputs = self.layer.forward_with_score(self.z, self.params, score)
-        return compile_once([score, self.z, *self.params.values()], outputs)
+        return as_written([score, self.z, *self.params.values()], outputs)
 
     @cached_property
     def _score_by_inverse(self) -> Any:
@@ -66,14 +81,14 @@ class NumericLayer:
         z0 = self.layer.inverse(self.z, self.params)
         logq = -0.5 * (z0**2).sum(-1) - self.layer.forward(z0, self.params)[1]
         score = pt.grad(logq.sum(), self.z)
-        return compile_once([self.z, *self.params.values()], [score, logq])
+        return as_written([self.z, *self.params.values()], [score, logq])
 
     @cached_property
     def _jacobian(self) -> Any:
         """Row i of every point's Jacobian, from one gradient: no point depends on another."""
         z_new, _ = self._forward_graph
         rows = [pt.grad(z_new[..., i].sum(), self.z) for i in range(self.dim)]
-        return compile_once([self.z, *self.params.values()], [pt.stack(rows, axis=-2)])
+        return as_written([self.z, *self.params.values()], [pt.stack(rows, axis=-2)])
 
     @cached_property
     def _gradient(self) -> Any:
@@ -82,7 +97,7 @@ class NumericLayer:
         loss = (weights * z_new).sum() + log_det.sum()
         wrt = [self.z, *self.params.values()]
         grads = pt.grad(loss, wrt, disconnected_inputs="ignore")
-        return compile_once([weights, *wrt], grads)
+        return as_written([weights, *wrt], grads)
 
     def _call(self, function: Any, z: Array, values: Values) -> list[Array]:
         arrays = [np.asarray(a, self.dtype) for a in (z, *(values[name] for name in self.params))]
