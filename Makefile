@@ -15,13 +15,17 @@ BENCH_ARGS ?=
 ACCURACY_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench accuracy lint types format docs notebooks wheel clean
+.PHONY: help demo check test bench accuracy lint types format docs notebooks wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(INSTALLED) ## fit a flow to two targets, compare with NUTS, write figures
 	@$(BIN)/python -m pmflow.demo
+
+check: $(INSTALLED) ## run the quick tests, of every part: two minutes
+	@$(BIN)/python -m pytest tests -q -n $(WORKERS) --dist worksteal \
+		-m "not slow and not numba and not jax" $(PYTEST_ARGS)
 
 test: $(INSTALLED) ## run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""What every test shares: no windows, how hard hypothesis tries, and a count of compilations."""
+"""What every test shares: no windows, how hard hypothesis tries, marks, a count of compilations."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile("fast")
 
 collect_ignore_glob = ["benchmarks/accuracy/*"]  # packages of programs, imported as such
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is run once a backend by the backend that it is run on."""
+    marks = {"numba": pytest.mark.numba, "jax": pytest.mark.jax, "c": pytest.mark.slow}
+    for item in items:
+        values = getattr(item, "callspec", None)
+        backend = values.params.get("backend") if values is not None else None
+        if isinstance(backend, str) and backend.lower() in marks:
+            item.add_marker(marks[backend.lower()])
 
 
 @pytest.fixture

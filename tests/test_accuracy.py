@@ -11,6 +11,8 @@ from models import conjugate_normal, conjugate_posterior, gaussian
 
 import pmflow as pmf
 
+pytestmark = pytest.mark.slow
+
 FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
 

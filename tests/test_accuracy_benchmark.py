@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import logit
 
+pytestmark = pytest.mark.slow
+
 type Array = NDArray[np.float64]
 type Draws = dict[str, Array]
 type Oracle = Callable[[dict[str, Any], Draws], tuple[dict[str, Array], Array]]

@@ -18,7 +18,10 @@ BACKENDS = ["numba", "c", "jax"]
 DATA = np.random.default_rng(1).normal(2.0, 1.0, size=50)
 
 # the C backend looks for a BLAS that pip does not install; nothing here needs one
-pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS"),
+]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

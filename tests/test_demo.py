@@ -11,6 +11,8 @@ import pytest
 
 from pmflow import demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -21,6 +21,8 @@ from models import conjugate_normal
 import pmflow as pmf
 from pmflow.graphs.evaluate import GLOBAL_STATE, changed_flags
 
+pytestmark = pytest.mark.slow
+
 type Job = tuple[str, int]
 type Result = tuple[np.ndarray, np.ndarray]
 

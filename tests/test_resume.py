@@ -30,7 +30,10 @@ QUIET: dict[str, Any] = {"progressbar": False, "checkpoint_every": 1000}
 DATA = np.random.default_rng(1).normal(2.0, 1.0, size=50)
 
 # the C backend looks for a BLAS that pip does not install; nothing here needs one
-pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS"),
+]
 
 ONE = pytensor.shared(1.0)
 

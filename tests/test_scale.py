@@ -12,6 +12,8 @@ from benchmarks.scale import measure_dim, measure_rows
 
 import pmflow as pmf
 
+pytestmark = pytest.mark.slow
+
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="RssAnon is known on Linux alone")
 
 MATRIX = 10_000**2 * 8 / 2**20

@@ -58,6 +58,7 @@ def two_groups() -> pmf.Approximation:
     return pmf.Approximation(groups, model=model)
 
 
+@pytest.mark.slow
 class TestTheSame:
     @pytest.mark.parametrize(
         "settings",
@@ -89,12 +90,14 @@ class TestTheSame:
         assert_same(fitted(3, **settings), fitted(None, **settings))
         assert_same(fitted(3, **settings), fitted(3, flow="scale-loc", **draws))
 
+    @pytest.mark.jax
     def test_on_jax_a_sobol_set_is_the_same(self) -> None:
         pytest.importorskip("jax", reason="jax is an optional extra")
         settings: dict[str, Any] = {"backend": "jax", "compile_kwargs": None, "qmc": True}
         settings |= {"flow": "scale-loc", "batch": None}
         assert_same(fitted(4, **settings), fitted(None, **settings))
 
+    @pytest.mark.jax
     def test_on_jax_other_draws_of_the_same_law(self) -> None:
         pytest.importorskip("jax", reason="jax is an optional extra")
         rest: dict[str, Any] = {
@@ -189,11 +192,13 @@ class TestChunkDraws:
         with pytest.raises(ParameterError, match=says):
             fitted(chunk, obj_n_mc=draws)
 
+    @pytest.mark.slow
     def test_a_mixture_needs_two_draws_to_compare(self) -> None:
         with pytest.raises(ParameterError, match=r"chunk_draws=1 is not for a mixture.*2 at least"):
             fitted(1, made={"base": "mixture"})
         fitted(1, made={"base": "mixture[trained=false]"}, n=2)
 
+    @pytest.mark.slow
     def test_the_weights_of_a_mixture_are_trained_without_bias(self) -> None:
         # gradients at rest
         means, errors = [], []
@@ -211,6 +216,7 @@ class TestChunkDraws:
         assert np.all(np.abs(means[0] - means[1]) < 4 * np.hypot(*errors))
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_chunk() -> None:
     with pm.Model() as model:
         pm.Normal("x", shape=20)

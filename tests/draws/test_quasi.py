@@ -121,6 +121,7 @@ class TestDraws:
 
 
 @pytest.mark.parametrize("flow", ["tril-loc", "planar*2-scale-loc"])
+@pytest.mark.slow
 def test_gradients_have_a_third_of_the_variance_at_most(flow: str) -> None:
     approx = approximation(flow)
     (group,) = approx.groups
@@ -135,6 +136,7 @@ def test_gradients_have_a_third_of_the_variance_at_most(flow: str) -> None:
     assert np.all(quasi < plain / 3)
 
 
+@pytest.mark.slow
 class TestFit:
     def fit(self, n: int = 60, flow: str = "planar-scale-loc", **settings: Any) -> pmf.NFVI:
         vi = pmf.NFVI(flow, model=gaussian(MEAN, COV), random_seed=1)

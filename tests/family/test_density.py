@@ -14,6 +14,8 @@ from scipy import stats
 import pmflow as pmf
 from pmflow.graphs.evaluate import compile_once
 
+pytestmark = pytest.mark.slow
+
 type Array = NDArray[np.float64]
 
 ONE_DIM = ["scale-loc", "planar*2", "radial*2", "hh-scale", "scale-planar-radial-hh-loc"]

@@ -115,6 +115,7 @@ def test_the_gradient_by_the_degrees_of_freedom_is_that_of_the_quantile() -> Non
     assert gradient[0] == pytest.approx(exact, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_weights_of_a_mixture_have_an_unbiased_gradient() -> None:
     """The ELBO's gradient by the logits, from many small steps, against a quadrature."""
     with pm.Model() as model:
@@ -147,6 +148,7 @@ def test_weights_of_a_mixture_have_an_unbiased_gradient() -> None:
 
 
 @pytest.mark.parametrize("base", ["student_t", "mixture[k=3]", "mixture[trained=false]"])
+@pytest.mark.slow
 def test_a_base_is_trained_sampled_and_scored(base: str) -> None:
     with pm.Model() as model:
         pm.StudentT("x", nu=3, shape=2)

@@ -73,7 +73,9 @@ STARTS_AND_WILD = (*STARTS, "wild")
 
 
 def dims(*values: int) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("dim", values, ids="dim {}".format)
+    """Each dim, of which `make check` takes the plane alone."""
+    each = [pytest.param(dim, marks=[] if dim == 2 else [pytest.mark.slow]) for dim in values]
+    return pytest.mark.parametrize("dim", each, ids=[f"dim {dim}" for dim in values])
 
 
 def test_every_layer_of_the_catalogue_is_in_the_contract() -> None:
@@ -222,6 +224,7 @@ def test_at_jitter_0_1_every_entry_of_every_parameter_has_a_gradient(
 
 
 @each_word
+@pytest.mark.slow
 def test_in_1000_dimensions_everything_is_finite(layer: AbstractLayer) -> None:
     fn, z = numeric(layer, 1000), points(5, 1000)
     for kind in ("jitter 0.1", "wild"):
@@ -244,6 +247,7 @@ def test_in_1000_dimensions_the_way_there_and_back_ends_where_it_began(
 
 
 @each_word
+@pytest.mark.slow
 def test_pytensors_rewrites_keep_the_gradient_and_the_score(layer: AbstractLayer) -> None:
     fn, z, params = numeric(layer, 2), points(6, 2), start(layer, 2, 0.5)
     z_new, log_det = layer.forward(fn.z, fn.params)

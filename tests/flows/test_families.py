@@ -165,6 +165,7 @@ def test_any_size_is_refused_or_small(option: tuple[str, str], size: int, dim: i
 
 # ------------------------------------------------------------------- mixing
 @pytest.mark.parametrize("first", WORDS)
+@pytest.mark.slow
 def test_every_pair_of_families_is_a_flow(first: str) -> None:
     dim, z = 3, pt.matrix("z", shape=(None, 3))
     rng = np.random.default_rng(0)
@@ -192,6 +193,7 @@ FIT: dict[str, Any] = {"progressbar": False, "compile_kwargs": {"mode": "FAST_CO
 
 
 @pytest.mark.parametrize("word", WORDS)
+@pytest.mark.slow
 def test_every_family_is_trained_and_scored_in_a_model(word: str) -> None:
     model = normal_model()
     runs = []
@@ -319,6 +321,7 @@ def test_tril_and_loc_are_the_family_of_full_rank_advi() -> None:
     np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.jax
 def test_the_families_run_as_jax_compiles_them() -> None:
     pytest.importorskip("jax")
     inference = pmf.NFVI(

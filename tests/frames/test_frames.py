@@ -129,6 +129,7 @@ def test_the_gaussian_of_a_skewed_density_has_the_largest_elbo() -> None:
     np.testing.assert_allclose(frame.factor, factor, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_gaussian_of_a_banana_has_the_largest_elbo() -> None:
     def numpy_logp(z: Array) -> Array:
         return -(z[:, 0] ** 2) / 2 - (z[:, 1] - 0.5 * z[:, 0] ** 2 - 0.4 * z[:, 0]) ** 2 / 2
@@ -146,6 +147,7 @@ def test_the_gaussian_of_a_banana_has_the_largest_elbo() -> None:
 
 
 @pytest.mark.parametrize("kind", ["laplace", "gaussian"])
+@pytest.mark.slow
 def test_beyond_500_dimensions_frames_are_diagonal(kind: str) -> None:
     sds, means = np.logspace(-2, 2, 600), np.linspace(-1, 1, 600)
     density = density_of(lambda x: -0.5 * (((x - means) / sds) ** 2).sum(), 600)
@@ -187,6 +189,7 @@ def test_a_flat_direction_does_not_make_the_gaussian_endless() -> None:
     assert frame.sds.max() < 1e3
 
 
+@pytest.mark.slow
 def test_centred_eight_schools_get_a_gaussian_by_way_of_pathfinder() -> None:
     with pm.Model() as model:
         mu, tau = pm.Normal("mu", 0.0, 5.0), pm.HalfCauchy("tau", 5.0)

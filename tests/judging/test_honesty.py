@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 honesty: Any = import_module("benchmarks.honesty")
 
 SOME = 6

@@ -47,6 +47,7 @@ class TestGaussian:
         assert approx.fit_state.ended == "converged"
         assert str(approx.ladder).startswith("-> Gaussian (")
 
+    @pytest.mark.slow
     def test_correlations_and_dims_are_kept(self) -> None:
         cov = [[1.0, 0.9], [0.9, 1.0]]
         with pm.Model(coords={"axis": ["a", "b"]}) as model:
@@ -57,6 +58,7 @@ class TestGaussian:
         assert draws.dims == ("chain", "draw", "axis")
         assert model["z"].ndim == 1
 
+    @pytest.mark.slow
     def test_the_same_seed_gives_the_same_fit(self) -> None:
         model = gaussian([1.0, 2.0], [[1.0, 0.5], [0.5, 2.0]])
         one, two = (pmf.fit(model=model, random_seed=5, progressbar=False) for _ in range(2))
@@ -64,6 +66,7 @@ class TestGaussian:
             one.sample(5)["posterior"]["z"], two.sample(5)["posterior"]["z"]
         )
 
+    @pytest.mark.slow
     def test_two_gaussian_modes_are_stacked(self) -> None:
         with pm.Model() as model:
             pm.Mixture("x", [0.7, 0.3], [pm.Normal.dist(-6, 0.5), pm.Normal.dist(6, 1.0)])
@@ -73,6 +76,7 @@ class TestGaussian:
         assert approx.diagnosis.verdict == "reliable"
         assert "2 modes, which are all kept" in str(approx.diagnosis)
 
+    @pytest.mark.slow
     def test_minibatches_are_fitted_but_not_judged(self) -> None:
         data = np.random.default_rng(1).normal(3, 1, size=30)
         model = conjugate_normal(data, batch=10)
@@ -89,6 +93,7 @@ def approx() -> pmf.Approximation:
     return pmf.fit(model=skewed(), random_seed=1, restarts=1, **PYTHON)
 
 
+@pytest.mark.slow
 class TestClimb:
     def test_a_skewed_posterior_ends_with_a_reliable_flow(self, approx: Any) -> None:
         ladder = approx.ladder
@@ -108,6 +113,7 @@ class TestClimb:
         np.testing.assert_allclose(below, shares, atol=0.03)
 
 
+@pytest.mark.slow
 class TestWhatGoesWrong:
     """In a flow: the Gaussian is there already."""
 

@@ -100,6 +100,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("flow", CASES)
+@pytest.mark.slow
 def test_path_and_total_gradients_have_the_same_mean(flow: str) -> None:
     approx = pmf.NormalizingFlow(
         flow, model=gaussian(MEAN, COV), random_seed=2, jitter=0.3, **CASES[flow]
@@ -138,6 +139,7 @@ def two_groups(*families: str) -> pmf.Approximation:
         return pmf.Approximation([first, pmf.Group(None, families[1])], model=model)
 
 
+@pytest.mark.slow
 def test_two_flows_each_have_their_own_score() -> None:
     approx = two_groups("scale-loc", "tril-loc")
     cov = np.array(COV)
@@ -158,6 +160,7 @@ def test_two_flows_each_have_their_own_score() -> None:
     assert max(found) < 1e-10
 
 
+@pytest.mark.slow
 class TestFit:
     def fit(self, estimator: str, flow: str = "scale-loc", **settings: Any) -> pmf.NFVI:
         vi = pmf.NFVI(flow, model=gaussian(MEAN, COV), random_seed=1)

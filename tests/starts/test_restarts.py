@@ -15,6 +15,8 @@ from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
 from pmflow.family.stack import Stack
 from pmflow.starts.restarts import StartsState, fit_from_starts
 
+pytestmark = pytest.mark.slow
+
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
 WEIGHTS, MEANS, SDS = [0.7, 0.3], [-5.0, 5.0], [0.5, 1.0]

@@ -121,6 +121,7 @@ def loss_of(approx: pmf.Approximation, operator: KL) -> Callable[..., Any]:
     return compile_once([noise], [operator(None)(5, more_replacements=given)])
 
 
+@pytest.mark.slow
 class TestObjective:
     noise = np.random.default_rng(3).standard_normal((5, 2))
 
@@ -205,6 +206,7 @@ class TestFresh:
         assert batches.mean(1).std() > 3 * batches.std(1).mean() / 20**0.5
 
 
+@pytest.mark.slow
 def test_a_fit_ends_at_the_posterior() -> None:
     model = gaussian([4.0, -4.0], COV)
     inference = pmf.NFVI("tril-loc", model=model, random_seed=1, start={"z": [0.0, 0.0]})

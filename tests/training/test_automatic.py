@@ -14,6 +14,8 @@ from models import conjugate_normal, gaussian
 import pmflow as pmf
 from pmflow.errors import FitWarning, NonFiniteError
 
+pytestmark = pytest.mark.slow
+
 SHORT = pmf.ScheduleSettings(rates=(0.03,), trial=5, window=20, most_windows=3, stages=1)
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 QUICK: dict[str, Any] = {"schedule": SHORT, **PYTHON}

@@ -107,6 +107,7 @@ class TestAtTheStart:
         np.testing.assert_array_equal(one.hist, two.hist)
 
 
+@pytest.mark.slow
 class TestInTheMiddle:
     @both
     @pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "inf"])
@@ -239,6 +240,7 @@ def said_to_be_stopped(*, warns: bool) -> Any:
     return pytest.warns(FitWarning, match=r"stopped before it was judged .*interrupted")
 
 
+@pytest.mark.slow
 class TestCtrlC:
     @both
     @pytest.mark.parametrize("is_signal", [True, False], ids=["signal", "exception"])

@@ -86,6 +86,7 @@ class TestChunks:
         assert vi.hist.mean() == pytest.approx(terms.mean(), abs=error)
         assert vi.hist.std() == pytest.approx(terms.std(), rel=0.3)
 
+    @pytest.mark.numba
     def test_minibatches_too(self) -> None:
         ours, theirs = inference(batch=10), inference(batch=10)
         ours.fit(40, **settings("numba"))
@@ -309,6 +310,7 @@ class Twice(Op):
 
 
 @pytest.mark.filterwarnings("ignore:Numba will use object mode")
+@pytest.mark.jax
 def test_what_jax_cannot_compile_goes_on_elsewhere_with_a_warning() -> None:
     pytest.importorskip("jax", reason="jax is an optional extra")
     with pm.Model() as model:

@@ -12,6 +12,8 @@ from scipy.stats import norm
 
 import pmflow as pmf
 
+pytestmark = pytest.mark.slow
+
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 DATA = np.random.default_rng(1).normal(2.0, NOISE_SD, size=60)
 STEPS = 1500

@@ -23,7 +23,10 @@ PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressb
 RNG = np.random.default_rng(1)
 
 # PyTensor looks for a BLAS that pip does not install; nothing here needs one
-pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS"),
+]
 
 
 def counts() -> pm.Model:
@@ -87,6 +90,7 @@ MODELS: dict[str, Callable[[], pm.Model]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.numba
 def test_numba_takes_the_steps_of_pymcs_own_loop(name: str) -> None:
     model = MODELS[name]()
     ours = pmf.NFVI("scale-planar-loc", model=model, random_seed=1)
@@ -98,6 +102,7 @@ def test_numba_takes_the_steps_of_pymcs_own_loop(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.jax
 def test_jax_has_the_same_loss_and_gradients_in_distribution(name: str) -> None:
     # its random numbers are others: the parameters rest, and distributions are compared
     pytest.importorskip("jax", reason="jax is an optional extra")
@@ -115,6 +120,7 @@ def test_jax_has_the_same_loss_and_gradients_in_distribution(name: str) -> None:
     assert isinstance(vi._trainer._loops[-1][1], StepLoop)
 
 
+@pytest.mark.jax
 def test_jax_splits_the_gradient_of_a_recursion_and_its_first_value() -> None:
     pytest.importorskip("jax", reason="jax is an optional extra")
     losses = []
@@ -178,6 +184,8 @@ for backend in ("numba", "jax"):
 """
 
 
+@pytest.mark.jax
+@pytest.mark.numba
 def test_the_loop_runs_in_float32() -> None:
     pytest.importorskip("jax", reason="jax is an optional extra")
     # in a process of its own: floatX is a global setting, read when a model is made
