@@ -16,15 +16,14 @@ from pymc.util import RandomState
 from pymc.variational.inference import KLqp
 from xarray import DataTree
 
-from pmflow.checks import check_flags, check_names, checked_count, checked_number, refuse_with
+from pmflow.checks import check_flags, check_names, checked_count, checked_number
 from pmflow.errors import ParameterError
 from pmflow.family.approximation import Approximation
-from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.placed_flow import START_SPREAD
-from pmflow.family.stack import Stack
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
+from pmflow.inference.approx import approximation_for
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, FitKeeper
 from pmflow.inference.verdict import tell_verdict
 from pmflow.records import FitState, Outcome
@@ -109,26 +108,8 @@ class NFVI(KLqp):
         frame: str | Frame | None = None,
     ) -> None:
         checked_number("beta", beta, "a finite number >= 0", least=0)
-        if isinstance(flow, Approximation):
-            given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
-            given |= {"base": base, "frame": frame}
-            refuse_with("an approximation, which exists already", given)
-            if isinstance(flow, Stack):
-                raise ParameterError(
-                    "flow must not be a Stack: it is several fits, and is not trained further. "
-                    "Train the flow of the inference that made it, or begin with a formula."
-                )
-            approx = flow
-        else:
-            approx = NormalizingFlow(
-                flow,
-                model=model,
-                random_seed=random_seed,
-                start=start,
-                jitter=jitter,
-                base="normal" if base is None else base,
-                frame=frame,
-            )
+        given = {"model": model, "random_seed": random_seed, "start": start, "jitter": jitter}
+        approx = approximation_for(flow, **given, base=base, frame=frame)
         super().__init__(approx, beta=beta)
         self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
@@ -207,7 +188,7 @@ class NFVI(KLqp):
             file = Checkpoint(options.checkpoint, options.checkpoint_every, self.approx.model)
         if begun is not None:
             move_seeds = begun.move_seeds
-            self.hist, self.skipped, self._steps_done = begun.run.losses, 0, begun.run.begin
+            self._take(Outcome(begun.run.losses, begun.run.begin))
         elif moves is None:
             size = options.restarts - 1
             move_seeds = tuple(self.approx.rng.randint(2**30, size=size, dtype=np.int64).tolist())
@@ -247,7 +228,7 @@ class NFVI(KLqp):
             self._trainer,
             options,
             seed,
-            Outcome(self.hist, self._steps_done, self.skipped),
+            self._so_far,
             keeper=keep.of(course_seed),
             begun=None if begun is None else begun.run,
         )
@@ -264,8 +245,7 @@ class NFVI(KLqp):
             run.go(course, progress)
         finally:
             outcome = run.last
-            self.hist, self.skipped = outcome.losses, outcome.skipped
-            self._steps_done = outcome.steps
+            self._take(outcome)
             report = replace(self.approx.report, hist=outcome.losses, fit_state=outcome.fit_state)
             self.approx.receive(report)
         return outcome.fit_state
@@ -304,21 +284,19 @@ class NFVI(KLqp):
     def __reduce__(self) -> tuple[Any, ...]:
         # compiled functions stay behind: the copy can be fitted, not refined
         beta = float(self.objective.op.beta)
-        return _revived, (type(self), self.approx, beta, self.hist, self.skipped, self._steps_done)
+        return _revived, (type(self), self.approx, beta, self._so_far)
 
-    def _known(self, hist: NDArray[np.float64], skipped: int, steps: int) -> NFVI:
-        """Itself, with the fits that another one has had."""
-        self.hist, self.skipped, self._steps_done = hist, skipped, steps
+    @property
+    def _so_far(self) -> Outcome:
+        """What the fits so far have come to."""
+        return Outcome(self.hist, self._steps_done, self.skipped)
+
+    def _take(self, outcome: Outcome) -> NFVI:
+        """Go on from what fits have come to."""
+        self.hist, self.skipped, self._steps_done = outcome.losses, outcome.skipped, outcome.steps
         return self
 
 
-def _revived(
-    kind: type[NFVI],
-    approx: Approximation,
-    beta: float,
-    hist: NDArray[np.float64],
-    skipped: int,
-    steps: int,
-) -> NFVI:
+def _revived(kind: type[NFVI], approx: Approximation, beta: float, so_far: Outcome) -> NFVI:
     """What `NFVI.__reduce__` took apart."""
-    return kind(approx, beta=beta)._known(hist, skipped, steps)
+    return kind(approx, beta=beta)._take(so_far)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from pmflow.judging.verdict import bounds
-
-if TYPE_CHECKING:
-    from pmflow.judging.diagnosis import Diagnosis
 
 __all__ = ["as_html", "as_text", "with_error"]
 
@@ -20,7 +17,7 @@ type Row = tuple[str, str, str]
 """What, its value, and what to hold it against."""
 
 
-def as_text(found: Diagnosis) -> str:
+def as_text(found: Any) -> str:
     """For a terminal, the verdict on top."""
     rows = _rows(found)
     widths = [max(len(row[i]) for row in rows if row[2] or i == 0) for i in (0, 1)]
@@ -34,7 +31,7 @@ def as_text(found: Diagnosis) -> str:
     return "\n".join(lines)
 
 
-def as_html(found: Diagnosis) -> str:
+def as_html(found: Any) -> str:
     """For a notebook; no colours of its own: it takes those of the page, dark or light."""
     cell = 'style="text-align: left; background: none; color: inherit"'
     body = "".join(
@@ -60,11 +57,11 @@ def _item(text: str) -> str:
     return escape(words) + (f"<br><code>{escape(code)}</code>" if code else "")
 
 
-def _lists(found: Diagnosis) -> list[tuple[str, tuple[str, ...]]]:
+def _lists(found: Any) -> list[tuple[str, tuple[str, ...]]]:
     return [("Why", found.reasons), ("Try", found.advice)]
 
 
-def _rows(found: Diagnosis) -> list[Row]:
+def _rows(found: Any) -> list[Row]:
     rows: list[Row] = []
     if np.isnan(found.k_hat):
         rows.append(("finite draws", f"{found.draws - found.non_finite:,}", f"of {found.draws:,}"))
@@ -87,7 +84,7 @@ def _rows(found: Diagnosis) -> list[Row]:
     return rows
 
 
-def _extremes(found: Diagnosis) -> list[Row]:
+def _extremes(found: Any) -> list[Row]:
     """The components that weighting changes most."""
     rows: list[Row] = []
     for bound, name, what in zip(
