@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
-from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.util import RandomState
 
 from pmflow.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.checks import check_names
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.graphs.private import seed_from
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.ladder.rungs import RUNGS, AbstractRung
 from pmflow.ladder.tried import Ladder, Tried
@@ -87,7 +88,7 @@ def fit_automatically(
     if asked.checkpoint is not None:
         options_state(asked)  # raises where an option is in no file
         file = Checkpoint(asked.checkpoint, asked.checkpoint_every, checked_model(model))
-    (seed,) = _get_seeds_per_chain(random_seed, 1)
+    seed = seed_from(random_seed)
     result = Climb(checked_model(model), int(seed), start, asked).up(file)
     tell_verdict(result, stacklevel=4)
     return result
