@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pmflow.checks import check_seed, checked_count
 from pmflow.errors import NonFiniteError, ParameterError, UnsupportedError
+from pmflow.graphs.minibatches import observed_in_minibatches
 
 __all__ = [
     "MIN_DRAWS",
@@ -316,7 +317,7 @@ def check_densities(approx: Any, what: str) -> None:
             "come without. Fit with pmflow: the family of pm.fit(method='advi') is "
             'pmflow.fit(method="nfvi=scale-loc"), that of fullrank_advi is "nfvi=tril-loc".'
         )
-    names = _minibatches(approx.model)
+    names = observed_in_minibatches(approx.model)
     if names:
         raise UnsupportedError(
             f"{what} needs the log density of the model on all data, but {', '.join(names)} "
@@ -327,23 +328,6 @@ def check_densities(approx: Any, what: str) -> None:
             "[new.set_value(old.get_value()) for new, old in zip(full.params, approx.params)], "
             "and ask about `full`."
         )
-
-
-def _minibatches(model: Any) -> list[str]:
-    """Names of what is observed in minibatches."""
-    from pymc.data import MinibatchOp
-    from pymc.variational.minibatch_rv import MinibatchRandomVariable
-    from pytensor.graph.traversal import ancestors
-
-    found = []
-    for rv in model.observed_RVs:
-        graph = ancestors([rv, model.rvs_to_values[rv]])
-        if any(
-            isinstance(getattr(v.owner, "op", None), MinibatchOp | MinibatchRandomVariable)
-            for v in graph
-        ):
-            found.append(rv.name)
-    return found
 
 
 def importance_resample(
