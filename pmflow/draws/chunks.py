@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pymc.data import MinibatchOp
 from pymc.pytensorf import collect_default_updates
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.traversal import ancestors, graph_inputs
+from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
@@ -22,6 +21,7 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.checks import checked_count
 from pmflow.errors import ParameterError
 from pmflow.graphs.evaluate import with_static_shape
+from pmflow.graphs.minibatches import minibatch_nodes
 
 __all__ = ["checked_chunk_draws", "mean_over_chunks"]
 
@@ -131,10 +131,8 @@ def mean_over_chunks(
 
 def _minibatches(graphs: Sequence[Variable]) -> list[Variable]:
     """Rows that `pm.Minibatch` draws."""
-    found = dict.fromkeys(
-        v for v in ancestors(list(graphs)) if v.owner and isinstance(v.owner.op, MinibatchOp)
-    )
-    return [v for v in found if isinstance(v.type, TensorType)]
+    drawn = [v for node in minibatch_nodes(graphs) for v in node.outputs]
+    return [v for v in drawn if isinstance(v.type, TensorType)]
 
 
 def _static_shape(x: Any) -> tuple[int, ...]:

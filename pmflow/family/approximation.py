@@ -11,7 +11,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
-from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.util import RandomState
 from pymc.variational import opvi
 from pymc.variational.opvi import VIState, node_property
 from pytensor.tensor.variable import TensorVariable
@@ -31,6 +31,7 @@ from pmflow.graphs.evaluate import (
     checks_as_values,
     vectorize_over_draws,
 )
+from pmflow.graphs.private import seed_from
 from pmflow.posterior import export
 from pmflow.posterior.model import checked_groups
 from pmflow.records import Report
@@ -228,7 +229,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     def _seed(self, random_seed: RandomState) -> int:
         if random_seed is None:
             return self.next_seed()
-        (seed,) = _get_seeds_per_chain(random_seed, 1)
+        seed = seed_from(random_seed)
         return int(seed)
 
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pymc as pm
-from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.util import RandomState
 from pymc.variational import opvi
 from pytensor.tensor.variable import TensorVariable
 
@@ -14,6 +14,7 @@ from pmflow.checks import check_names, check_seed
 from pmflow.errors import ParameterError
 from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.flows.formula import Formula
+from pmflow.graphs.private import seed_from
 from pmflow.posterior.model import checked_model
 
 __all__ = ["Group"]
@@ -90,7 +91,7 @@ def Group(
     if is_flow:
         check_names(kwargs, ("start", "jitter", "base", "frame"), "A group of a flow")
         return NormalizingFlowGroup(group, vfam, params, random_seed, model, **kwargs)
-    (seed,) = _get_seeds_per_chain(random_seed, 1)
+    seed = seed_from(random_seed)
     if group is not None:
         # PyMC's families fill their start in the order of the model, whatever the group's is
         order = model.free_RVs

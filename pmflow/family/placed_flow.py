@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pymc.pytensorf import floatX
-from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.util import RandomState
 from pymc.variational import opvi
 from pymc.variational.opvi import node_property
 from pymc.vartypes import discrete_types
@@ -33,6 +33,7 @@ from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, parse_base
 from pmflow.frames import Frame, build_frame, checked_frame
+from pmflow.graphs.private import seed_from
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.model import check_start, checked_model
 from pmflow.posterior.start import latent_start
@@ -80,7 +81,7 @@ class PlacedFlow(opvi.Group):
         model = checked_model(model)
         check_start(start, model)
         check_seed(random_seed)
-        (seed,) = _get_seeds_per_chain(random_seed, 1)
+        seed = seed_from(random_seed)
         super().__init__(
             group, None, params, random_seed=seed, model=model, options=options, start=start
         )

@@ -35,6 +35,7 @@ from pmflow.graphs.workarounds.elementwise import (
     run_as_arrays,
     split_long_sums,
 )
+from pmflow.graphs.workarounds.narrow_indices import widen_indices
 
 __all__ = [
     "GLOBAL_STATE",
@@ -43,6 +44,7 @@ __all__ = [
     "checks_as_values",
     "compile_once",
     "for_numpy",
+    "ready_to_compile",
     "vectorize_over_draws",
     "with_static_shape",
     "without_notes",
@@ -112,6 +114,13 @@ def without_notes(graphs: Sequence[Variable]) -> list[Variable]:
     return list(fgraph.outputs)
 
 
+def ready_to_compile(graphs: Sequence[Variable]) -> list[Variable]:
+    """Copies without what PyTensor's rewrites stumble over: notes, and indices of few bits."""
+    fgraph = FunctionGraph(outputs=without_notes(graphs), clone=False)
+    in2out(widen_indices, name="widen_indices").rewrite(fgraph)
+    return list(fgraph.outputs)
+
+
 def _remove_notes(fgraph: Any) -> None:
     for variable in fgraph.variables:
         variable.tag.trace = []
@@ -136,7 +145,7 @@ def compile_once(
     # without a C++ compiler set, the inner functions of scans stay in Python too
     with changed_flags(cxx="", traceback__limit=0):
         mode = for_numpy(FAST_COMPILE)
-        return pm.compile(list(inputs), without_notes(outputs), mode=mode, **kwargs)
+        return pm.compile(list(inputs), ready_to_compile(outputs), mode=mode, **kwargs)
 
 
 def vectorize_over_draws(

@@ -1,24 +1,40 @@
-"""Which variables of a model are observed in minibatches."""
+"""Rows that `pm.Minibatch` draws: whether a graph has any, and where."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pymc.data import MinibatchOp
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
 
-__all__ = ["observed_in_minibatches"]
+__all__ = ["has_minibatches", "minibatch_nodes", "observed_in_minibatches"]
+
+
+def minibatch_nodes(graphs: Sequence[Variable]) -> list[Apply]:
+    """The nodes behind some graphs that draw rows, each once."""
+    return _nodes(graphs, MinibatchOp)
+
+
+def has_minibatches(graphs: Sequence[Variable]) -> bool:
+    """Whether some graphs give another number for other rows."""
+    return bool(minibatch_nodes(graphs))
 
 
 def observed_in_minibatches(model: Any) -> list[str]:
-    """Names of what is observed in minibatches: the log density of such a model is an estimate."""
-    found = []
-    for rv in model.observed_RVs:
-        graph = ancestors([rv, model.rvs_to_values[rv]])
-        if any(
-            isinstance(getattr(v.owner, "op", None), MinibatchOp | MinibatchRandomVariable)
-            for v in graph
-        ):
-            found.append(rv.name)
-    return found
+    """Names of a model's observed variables whose log density is an estimate from some rows.
+
+    ``total_size`` alone makes it one, whoever chose the rows.
+    """
+    return [
+        rv.name
+        for rv in model.observed_RVs
+        if _nodes([rv, model.rvs_to_values[rv]], MinibatchOp, MinibatchRandomVariable)
+    ]
+
+
+def _nodes(graphs: Sequence[Variable], *kinds: type) -> list[Apply]:
+    owners = dict.fromkeys(x.owner for x in ancestors(list(graphs)) if x.owner is not None)
+    return [node for node in owners if isinstance(node.op, kinds)]

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pymc as pm
-from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.util import RandomState
 
 from pmflow.checks import check_names
 from pmflow.errors import FitWarning, ParameterError
 from pmflow.family.approximation import Approximation
+from pmflow.graphs.private import seed_from
 from pmflow.inference.checkpoint import Checkpoint
 from pmflow.ladder.climb import Climb
 from pmflow.posterior.model import checked_model
@@ -72,7 +73,7 @@ def fit_automatically(
     if asked.checkpoint is not None:
         options_state(asked)  # raises where an option is in no file
         file = Checkpoint(asked.checkpoint, asked.checkpoint_every, checked_model(model))
-    (seed,) = _get_seeds_per_chain(random_seed, 1)
+    seed = seed_from(random_seed)
     result = Climb(checked_model(model), int(seed), start, asked).up(file)
     tell_verdict(result, stacklevel=4)
     return result

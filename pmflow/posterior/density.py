@@ -11,7 +11,6 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pymc.data import MinibatchOp
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import clone_replace
@@ -26,6 +25,7 @@ from pmflow.graphs.evaluate import (
     compile_once,
     vectorize_over_draws,
 )
+from pmflow.graphs.minibatches import minibatch_nodes
 from pmflow.watch import piece, stage, tick
 
 __all__ = ["LogDensity", "rows_at_once"]
@@ -138,12 +138,12 @@ def _over_all_rows(logp: TensorVariable) -> TensorVariable:
     them. Where they do not divide into minibatches, the first rows fill the last one. To put all
     rows in place of a minibatch is not possible: its length is a constant in many places.
     """
-    nodes = [x.owner for x in ancestors([logp]) if x.owner and isinstance(x.owner.op, MinibatchOp)]
+    nodes = minibatch_nodes([logp])
     if not nodes:
         return logp
     draws: dict[TensorVariable, TensorVariable] = {}
     batches = reduce(pt.maximum, [-(-x.inputs[0].shape[0] // x.outputs[0].shape[0]) for x in nodes])
-    for node in dict.fromkeys(nodes):
+    for node in nodes:
         *tensors, _ = node.inputs
         *parts, _ = node.outputs
         length = parts[0].shape[0]

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pymc.data import MinibatchOp
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
-from pytensor.graph.traversal import ancestors
 
 from pmflow.graphs.evaluate import compile_once
+from pmflow.graphs.minibatches import has_minibatches
 from pmflow.posterior.density import rows_at_once
 from pmflow.watch import piece, tick
 
@@ -53,7 +52,7 @@ class FreshElbo:
                 [size], self._outputs, random_seed=False
             )
         self._rows = rows_at_once(self._outputs, approx.ddim)
-        if any(isinstance(x.owner.op, MinibatchOp) for x in ancestors(self._outputs) if x.owner):
+        if has_minibatches(self._outputs):
             self._rows = min(self._rows, _DRAWS_A_MINIBATCH)
 
     def log_weights(self, seed: int) -> NDArray[np.float64]:

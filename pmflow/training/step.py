@@ -23,7 +23,7 @@ from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from pmflow.draws.chunks import mean_over_chunks
 from pmflow.draws.sobol import QuasiDraws
-from pmflow.graphs.evaluate import checks_as_values, without_notes
+from pmflow.graphs.evaluate import checks_as_values, ready_to_compile
 from pmflow.training.optimizers import ELEMENTWISE, SteadyAdam, optimizer_rate
 from pmflow.training.params import ParamVector
 
@@ -174,7 +174,7 @@ def build_step(
         old.type.filter_variable(new, allow_convert=True)
         for old, new in zip(guarded, replaced[2:], strict=True)
     ]
-    loss, gradient, *new_values = without_notes([*replaced[:2], *new_values])
+    loss, gradient, *new_values = ready_to_compile([*replaced[:2], *new_values])
     return Step(
         params=optimize.params,
         loss=loss,

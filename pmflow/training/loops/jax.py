@@ -21,6 +21,7 @@ from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 
 from pmflow.graphs.evaluate import changed_flags
+from pmflow.graphs.private import core_node
 from pmflow.training.loops.loop import Loop, LoopState, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
 
@@ -173,7 +174,7 @@ def _bind_constants_of_batches(graph: FunctionGraph, node: Any) -> list[Any] | N
     """
     if not isinstance(node.op.core_op, Scan | Split):
         return None
-    core = node.op._create_dummy_core_node(node.inputs)
+    core = core_node(node)
     bound = [
         isinstance(x, Constant) and all(n == 1 for n in x.data.shape[: x.ndim - c.ndim])
         for x, c in zip(node.inputs, core.inputs, strict=True)
