@@ -40,9 +40,6 @@ from pmflow.training.trainer import Trainer
 
 __all__ = ["NFVI"]
 
-_log = logging.getLogger("pmflow")
-
-
 class NFVI(KLqp):
     """Normalizing-flow variational inference.
 
@@ -173,8 +170,7 @@ class NFVI(KLqp):
         ----------
         options : FitOptions
         file : Checkpoint, optional
-            Where the state of the fit is kept; one of its own by default, where the options ask for
-            it.
+            Where the fit is kept; by default in one of its own, where the options ask for it.
         begun : FitCheckpoint, optional
             Where the fit was broken off; the approximation is as it was there.
         moves : sequence of callable, optional
