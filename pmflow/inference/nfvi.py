@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,6 +38,7 @@ from pmflow.training.tracker import check_trackers
 from pmflow.training.trainer import Trainer
 
 __all__ = ["NFVI"]
+
 
 class NFVI(KLqp):
     """Normalizing-flow variational inference.
