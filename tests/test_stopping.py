@@ -15,8 +15,9 @@ import pytest
 import pmflow as pmf
 from pmflow.errors import FitWarning
 from pmflow.frames import build_frame
-from pmflow.ladder import climb
+from pmflow.ladder import climb, rungs
 from pmflow.ladder.rungs import FlowRung, GaussianRung
+from pmflow.training.schedule import ScheduleSettings
 from pmflow.watch import Interrupted, OutOfTime, Watch, watching
 from pmflow.watch.display import Line
 
@@ -39,9 +40,13 @@ def _everything_is_put_back() -> Iterator[None]:
     assert threading.active_count() == 1
 
 
+SHORT = ScheduleSettings(rates=(0.03,), trial=40, window=60, most_windows=3, stages=2, patience=1)
+
+
 @pytest.fixture(autouse=True)
-def _one_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_short_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(climb, "RUNGS", (GaussianRung(), FlowRung("planar*2-scale-loc")))
+    monkeypatch.setattr(rungs, "_SCHEDULE", SHORT)
 
 
 def at_stage(
@@ -118,7 +123,7 @@ class TestCtrlC:
         pressed = []
 
         def late(approx: Any, losses: Any, step: int) -> None:
-            if step == 700:
+            if step == 200:
                 pressed.append(step)
                 press_ctrl_c()
 
