@@ -1,10 +1,6 @@
 """What watches over a fit while it runs: Ctrl-C, a budget of time, what it shows, its times."""
 
-from pmflow.watch.watch import (
-    Interrupted,
-    OutOfTime,
-    Stopped,
-    Watch,
+from pmflow.watch.here import (
     grace,
     is_watched,
     piece,
@@ -15,6 +11,7 @@ from pmflow.watch.watch import (
     watching,
     why_stopped,
 )
+from pmflow.watch.watch import Interrupted, OutOfTime, Stopped, Watch
 
 __all__ = [
     "Interrupted",

@@ -91,13 +91,17 @@ def _clock(seconds: float) -> str:
 class _Lines(Progress):
     """Lines, and a note below them."""
 
-    note = ""
+    _note = ""
+
+    def say(self, note: str) -> None:
+        """Have another note."""
+        self._note = note
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """What to draw."""
         yield from super().get_renderables()
-        if self.note:
-            yield Text(self.note)
+        if self._note:
+            yield Text(self._note)
 
 
 class Display:
@@ -107,15 +111,10 @@ class Display:
     ----------
     visible : bool
     theme : rich.theme.Theme, optional
-
-    Attributes
-    ----------
-    note : str
-        Shown below the lines.
     """
 
     def __init__(self, *, visible: bool, theme: Theme | None) -> None:
-        self.note = ""
+        self._note = ""
         self._lines: dict[str, Line] = {}
         self._tasks: dict[str, Any] = {}
         self._theme = theme
@@ -133,10 +132,14 @@ class Display:
         """The line of a stage."""
         return self._lines.setdefault(name, Line(name))
 
+    def say(self, note: str) -> None:
+        """Have a note below the lines."""
+        self._note = note
+
     def close(self) -> None:
         """Draw a last time; finished lines stay where they are."""
         if self._thread is not None:
-            self.note = ""
+            self._note = ""
             self._over.set()
             self._thread.join()
             self._thread = None
@@ -173,7 +176,7 @@ class Display:
                 what="  ".join(text for text in what if text),
                 clock=line.clock,
             )
-        self._progress.note = self.note
+        self._progress.say(self._note)
         if self._handle is None:
             self._progress.refresh()
         else:
