@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pmflow.errors import ParameterError
 from pmflow.frames.frame import Frame
 from pmflow.posterior.density import LogDensity
-from pmflow.watch import Stopped, piece, result_exists, stage, tick
+from pmflow.watch import Stopped, importing, result_exists, stage, tick
 
 __all__ = ["MOST_DENSE", "NoModeError", "find_mode", "finite_numbers", "laplace_frame", "negated"]
 
@@ -130,7 +130,7 @@ def find_mode(density: LogDensity, start: Floats) -> Frame:
 
 def _one_round(density: LogDensity, frame: Frame) -> tuple[Frame, float]:
     """The frame at the end of one round, and the largest entry of the gradient there."""
-    with piece("importing SciPy"):
+    with importing("scipy.optimize"):
         from scipy.optimize import minimize  # slow to import
     evaluations = 0
 

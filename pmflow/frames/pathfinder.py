@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pmflow.frames.frame import Frame
 from pmflow.frames.laplace import MOST_DENSE, NoModeError, finite_numbers, negated
 from pmflow.posterior.density import LogDensity
-from pmflow.watch import Stopped, piece, result_exists, stage, tick
+from pmflow.watch import Stopped, importing, result_exists, stage, tick
 
 __all__ = ["pathfinder_frame"]
 
@@ -92,7 +92,7 @@ def _best_on_path(density: LogDensity, start: Floats, rng: np.random.Generator) 
 
 
 def _path(density: LogDensity, start: Floats) -> Floats:
-    with piece("importing SciPy"):
+    with importing("scipy.optimize"):
         from scipy.optimize import minimize  # slow to import
     points = [start]
 

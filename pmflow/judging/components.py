@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
-from pmflow.watch import piece
+from pmflow.watch import importing
 
 __all__ = ["Pair", "component_table", "matched_components"]
 
@@ -46,7 +46,7 @@ def component_table(posterior: xr.Dataset) -> tuple[list[str], Array]:
 
 def _components(array: xr.DataArray, name: str) -> Iterator[tuple[str, Mapping[Any, int]]]:
     """Label and place of each component, in ArviZ's order: the last dimension fastest."""
-    with piece("importing ArviZ"):
+    with importing("arviz_base"):
         from arviz_base import labels, xarray_sel_iter  # slow: it loads JAX if it is there
 
     labeller = labels.BaseLabeller()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.records import Elbo
-from pmflow.watch import piece
+from pmflow.watch import importing
 
 __all__ = [
     "MIN_DRAWS",
@@ -175,7 +175,7 @@ def _no_weights(draws: int, non_finite: int) -> Weights:
 
 def _smooth(raw: Array) -> tuple[Array, float]:
     """PSIS of log weights, on their own scale, and k-hat."""
-    with piece("importing ArviZ"):
+    with importing("arviz_stats.base"):
         from arviz_stats.base import array_stats  # slow to import
 
     largest = np.sort(raw)[-int(np.ceil(3 * np.sqrt(len(raw)))) :]  # at least the tail of PSIS

@@ -22,7 +22,7 @@ from pymc.backends.ndarray import NDArray as TraceBackend
 from xarray import DataTree
 
 from pmflow.graphs.evaluate import GLOBAL_STATE
-from pmflow.watch import piece
+from pmflow.watch import importing
 
 __all__ = ["Samples", "as_dataset", "to_datatree", "to_multitrace"]
 
@@ -68,7 +68,7 @@ def to_datatree(
     DataTree
         Groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``.
     """
-    with piece("importing ArviZ"):
+    with importing("arviz_base"):
         from arviz_base import from_dict  # slow to import: it loads JAX if it is there
 
     coords, dims = coords_and_dims_for_inferencedata(model)

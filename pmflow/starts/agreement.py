@@ -13,7 +13,7 @@ from pmflow.errors import ParameterError
 from pmflow.judging.components import component_table
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
 from pmflow.records import Elbo, Starts, systematic_choice
-from pmflow.watch import piece
+from pmflow.watch import importing
 
 __all__ = ["starts_agreement"]
 
@@ -170,7 +170,7 @@ def _modes(distance: Array) -> tuple[int, ...]:
 
 
 def _largest_rhat(values: Array) -> float:
-    with piece("importing ArviZ"):
+    with importing("arviz_stats.base"):
         from arviz_stats.base import array_stats  # slow to import
 
     if not np.isfinite(values).all():

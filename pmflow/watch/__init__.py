@@ -2,6 +2,7 @@
 
 from pmflow.watch.here import (
     grace,
+    importing,
     is_watched,
     piece,
     result_exists,
@@ -19,6 +20,7 @@ __all__ = [
     "Stopped",
     "Watch",
     "grace",
+    "importing",
     "is_watched",
     "piece",
     "result_exists",

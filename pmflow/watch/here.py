@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,7 @@ from pmflow.watch.watch import Watch
 
 __all__ = [
     "grace",
+    "importing",
     "is_watched",
     "piece",
     "result_exists",
@@ -142,6 +144,11 @@ def tick(done: int | None = None, **shown: str) -> None:
     if done is not None or shown:
         watch.show(done, shown)
     watch.look()
+
+
+def importing(module: str) -> AbstractContextManager[None]:
+    """Import a module that is slow to import: a piece, but where it was imported before."""
+    return nullcontext() if module in sys.modules else piece(f"importing {module}")
 
 
 def result_exists() -> None:
