@@ -168,6 +168,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
     if origin in (np.ndarray, NDArray):  # an alias of its own since NumPy 2.4
         *_, scalar = get_args(inner[-1]) or inner
+        scalar = get_origin(scalar) or scalar  # np.floating of np.floating[Any]
         right = scalar is Any or np.issubdtype(getattr(value, "dtype", object), scalar)
         return isinstance(value, np.ndarray) and right
     if hint is float:

@@ -1,6 +1,10 @@
 """Fits killed at random moments: those that go on must have the losses of an unbroken one.
 
     python tests/benchmarks/kill.py --backend numba --kills 50
+    python tests/benchmarks/kill.py --backend python --kills 60 --climb
+
+With --climb it is `pmflow.fit`, which chooses its family, and its checkpoint says on which rung it
+was killed: what was tried, the verdicts and the draws are compared.
 
 A fit is begun in a process of its own, killed by SIGKILL after a random time, resumed, killed
 again, and so on; when it is over its losses are compared with those of a fit that was left alone,
@@ -17,6 +21,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,7 @@ import numpy as np
 import pymc as pm
 
 import pmflow as pmf
+from pmflow.saving.archive import read_archive
 
 BACKENDS = ("python", "numba", "c", "jax")
 
@@ -41,8 +47,33 @@ def regression() -> pm.Model:
     return model
 
 
+def tails() -> pm.Model:
+    """A tail to the left that no Gaussian has: a climb of several rungs."""
+    with pm.Model() as model:
+        pm.Gamma("g", 0.3, 2.0)
+    return model
+
+
+def climb(path: Path, out: Path, backend: str) -> None:
+    """As `fit`, of a fit that chooses its family."""
+    quiet: dict[str, Any] = {"checkpoint_every": 0.2, "progressbar": False}
+    if path.exists():
+        approx = pmf.resume(path, tails(), **quiet)
+    else:
+        how: dict[str, Any] = {"backend": backend}
+        if backend == "python":
+            how = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
+        approx = pmf.fit(model=tails(), random_seed=1, restarts=2, checkpoint=path, **quiet, **how)
+    elbos = [rung.diagnosis.elbo for rung in approx.ladder.rungs]
+    draws: Any = approx.sample(200, random_seed=1)["posterior"]["g"].values
+    np.save(out, np.concatenate([elbos, [approx.ladder.taken], draws.ravel()]))
+
+
 def fit(path: Path, out: Path, backend: str, steps: int) -> None:
     """Begin a fit, or go on with it if there is a file of it; its losses go to `out`."""
+    if not steps:
+        climb(path, out, backend)
+        return
     trackers: list[Any] = []
 
     def watch(inference: Any) -> list[Any]:
@@ -99,22 +130,37 @@ def ended_within(child: int, seconds: float) -> bool:
     return False
 
 
+def rung_of(path: Path) -> str:
+    """Where the checkpoint of a climb is, in words."""
+    if not path.exists():
+        return "before the first file"
+    state = read_archive(path).content["state"]["fields"]
+    if state.get("climb") is None:
+        return "steps"
+    within = "" if state["fit"] is None else ", in its steps"
+    return f"rung {state['climb']['fields']['number'] + 1}{within}"
+
+
 def run(backend: str, kills: int, steps: int, seed: int) -> int:
     """How many of the resumed fits had other losses than the unbroken one."""
     rng = np.random.default_rng(seed)
     killed = finished = differing = resumed = 0
+    places: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.monotonic()
-        ended_within(in_a_process(folder / "whole.nc", folder / "whole.npy", backend, steps), 3600)
+        ended_within(
+            in_a_process(folder / "whole.safetensors", folder / "whole.npy", backend, steps), 3600
+        )
         usual = time.monotonic() - began
         whole = np.load(folder / "whole.npy")
-        path, out = folder / "broken.nc", folder / "broken.npy"
+        path, out = folder / "broken.safetensors", folder / "broken.npy"
         while killed < kills or path.exists():
             seconds = rng.uniform(0, 1.1 * usual) if killed < kills else 3600
             resumed += path.exists()
             if not ended_within(in_a_process(path, out, backend, steps), seconds):
                 killed += 1
+                places[rung_of(path)] += 1
                 continue
             finished += 1
             differing += not np.array_equal(np.load(out), whole)
@@ -123,6 +169,7 @@ def run(backend: str, kills: int, steps: int, seed: int) -> int:
         f"{backend}: {killed} kills, {resumed} fits went on from a file, {finished} came to their "
         f"end, {differing} of them with other losses or records"
     )
+    print("killed on: " + ", ".join(f"{where}: {n}" for where, n in sorted(places.items())))
     return differing
 
 
@@ -133,9 +180,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--climb", action="store_true", help="of pmflow.fit")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
-    return int(run(given.backend, given.kills, given.steps, given.seed) > 0)
+    steps = 0 if given.climb else given.steps
+    return int(run(given.backend, given.kills, steps, given.seed) > 0)
 
 
 if __name__ == "__main__":
