@@ -40,7 +40,7 @@ def test_groups_of_pymc_stand_beside_flows() -> None:
     model = eight_schools()
     groups = [pmf.Group([model["tau"]], "planar", model=model)]
     groups += [pmf.Group(None, "mf", model=model)]
-    inference = pmf.NFVI(pmf.Approximation(groups, model=model), random_seed=1)
+    inference = pmf.NFVI(pmf.Approximation(groups, model=model))
     how: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
     # by a Sobol set, which has to know how many numbers a draw of each group takes
     inference.fit(3, obj_n_mc=4, qmc=True, **how)

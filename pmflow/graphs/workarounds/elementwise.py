@@ -12,6 +12,7 @@ name a function of arrays (``nfunc_spec``), and when sums of more than 31 terms 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.rewriting.basic import node_rewriter
-from pytensor.scalar.basic import Clip, ScalarOp, Second
+from pytensor.scalar.basic import Cast, Clip, ScalarOp, Second
 from pytensor.scalar.basic import add as scalar_add
 from pytensor.scalar.basic import mul as scalar_mul
 from pytensor.scalar.loop import ScalarLoop
@@ -53,6 +54,10 @@ def run_as_arrays(fgraph: Any, node: Apply) -> list[Variable] | None:
     if function is None and all(x.type.dtype in ("float32", "float64") for x in node.inputs):
         # of integers, PyTensor chooses the precision that is computed in
         function = _OF_FLOATS.get(type(scalar_op))
+    if isinstance(scalar_op, Cast):
+        function = partial(
+            _cast, node.outputs[0].type.dtype
+        )  # one number at a time in PyTensor 3.2
     if isinstance(scalar_op, ScalarLoop):
         function = loop_over_arrays(scalar_op, _of_numbers_in_loops)
     if function is None:
@@ -111,6 +116,10 @@ class _ArrayFunction:
 
 def _second(shape_of: Array, value: Array) -> Array:
     return np.broadcast_to(value, np.broadcast_shapes(np.shape(shape_of), np.shape(value)))
+
+
+def _cast(dtype: str, x: Array) -> Array:
+    return np.asarray(x).astype(dtype)
 
 
 def _clip(x: Array, low: Array, high: Array) -> Array:
