@@ -17,7 +17,7 @@ from pmflow.errors import FitWarning
 from pmflow.frames import build_frame
 from pmflow.ladder import climb, rungs
 from pmflow.ladder.rungs import FlowRung, GaussianRung
-from pmflow.training.schedule import ScheduleSettings
+from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.watch import Interrupted, OutOfTime, Watch, watching
 from pmflow.watch.display import Line
 
