@@ -5,6 +5,7 @@ Defects are numbered as in the list kept with the project's design (D1 ...).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -346,7 +347,9 @@ def test_a_quiet_fit_prints_nothing(
 def test_the_progress_bar_shows_steps_speed_and_loss(
     inference: pmf.NFVI, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inference.fit(3, compile_kwargs={"mode": "FAST_COMPILE"})
+    # what takes less than a second is not worth a line
+    wait = [lambda *_: time.sleep(0.5)]
+    inference.fit(3, callbacks=wait, compile_kwargs={"mode": "FAST_COMPILE"})
     shown = capsys.readouterr().out
     assert "Fitting" in shown
     assert "3/3" in shown

@@ -45,9 +45,9 @@ class Advice(NamedTuple):
 _NO_DENSITY = Advice(
     "the fit reaches where the model has no density: look for a hard constraint, and put a "
     "transform in its place",
-    "model.debug()",
+    "model.point_logps()",
 )
-_LOOK = Advice("no point of finite density was found: look at the model", "model.debug()")
+_LOOK = Advice("no point of finite density was found: look at the model", "model.point_logps()")
 _RESAMPLE = Advice(
     "take draws that are weighted and chosen anew, in place of approx.sample()",
     "idata = pmf.importance_resample(approx, 1_000)",

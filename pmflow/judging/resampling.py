@@ -102,7 +102,7 @@ def importance_resample(
         raise NonFiniteError(
             f"importance_resample needs {MIN_DRAWS} candidates of finite density at least, but "
             f"{weights.non_finite:,} of {weights.draws:,} have log_p or log_q that is not finite. "
-            "Look at pmflow.diagnose(approx) and model.debug()."
+            "Look at pmflow.diagnose(approx) and model.point_logps()."
         )
     _warn_of_heavy_weights(weights)
     rng = np.random.default_rng(shuffle_seed)
