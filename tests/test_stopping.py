@@ -100,7 +100,7 @@ class TestCtrlC:
             (["Finding the Gaussian"], 1, False),
             (["Finding the Gaussian", "Finding the mode"], 1, False),
             (["Judging"], 1, False),
-            (["Judging", "Compiling"], 1, True),
+            (["Judging", "Compiling"], 2, True),
             (["Judging", "Fitting"], 2, True),
         ],
         ids=["search", "second start", "judging", "compilation", "training"],

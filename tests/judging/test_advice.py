@@ -319,7 +319,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     "in a frame": ("tril", "laplace"),
     "bent in a frame": ("tril", "gaussian"),
     "full rank": ("frame",),
-    "by fit": ("tril", "laplace", "NFVI(approx)", "pmf.fit(model=model)"),
+    "by fit": ("tril", "laplace", "pmf.fit(model=model)"),
     "stacked": ("NFVI(approx)",),
     "one dimension": ("tril", "coupling", "frame"),
     "nothing to train": ("NFVI(approx)",),
