@@ -6,13 +6,12 @@ import os
 
 import pymc as pm
 
-from pmflow.errors import StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.posterior.model import checked_model
 from pmflow.posterior.outline import check_description
 from pmflow.records import State
 from pmflow.saving.archive import Archive, read_archive
-from pmflow.saving.states import MALFORMED, malformed, unpack
+from pmflow.saving.states import no_trust_in, unpack
 
 __all__ = ["load"]
 
@@ -66,12 +65,8 @@ def approximation_of(archive: Archive, model: pm.Model, where: str) -> Approxima
     StorageError
         As `load`.
     """
-    try:
+    with no_trust_in(where):
         check_description(archive.content, model, where)
         state = unpack(archive, State, where)
         # a checkpoint has the approximation as it is so far
         return Approximation.from_state(getattr(state, "approx", state), model)
-    except StorageError:
-        raise
-    except MALFORMED as error:
-        raise malformed(where, error) from error

@@ -13,14 +13,14 @@ import pytensor
 from pmflow.errors import ParameterError, StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.inference import NFVI
-from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, restore_trackers
+from pmflow.inference.checkpoint import FitCheckpoint, checkpoint_for, restore_trackers
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.posterior.model import checked_model
 from pmflow.posterior.outline import check_description
 from pmflow.records import State
 from pmflow.saving.archive import read_archive
-from pmflow.saving.states import MALFORMED, malformed, unpack
+from pmflow.saving.states import no_trust_in, unpack
 from pmflow.training.option_states import options_of
 from pmflow.training.options import FitOptions
 
@@ -106,13 +106,11 @@ def _read(
         raise StorageError(
             f"{where!r} holds a saved approximation, no checkpoint. Load it with pmflow.load."
         )
-    try:
+    with no_trust_in(where):
         check_description(archive.content, model, where)
-    except MALFORMED as error:
-        raise error if isinstance(error, StorageError) else malformed(where, error) from error
-    state = unpack(archive, State, where)
-    if not isinstance(state, FitCheckpoint | ClimbCheckpoint):
-        raise malformed(where, TypeError(f"it holds a {type(state).__name__}"))
+        state = unpack(archive, State, where)
+        if not isinstance(state, FitCheckpoint | ClimbCheckpoint):
+            raise TypeError(f"it holds a {type(state).__name__}")
     if state.options.config_mode != str(pytensor.config.mode):
         raise StorageError(
             f"{where!r} was made with pytensor.config.mode={state.options.config_mode!r}, but now "
@@ -136,11 +134,9 @@ def _go_on(
         )
     if obj_optimizer is not None:
         given = {**given, "obj_optimizer": obj_optimizer}
-    try:
+    with no_trust_in(where):
         inference = NFVI(Approximation.from_state(state.approx, model), beta=state.beta)
         options = options_of(state.options, **given).filled(inference.approx)
-    except MALFORMED as error:
-        raise error if isinstance(error, StorageError) else malformed(where, error) from error
     made = callbacks(inference) if callable(callbacks) else callbacks
     options = replace(options, callbacks=tuple(made or ()))
     restore_trackers(state.trackers, options.callbacks or (), where)
@@ -152,10 +148,7 @@ def _go_on(
 def _go_on_climbing(
     state: ClimbCheckpoint, model: pm.Model, where: str, given: dict[str, Any]
 ) -> Approximation:
-    try:
+    with no_trust_in(where):
         options = options_of(state.options, **given)
         climb = Climb.from_state(state.climb, model, options)
-    except MALFORMED as error:
-        raise error if isinstance(error, StorageError) else malformed(where, error) from error
-    file = Checkpoint(given["checkpoint"], given["checkpoint_every"], model)
-    return climb.up(file, begun=state.fit)
+    return climb.up(checkpoint_for(options, model), begun=state.fit)

@@ -28,7 +28,7 @@ from pmflow.family.group_input import (
 )
 from pmflow.family.params import param_states, params_of
 from pmflow.family.placement import Placement
-from pmflow.family.state import FlowGroupState, FlowPoint, RngState, base_text
+from pmflow.family.state import FlowGroupState, FlowPoint, RngState, saved_base
 from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, parse_base
@@ -229,7 +229,7 @@ class PlacedFlow(opvi.Group):
             variables=tuple(rv.name for rv in self.group),
             rng=RngState.of(self.rng),
             formula=str(self.formula),
-            base=base_text(self.base),
+            base=saved_base(self.base),
             jitter=self._jitter,
             params=tuple(param_states(self.base_params, self.layer_params)),
             offset=floatX(self.offset),

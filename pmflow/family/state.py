@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pmflow.errors import FormulaError, ParameterError, StorageError
 from pmflow.flows.bases import AbstractBase
-from pmflow.flows.formula import Formula, parse_base
+from pmflow.flows.formula import Formula, base_text
 from pmflow.frames import Frame
 from pmflow.records import Report, State
 
@@ -23,8 +23,8 @@ __all__ = [
     "ParamState",
     "RngState",
     "StackState",
-    "base_text",
     "formula_of",
+    "saved_base",
 ]
 
 
@@ -160,7 +160,7 @@ class StackState(State):
     report: Report
 
 
-def base_text(base: AbstractBase) -> str:
+def saved_base(base: AbstractBase) -> str:
     """The text that names a base.
 
     Raises
@@ -168,22 +168,13 @@ def base_text(base: AbstractBase) -> str:
     StorageError
         If it is of the user's own, so that none does.
     """
-    options = [(f.name, getattr(base, f.name), f.default) for f in fields(base)]  # type: ignore[arg-type]
-    given = ",".join(
-        f"{name}={str(value).lower() if isinstance(value, bool) else repr(value)}"
-        for name, value, default in options
-        if value != default
-    )
-    text = f"{base.word}[{given}]" if given else base.word
-    try:
-        if parse_base(text) == base:
-            return text
-    except FormulaError:
-        pass
-    raise StorageError(
-        f"The base {base!r} can't be saved: it is none of those that a text such as "
-        "'student_t[df=3]' names."
-    )
+    text = base_text(base)
+    if text is None:
+        raise StorageError(
+            f"The base {base!r} can't be saved: it is none of those that a text such as "
+            "'student_t[df=3]' names."
+        )
+    return text
 
 
 def formula_of(text: str) -> Formula:

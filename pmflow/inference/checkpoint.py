@@ -23,7 +23,7 @@ from pmflow.training.options import FitOptions
 from pmflow.training.run_state import RunState
 from pmflow.training.tracker import Tracker, TrackerState
 
-__all__ = ["Checkpoint", "FitCheckpoint", "FitKeeper", "restore_trackers"]
+__all__ = ["Checkpoint", "FitCheckpoint", "FitKeeper", "checkpoint_for", "restore_trackers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +115,20 @@ class Checkpoint:
             warnings.warn(message, FitWarning, stacklevel=2)
 
 
+def checkpoint_for(options: FitOptions, model: pm.Model) -> Checkpoint | None:
+    """The file that the options ask for, None where they ask for none.
+
+    Raises
+    ------
+    ParameterError
+        If an option that decides about the fit is in no file.
+    """
+    if options.checkpoint is None:
+        return None
+    options_state(options)
+    return Checkpoint(options.checkpoint, options.checkpoint_every, model)
+
+
 class FitKeeper:
     """Puts together what a file keeps of a fit from one of its starts.
 
@@ -122,37 +136,31 @@ class FitKeeper:
     ----------
     inference : NFVI
     options : FitOptions
-    file : Checkpoint or None
-        None where nothing is kept.
+    file : Checkpoint
     starts : StartsState
         The fits from other starts before this one.
     move_seeds : tuple of int
+    course_seed : int
     """
 
     def __init__(
         self,
         inference: Any,
         options: FitOptions,
-        file: Checkpoint | None,
+        file: Checkpoint,
         starts: StartsState,
         move_seeds: tuple[int, ...],
+        course_seed: int,
     ) -> None:
         self._inference, self._options, self._file = inference, options, file
-        self._starts, self._move_seeds = starts, move_seeds
-        self._course_seed = 0
-
-    def of(self, course_seed: int) -> FitKeeper | None:
-        """The keeper of one run, None where no file is kept."""
-        self._course_seed = course_seed
-        return None if self._file is None else self
+        self._starts, self._move_seeds, self._course_seed = starts, move_seeds, course_seed
 
     def offer(self, take: Callable[[], RunState | None], ended: FitState | None) -> None:
         """Write the state of the fit, if it is time."""
-        if self._file is not None:
-            self._file.keep(lambda: self._state(take(), ended), now=ended is not None)
+        self._file.keep(lambda: self._state(take(), ended), now=ended is not None)
 
     def _state(self, run: RunState | None, ended: FitState | None) -> FitCheckpoint | None:
-        if run is None or self._file is None:
+        if run is None:
             return None
         approx = self._inference.approx
         report = replace(approx.report, hist=run.losses, fit_state=ended)

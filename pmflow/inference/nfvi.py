@@ -23,13 +23,12 @@ from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.inference.approx import approximation_for
-from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, FitKeeper
+from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, FitKeeper, checkpoint_for
 from pmflow.inference.verdict import tell_verdict
 from pmflow.records import FitState, Outcome
 from pmflow.starts.restarts import StartsState, fit_from_starts, sample_starts
 from pmflow.training.course import Course, InTurn, Steps
 from pmflow.training.courses import course_for
-from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
 from pmflow.training.progress import FitProgress
 from pmflow.training.run import Run
@@ -179,9 +178,7 @@ class NFVI(KLqp):
         options = options.filled(self.approx)
         options = replace(options, score=self._maybe_score(options.score))
         check_trackers(options.callbacks or (), self)
-        if options.checkpoint is not None and file is None:
-            options_state(options)  # raises where an option is in no file
-            file = Checkpoint(options.checkpoint, options.checkpoint_every, self.approx.model)
+        file = file or checkpoint_for(options, self.approx.model)
         if begun is not None:
             move_seeds = begun.move_seeds
             self._take(Outcome(begun.run.losses, begun.run.begin))
@@ -195,7 +192,7 @@ class NFVI(KLqp):
 
         def fit_once(at: StartsState) -> FitState | None:
             start = left.pop() if left else None
-            keep = FitKeeper(self, options, file, at, move_seeds)
+            keep = None if file is None else partial(FitKeeper, self, options, file, at, move_seeds)
             return self._fit_once(options, keep, start)
 
         if moves is None:
@@ -211,7 +208,10 @@ class NFVI(KLqp):
         return result
 
     def _fit_once(
-        self, options: FitOptions, keep: FitKeeper, begun: FitCheckpoint | None
+        self,
+        options: FitOptions,
+        keep: Callable[[int], FitKeeper] | None,
+        begun: FitCheckpoint | None,
     ) -> FitState | None:
         """Train from where the flow is, or go on where the fit was broken off."""
         if begun is None:
@@ -225,7 +225,7 @@ class NFVI(KLqp):
             options,
             seed,
             self._so_far,
-            keeper=keep.of(course_seed),
+            keeper=keep and keep(course_seed),
             begun=None if begun is None else begun.run,
         )
         course = course_for(self.approx, self.objective.op.beta, options, course_seed)

@@ -13,10 +13,9 @@ from pmflow.checks import check_names
 from pmflow.errors import FitWarning, ParameterError
 from pmflow.family.approximation import Approximation
 from pmflow.graphs.private import seed_from
-from pmflow.inference.checkpoint import Checkpoint
+from pmflow.inference.checkpoint import checkpoint_for
 from pmflow.ladder.climb import Climb
 from pmflow.posterior.model import checked_model
-from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
 
 __all__ = ["fit_automatically", "tell_verdict"]
@@ -69,12 +68,9 @@ def fit_automatically(
             )
     check_names(options, FitOptions.names(), "fit")
     asked = FitOptions(**{"restarts": _STARTS, **options})
-    file = None
-    if asked.checkpoint is not None:
-        options_state(asked)  # raises where an option is in no file
-        file = Checkpoint(asked.checkpoint, asked.checkpoint_every, checked_model(model))
-    seed = seed_from(random_seed)
-    result = Climb(checked_model(model), int(seed), start, asked).up(file)
+    model = checked_model(model)
+    climb = Climb(model, seed_from(random_seed), start, asked)
+    result = climb.up(checkpoint_for(asked, model))
     tell_verdict(result, stacklevel=4)
     return result
 

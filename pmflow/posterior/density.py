@@ -79,7 +79,7 @@ class LogDensity:
     def work(self) -> int:
         """About how many numbers the density goes through at one point: Ops times longest data."""
         nodes = sum(1 for v in ancestors([self._logp]) if v.owner)
-        return nodes * max((_size(v) for v in ancestors([self._logp])), default=1)
+        return nodes * _longest([self._logp])
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
@@ -127,8 +127,12 @@ def _one_by_one(fn: Callable[..., Any], z: Floats) -> list[Floats]:
 
 def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
     """How many points to evaluate a graph at in one call, given the longest data in it."""
-    longest = max((_size(v) for v in ancestors(list(graphs))), default=1)
-    return max(1, _NUMBERS_AT_ONCE // max(longest, dim))
+    return max(1, _NUMBERS_AT_ONCE // max(_longest(graphs), dim))
+
+
+def _longest(graphs: Sequence[Variable]) -> int:
+    """Numbers in the longest data array of some graphs."""
+    return max((_size(v) for v in ancestors(list(graphs))), default=1)
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:

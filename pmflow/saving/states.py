@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAliasType, Union, get_args, get_origin, get_type_hints
@@ -15,11 +17,11 @@ from pmflow.errors import PmflowError, StorageError
 from pmflow.records import State
 from pmflow.saving.archive import Archive
 
-__all__ = ["MALFORMED", "malformed", "pack", "unpack"]
+__all__ = ["no_trust_in", "pack", "unpack"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z", re.ASCII)
 
-MALFORMED = (
+_MALFORMED = (
     *(PmflowError, ArithmeticError, AttributeError, LookupError),
     *(MemoryError, RecursionError, TypeError, ValueError),
 )
@@ -103,23 +105,31 @@ def unpack[S: State](archive: Archive, kind: type[S], where: str) -> S:
     StorageError
         If the content is not that of such a state.
     """
-    try:
+    with no_trust_in(where):
         state = _unpacked(archive.content["state"], archive.arrays)
         if not isinstance(state, kind):
             raise TypeError(f"it holds a {type(state).__name__}")
-    except StorageError:
-        raise
-    except MALFORMED as error:
-        raise malformed(where, error) from error
     return state
 
 
-def malformed(where: str, error: BaseException) -> StorageError:
-    """What to say of a file whose content is not what pmflow writes."""
-    return StorageError(
-        f"{where!r} does not hold what a saved fit holds ({type(error).__name__}: {error}). "
-        "It was not written by pmflow, or was changed since."
-    )
+@contextmanager
+def no_trust_in(where: str) -> Iterator[None]:
+    """Say of a file, by its name, that its content is not what pmflow writes.
+
+    Raises
+    ------
+    StorageError
+        For whatever content of other types and sizes than expected ends in.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except _MALFORMED as error:
+        raise StorageError(
+            f"{where!r} does not hold what a saved fit holds ({type(error).__name__}: {error}). "
+            "It was not written by pmflow, or was changed since."
+        ) from error
 
 
 def _unpacked(packed: Any, arrays: Arrays) -> Any:

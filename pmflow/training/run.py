@@ -69,11 +69,6 @@ class Run:
         self._is_whole = False
         self._failed_in_a_row = 0  # a course that restarts the loop resets what the loop counts
 
-    @property
-    def options(self) -> FitOptions:
-        """What the fit was asked for."""
-        return self._options
-
     def go(self, course: Course, progress: FitProgress) -> Outcome:
         """Do steps; whatever ends them, losses and parameters so far are kept.
 
@@ -140,28 +135,28 @@ class Run:
     def _go_segments(self, course: Course, progress: FitProgress) -> None:
         pace = Pace()
         if self._begun is not None:
-            loop = self._compiled(progress)
+            loop, handles = self._compiled()
             course.go_to(self._begun.course)
-            course.resume(LoopHandles(loop, self._losses, self._seed))
+            course.resume(handles)
             self._begun = None
             self._do(loop, course, pace, progress)
         while (steps := course.next(self._handles)) is not None:
             self._end = self._done + steps
             if steps:
-                loop = self._loop or self._compiled(progress)
+                loop = self._loop or self._compiled()[0]
                 self._do(loop, course, pace, progress)
 
-    def _compiled(self, progress: FitProgress) -> Loop:
+    def _compiled(self) -> tuple[Loop, LoopHandles]:
         loop, first = self._trainer.loop_for(self._options, self._seed, self._done + 1)
         if self._begun is not None:
             loop.go_to(self._seed, self._begun.loop)  # also from the first step, of compiling
             loop.step.params.push()
-        self._loop, self._handles = loop, LoopHandles(loop, self._losses, self._seed)
+        handles = LoopHandles(loop, self._losses, self._seed)
+        self._loop, self._handles = loop, handles
         if self._begun is None and first is not None:
             self._record(loop, first)
             self._call_back()
-        progress.begin()
-        return loop
+        return loop, handles
 
     def _do(self, loop: Loop, course: Course, pace: Pace, progress: FitProgress) -> None:
         """The steps of a segment, in chunks."""
