@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     # layers know no model; a posterior exists before any family
     "flows": {"errors", "grammar"},
     "posterior": {"errors", "graphs", "watch"},
-    "frames": {"errors", "posterior", "records", "watch"},
+    "frames": {"draws", "errors", "posterior", "records", "watch"},
     # a family does not know how it is trained or judged
     "family": {
         *("checks", "errors", "flows", "frames", "graphs", "posterior", "records", "saving"),

@@ -60,6 +60,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     """
 
     is_stack: ClassVar[bool] = False
+    is_resampled: ClassVar[bool] = False
 
     def __init__(self, groups: Sequence[opvi.Group], model: pm.Model | None = None) -> None:
         groups, model = checked_groups(groups, model)
@@ -77,6 +78,11 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     def rng(self) -> np.random.RandomState:
         """Where the seeds of training and drawing come from: that of the first group."""
         return self.groups[0].rng
+
+    @property
+    def proposal(self) -> Approximation:
+        """What was fitted: itself, where draws are not weighted and chosen anew."""
+        return self
 
     @property
     def model(self) -> pm.Model:

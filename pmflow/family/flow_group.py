@@ -151,6 +151,16 @@ class NormalizingFlowGroup(PlacedFlow):
         _, log_det = self.flow.forward(z0, self._sized_params)
         return self.base.log_prob(z0, self.base_params) - log_det - self._placement.log_det
 
+    def drawn(self, noise: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
+        """Draws of the latent vector, shape (draws, dim), and log q of each, shape (draws,).
+
+        From normal numbers of shape ``(draws, noise_length)``.
+        """
+        z0 = self.base_draw(noise)
+        y, log_det = self.flow.forward(z0, self._sized_params)
+        logq = self.base.log_prob(z0, self.base_params) - log_det - self._placement.log_det
+        return self._placement.forward(y), logq
+
     def steps_at(self, noise: TensorVariable) -> list[TensorVariable]:
         """The base draw and the output of each layer, in posterior coordinates, (*batch, dim).
 

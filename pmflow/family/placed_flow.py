@@ -32,7 +32,7 @@ from pmflow.family.state import FlowGroupState, FlowPoint, RngState, saved_base
 from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, parse_base
-from pmflow.frames import Frame, build_frame, checked_frame
+from pmflow.frames import FoundFrame, Frame, build_frame, checked_frame
 from pmflow.graphs.private import seed_from
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.model import check_start, checked_model
@@ -109,6 +109,7 @@ class PlacedFlow(opvi.Group):
 
     def _begin(self) -> None:
         """Start values of frame, layers and base; what is drawn is drawn in this order."""
+        self._found: tuple[FoundFrame, ...] = ()
         self.frame = self._find_frame()
         self.base_params: dict[str, SharedVariable] = {}
         self._origin = np.zeros(self.ddim)
@@ -131,6 +132,7 @@ class PlacedFlow(opvi.Group):
         """Parameters and place that were kept."""
         made = params_of(state, self.flow, self.base, self.ddim)
         self.base_params, self.layer_params = made
+        self._found = state.found
         self.frame, self.offset = state.frame, np.array(state.offset, dtype=float)
         self._asked_frame = state.frame if state.asked_frame is None else state.asked_frame
         self._start = state.start
@@ -170,7 +172,7 @@ class PlacedFlow(opvi.Group):
         start = start + rng.uniform(-spread, spread, self.ddim)
         frame = self.frame
         if isinstance(self._asked_frame, str) and frame is not None:
-            frame = build_frame(self._asked_frame, self.log_density, start, seed) or frame
+            frame = self._searched(self._asked_frame, start, seed) or frame
         self._begin_anew(start if frame is None else np.zeros(self.ddim), frame, rng)
 
     def move_to(self, frame: Frame, seed: int) -> None:
@@ -235,6 +237,7 @@ class PlacedFlow(opvi.Group):
             offset=floatX(self.offset),
             origin=floatX(self._origin),
             frame=self.frame,
+            found=self._found,
             asked_frame=self._asked_frame if isinstance(self._asked_frame, str) else None,
             start=None if self._start is None else {k: np.array(v) for k, v in self._start.items()},
             moment_seed=self._moment_seed,
@@ -257,7 +260,14 @@ class PlacedFlow(opvi.Group):
                 )
             return self._asked_frame
         seed = int(self._next_seed())
-        return build_frame(self._asked_frame, self.log_density, self._latent_start(), seed)
+        return self._searched(self._asked_frame, self._latent_start(), seed)
+
+    def _searched(self, kind: str, start: NDArray[np.float64], seed: int) -> Frame | None:
+        """The frame that is found from a start, which may be that of an earlier one."""
+        found = build_frame(kind, self.log_density, start, seed, self._found)
+        if found is not None and not any(found is other for other in self._found):
+            self._found = (*self._found, found)
+        return None if found is None else found.frame
 
     @cached_property
     def log_density(self) -> LogDensity:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pmflow.errors import FormulaError, ParameterError, StorageError
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, base_text
-from pmflow.frames import Frame
+from pmflow.frames import FoundFrame, Frame
 from pmflow.records import Report, State
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "FlowPoint",
     "NormalizingFlowState",
     "ParamState",
+    "ResampledState",
     "RngState",
     "StackState",
     "formula_of",
@@ -84,6 +85,20 @@ class FlowPoint(State):
     origin: NDArray[np.floating[Any]]
     frame: Frame | None
 
+    def __eq__(self, other: object) -> bool:
+        """Whether a flow draws the same at both."""
+        if not isinstance(other, FlowPoint):
+            return NotImplemented
+        mine, its = self._arrays, other._arrays
+        return len(mine) == len(its) and all(map(np.array_equal, mine, its))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _arrays(self) -> list[NDArray[Any]]:
+        placed = () if self.frame is None else (self.frame.loc, self.frame.factor)
+        return [*self.params, self.offset, self.origin, *placed]
+
 
 @dataclass(frozen=True, eq=False)
 class ParamState(State):
@@ -118,6 +133,7 @@ class FlowGroupState(State):
     offset: NDArray[np.floating[Any]]
     origin: NDArray[np.floating[Any]]
     frame: Frame | None
+    found: tuple[FoundFrame, ...]
     asked_frame: str | None
     start: dict[str, NDArray[Any]] | None
     moment_seed: int
@@ -157,6 +173,16 @@ class StackState(State):
     flow: NormalizingFlowState
     points: tuple[FlowPoint, ...]
     weights: NDArray[np.float64]
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledState(State):
+    """A proposal, and what its weights come to."""
+
+    proposal: NormalizingFlowState | StackState
+    log_evidence: float
+    ess: float
     report: Report
 
 

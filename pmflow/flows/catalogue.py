@@ -12,6 +12,7 @@ from typing import Any
 
 from pmflow.errors import FormulaError, LayerError
 from pmflow.flows.base import AbstractLayer
+from pmflow.flows.layers.bend import Bend
 from pmflow.flows.layers.bnaf import BNAF
 from pmflow.flows.layers.coupling import Coupling
 from pmflow.flows.layers.householder import Householder
@@ -48,6 +49,7 @@ BUILT_IN = (
     Planar,
     Radial,
     Sylvester,
+    Bend,
     IAF,
     MAF,
     NAF,

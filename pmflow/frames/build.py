@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,10 @@ from pmflow.frames.gaussian import gaussian_frame
 from pmflow.frames.laplace import NoModeError, laplace_frame
 from pmflow.frames.pathfinder import pathfinder_frame
 from pmflow.posterior.density import LogDensity
+from pmflow.records import State
 from pmflow.watch import Stopped, Watch, is_watched, result_exists, watching
 
-__all__ = ["FRAMES", "build_frame", "checked_frame"]
+__all__ = ["FRAMES", "FoundFrame", "build_frame", "checked_frame"]
 
 FRAMES = ("laplace", "pathfinder", "gaussian")
 
@@ -46,9 +48,29 @@ def checked_frame(frame: str | Frame | None) -> str | Frame | None:
     return frame.lower()
 
 
+@dataclass(frozen=True, eq=False)
+class FoundFrame(State):
+    """A frame, and how it was come by.
+
+    Attributes
+    ----------
+    begun : Frame
+        Mode and curvature, or the best Gaussian on a path: where the search for the Gaussian began.
+    frame : Frame
+        What was found.
+    """
+
+    begun: Frame
+    frame: Frame
+
+
 def build_frame(
-    kind: str, density: LogDensity, start: NDArray[np.float64], seed: int
-) -> Frame | None:
+    kind: str,
+    density: LogDensity,
+    start: NDArray[np.float64],
+    seed: int,
+    known: Sequence[FoundFrame] = (),
+) -> FoundFrame | None:
     """Find a frame; where there is none of the kind, the next one, and its `note` says why.
 
     Parameters
@@ -59,12 +81,15 @@ def build_frame(
     start : ndarray, shape (dim,)
         Where the search begins, unconstrained.
     seed : int
+    known : sequence of FoundFrame
+        What other starts have found.
 
     Returns
     -------
-    Frame or None
+    FoundFrame or None
         None where the density is finite nowhere on the way. The best one so far, where the search
-        was stopped and the caller has a watch open, which knows of it.
+        was stopped and the caller has a watch open, which knows of it. One of `known`, itself,
+        where the search was seen to end there: then it is not gone through again.
 
     Raises
     ------
@@ -73,28 +98,34 @@ def build_frame(
     """
     is_known = is_watched()
     with watching(progressbar=False) as watch:
-        frame = _search(kind, density, start, seed, watch)
+        found = _search(kind, density, start, seed, known, watch)
         if not is_known:
             watch.look()
-    if frame is not None and frame.note:
-        _log.info(frame.note)
-    return frame
+    if found is not None and found.frame.note and not any(found is other for other in known):
+        _log.info(found.frame.note)
+    return found
 
 
 def _search(
-    kind: str, density: LogDensity, start: NDArray[np.float64], seed: int, watch: Watch
-) -> Frame | None:
+    kind: str,
+    density: LogDensity,
+    start: NDArray[np.float64],
+    seed: int,
+    known: Sequence[FoundFrame],
+    watch: Watch,
+) -> FoundFrame | None:
     note = ""
-    frame: Frame | None = None
+    begun: Frame | None = None
     way: Frame | None = None
-    if kind != "pathfinder":
+    modes = {id(found.begun): found for found in known if found.begun.kind == "laplace"}
+    if kind != "pathfinder" and (modes or not known):  # where one start has no mode, none has
         try:
-            frame = laplace_frame(density, start)
+            begun = laplace_frame(density, start, [found.begun for found in modes.values()])
         except NoModeError as error:
             note, way = f"No Laplace frame, because {error}.", error.frame
-    if frame is None:
+    if begun is None:
         try:
-            frame = pathfinder_frame(density, start, seed)
+            begun = pathfinder_frame(density, start, seed, **({"paths": 1} if known else {}))
         except NoModeError as error:
             note += f" No pathfinder frame, because {error}. No frame is used."
             _log.warning(note.strip())
@@ -102,15 +133,21 @@ def _search(
         except Stopped:
             if way is None:
                 raise
-            frame = way
+            begun = way
         if note:
-            note += " Pathfinder's is used." if frame.kind == "pathfinder" else ""
+            note += " Pathfinder's is used." if begun.kind == "pathfinder" else ""
+    if id(begun) in modes:
+        return modes[id(begun)]
     result_exists()
+    frame = begun
     if kind == "gaussian" and not watch.is_stopped:
+        others = {id(found.frame): found for found in known if found.frame.kind == "gaussian"}
         try:
-            frame = gaussian_frame(density, frame, seed)
+            frame = gaussian_frame(density, begun, seed, [one.frame for one in others.values()])
         except NoModeError as error:
             note += f" No Gaussian of largest ELBO, because {error}; it stays as it is."
+        if id(frame) in others:
+            return others[id(frame)]
     if watch.why is not None:
         note += f" {_STOPPED[watch.why]}: this is the best frame so far."
-    return replace(frame, note=note.strip())
+    return FoundFrame(begun, replace(frame, note=note.strip()))

@@ -93,6 +93,15 @@ class Frame(State):
         """Points of shape (n, dim) from the flow's units to unconstrained space."""
         return self.loc + (y * self.factor if self.is_diagonal else y @ self.factor.T)
 
+    def backward(self, z: Floats) -> Floats:
+        """Points of shape (n, dim) from unconstrained space to the flow's units."""
+        if self.is_diagonal:
+            return (z - self.loc) / self.factor
+        from scipy.linalg import solve_triangular  # slow to import
+
+        y: Floats = solve_triangular(self.factor, (z - self.loc).T, lower=True).T
+        return y
+
     def pull_gradient(self, gradient: Floats) -> Floats:
         """Gradients with respect to z, shape (n, dim), as gradients with respect to y."""
         return gradient * self.factor if self.is_diagonal else gradient @ self.factor

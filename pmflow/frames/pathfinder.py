@@ -25,7 +25,7 @@ type Floats = NDArray[np.float64]
 
 
 @finite_numbers()
-def pathfinder_frame(density: LogDensity, start: Floats, seed: int) -> Frame:
+def pathfinder_frame(density: LogDensity, start: Floats, seed: int, paths: int = _PATHS) -> Frame:
     """The Gaussian of largest ELBO among those that L-BFGS passes on its way (Zhang et al., 2022).
 
     At each point of a path, the inverse Hessian that L-BFGS has learned so far gives a Gaussian.
@@ -35,8 +35,9 @@ def pathfinder_frame(density: LogDensity, start: Floats, seed: int) -> Frame:
     ----------
     density : LogDensity
     start : ndarray, shape (dim,)
-        Of the first path; three more begin around it.
+        Of the first path; the others begin around it.
     seed : int
+    paths : int
 
     Returns
     -------
@@ -56,7 +57,7 @@ def pathfinder_frame(density: LogDensity, start: Floats, seed: int) -> Frame:
     inference, https://jmlr.org/papers/v23/21-0889.html
     """
     rng = np.random.default_rng(seed)
-    starts = [start, *(start + rng.uniform(-_SPREAD, _SPREAD, (_PATHS - 1, density.dim)))]
+    starts = [start, *(start + rng.uniform(-_SPREAD, _SPREAD, (paths - 1, density.dim)))]
     frames: list[Frame] = []
     with stage("Following paths to a mode", len(starts)):
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from pmflow.judging.weights import MIN_DRAWS, importance_weights
 from pmflow.records import FitState, Starts, State
 from pmflow.watch import piece
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Diagnosis", "as_resampled", "diagnose"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +172,9 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     draws = checked_count("draws", draws, MIN_DRAWS)
     check_densities(approx, "diagnose")
     check_seed(random_seed)
+    if getattr(approx, "is_resampled", False):
+        found = diagnose(approx.proposal, draws, random_seed)
+        return as_resampled(replace(found, fit_state=approx.fit_state, starts=approx.starts))
     found = approx.sample(draws, random_seed=random_seed)
     stats = found["sample_stats"].to_dataset()
     with piece("weighing the draws", can_be_cut=True):
@@ -189,3 +192,18 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
         starts=approx.starts,
         **{name: getattr(weights, name) for name in shared},
     )
+
+
+def as_resampled(found: Diagnosis) -> Diagnosis:
+    """The diagnosis of draws that are weighted and chosen anew, from that of the proposal.
+
+    Weights that lead to the posterior mend what is wrong with the proposal; where they do not, it
+    stays *not reliable*. `shifts` says what they move.
+    """
+    if found.verdict == "not reliable":
+        return found
+    reason = (
+        f"draws are weighted and chosen anew; of the proposal they are worth {found.ess:.0%} of "
+        f"their number, with a k-hat of {found.k_hat:.2f}"
+    )
+    return replace(found, verdict="reliable", reasons=(reason,), advice=())

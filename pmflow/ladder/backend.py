@@ -10,7 +10,7 @@ from pmflow.training.options import FitOptions
 
 __all__ = ["with_backend"]
 
-_QUICK_WORK = 300_000
+_QUICK_WORK = 50_000
 """Numbers that a gradient at one point goes through, up to which NumPy is quick enough: no machine
 code is worth its compilation then."""
 

@@ -108,6 +108,12 @@ class Climb:
         first = self._fits[0]
         return first if isinstance(first, NormalizingFlow) else first.flow
 
+    @property
+    def best(self) -> tuple[Approximation, Diagnosis | None]:
+        """The best of the fits so far."""
+        best = best_of(self._tried)
+        return self._fits[best], self._tried[best].diagnosis
+
     def next_seed(self) -> int:
         """A seed for the next thing that draws."""
         self._drawn += 1
@@ -160,7 +166,8 @@ class Climb:
         found = self._tried[-1].diagnosis
         if found is None or self._is_broken_off:
             return True
-        return found.verdict == "reliable" and _is_close(found, self.dim)
+        is_good = self._fits[-1].is_resampled or _is_close(found, self.dim)
+        return found.verdict == "reliable" and is_good
 
     def _climb(
         self,
@@ -186,7 +193,7 @@ class Climb:
         if approx.fit_state is not None:
             state = replace(approx.fit_state, by="fit")
             approx.receive(replace(approx.report, fit_state=state))
-        found = self._judged(approx)
+        found = approx.diagnosis if approx.is_resampled else self._judged(approx)
         self._note(Tried(rung.name, found, time.perf_counter() - began), approx)
 
     def _keep(self, file: Checkpoint, fit: FitCheckpoint | None) -> None:

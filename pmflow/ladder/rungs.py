@@ -10,24 +10,39 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, override
 
+import numpy as np
 import pymc as pm
 
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.resampled import Resampled
+from pmflow.family.stack import Stack
 from pmflow.family.state import FlowPoint
 from pmflow.inference import NFVI
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
+from pmflow.judging.diagnosis import Diagnosis, as_resampled
 from pmflow.ladder.backend import with_backend
-from pmflow.records import FitState
-from pmflow.starts.restarts import fit_from_starts
+from pmflow.records import FitState, Report
+from pmflow.starts.restarts import StartsState, fit_from_starts
+from pmflow.training.fixed_draws import fit_on_fixed_draws
 from pmflow.training.options import FitOptions
 from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.watch import why_stopped
 
-__all__ = ["RUNGS", "AbstractRung", "FlowRung", "GaussianRung", "Ground"]
+__all__ = [
+    "RUNGS",
+    "AbstractRung",
+    "FlowRung",
+    "GaussianRung",
+    "Ground",
+    "QuickRung",
+    "ResampledRung",
+]
 
 _JITTER = 0.01
 _SCHEDULE = ScheduleSettings(window=100, most_windows=12, patience=1)
+_MOST_BENT = 150
+"""Dimensions up to which a map with parameters for each pair of coordinates is tried."""
 _SMALL_WEIGHT = 0.01
 """Share of the evidence below which a mode gets no flow of its own."""
 
@@ -46,6 +61,10 @@ class Ground(Protocol):
     @property
     def gaussian(self) -> NormalizingFlow:
         """The Gaussian, once it was found, with its starts."""
+
+    @property
+    def best(self) -> tuple[Approximation, Diagnosis | None]:
+        """The best of the fits so far."""
 
     def next_seed(self) -> int:
         """A seed for the next thing that draws."""
@@ -120,7 +139,7 @@ def _found(approx: NormalizingFlow) -> FitState:
 
 
 @dataclass(frozen=True)
-class FlowRung(AbstractRung):
+class AbstractFlowRung(AbstractRung):
     """A flow in the frame of the Gaussian, one for each mode that was found.
 
     Parameters
@@ -139,6 +158,67 @@ class FlowRung(AbstractRung):
     def applies(self, ground: Ground) -> bool:
         """Whether it applies: to models with this number of dimensions."""
         return self.least <= ground.dim and (self.most is None or ground.dim <= self.most)
+
+
+class QuickRung(AbstractFlowRung):
+    """A flow of few parameters, fitted by a quasi-Newton method: nothing is trained.
+
+    Its limits: docs/auto.md.
+    """
+
+    @override
+    def climb(
+        self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
+    ) -> Approximation:
+        """Fit the flow at each mode on fixed draws; together they are a Stack."""
+        points = _modes(ground.gaussian)
+        approx = NormalizingFlow(
+            self.name,
+            model=ground.model,
+            random_seed=ground.next_seed(),
+            start=ground.start,
+            jitter=0.0,
+            frame=points[0].frame,
+        )
+        (flow,) = approx.groups
+        moves = [partial(flow.move_to, p.frame, ground.next_seed()) for p in points[1:]]
+        density, losses = ground.gaussian.groups[0].log_density, []
+
+        def fit_once(_: StartsState) -> FitState | None:
+            outcome = fit_on_fixed_draws(flow, density, approx.next_seed())
+            losses.append(outcome.losses)
+            return outcome.fit_state
+
+        result = fit_from_starts(approx, moves, "stack", fit_once)
+        report = replace(result.report, hist=np.concatenate(losses))
+        return _with_starts(result, report, ground.gaussian, is_one=not moves)
+
+
+class ResampledRung(AbstractRung):
+    """The best fit so far as a proposal: draws that are weighted and chosen anew."""
+
+    name = "resampled"
+
+    @override
+    def applies(self, ground: Ground) -> bool:
+        """Whether it applies: where weights lead to the posterior."""
+        _, found = ground.best
+        return found is not None and found.verdict != "not reliable"
+
+    @override
+    def climb(
+        self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
+    ) -> Approximation:
+        """Nothing is fitted, and what is known of the proposal tells how good it is."""
+        proposal, found = ground.best
+        assert isinstance(proposal, NormalizingFlow | Stack)
+        assert found is not None
+        report = replace(proposal.report, diagnosis=as_resampled(found))
+        return Resampled(proposal, found.log_evidence, min(1.0, found.ess), report)
+
+
+class FlowRung(AbstractFlowRung):
+    """A flow that is trained: with a network in it, for what no simpler map can do."""
 
     @override
     def climb(
@@ -165,10 +245,17 @@ class FlowRung(AbstractRung):
             ground.gaussian.groups[0].log_density,
         )
         result = inference.carry_out(options, file=file, begun=begun, moves=moves)
-        starts = ground.gaussian.starts
-        if starts is not None and not moves:  # modes of little weight are left out
-            result.receive(replace(result.report, starts=replace(starts, stacked=False)))
-        return result
+        return _with_starts(result, result.report, ground.gaussian, is_one=not moves)
+
+
+def _with_starts(
+    result: Approximation, report: Report, gaussian: NormalizingFlow, *, is_one: bool
+) -> Approximation:
+    """The flows of all modes, or of the one that matters: modes of little weight are left out."""
+    if is_one and gaussian.starts is not None:
+        report = replace(report, starts=replace(gaussian.starts, stacked=False))
+    result.receive(report)
+    return result
 
 
 def _modes(gaussian: NormalizingFlow) -> list[FlowPoint]:
@@ -183,9 +270,13 @@ def _modes(gaussian: NormalizingFlow) -> list[FlowPoint]:
 
 RUNGS: tuple[AbstractRung, ...] = (
     GaussianRung(),
-    FlowRung("spline[hidden=0]-sinh-scale-loc", most=1),
+    QuickRung("spline[hidden=0]-sinh-scale-loc", most=1),
+    QuickRung("sinh-bend-reverse", least=2, most=_MOST_BENT),
+    ResampledRung(),
     FlowRung("spline[hidden=0]*4-sinh-scale-loc", most=1),
     FlowRung("coupling[hidden=16]*2-sinh-scale-loc", least=2),
+    ResampledRung(),
     FlowRung("coupling[hidden=32]*4-spline[hidden=0]-sinh-scale-loc", least=2),
+    ResampledRung(),
 )
 """What is tried, in this order, until one is good."""

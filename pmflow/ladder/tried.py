@@ -63,6 +63,6 @@ class Ladder(State):
 
 
 def best_of(tried: Sequence[Tried]) -> int:
-    """The one of the largest ELBO."""
+    """The one of the largest ELBO; the later one of two, which has it resampled."""
     elbos = [-np.inf if one.diagnosis is None else one.diagnosis.elbo for one in tried]
-    return int(np.argmax(elbos))
+    return len(elbos) - 1 - int(np.argmax(elbos[::-1]))

@@ -26,6 +26,7 @@ from pmflow.graphs.evaluate import (
     vectorize_over_draws,
 )
 from pmflow.graphs.minibatches import minibatch_nodes
+from pmflow.graphs.work import numbers_in
 from pmflow.watch import piece, stage, tick
 
 __all__ = ["LogDensity", "rows_at_once"]
@@ -75,11 +76,10 @@ class LogDensity:
             self._rows = rows_at_once([logp], self.dim)
             (self._logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
 
-    @property
+    @cached_property
     def work(self) -> int:
-        """About how many numbers the density goes through at one point: Ops times longest data."""
-        nodes = sum(1 for v in ancestors([self._logp]) if v.owner)
-        return nodes * _longest([self._logp])
+        """About how many numbers the density goes through at one point."""
+        return numbers_in([self._logp])
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).

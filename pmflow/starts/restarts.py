@@ -132,10 +132,12 @@ def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approxi
         approx.go_to(at.points[0])
         _receive(approx, at.fit_states[0])
         return approx
-    draws = []
-    for point, seed in zip(at.points, at.draw_seeds, strict=True):
-        approx.go_to(point)
-        draws.append(approx.sample(_DRAWS, random_seed=seed))
+    draws: list[xr.DataTree] = []
+    for number, (point, seed) in enumerate(zip(at.points, at.draw_seeds, strict=True)):
+        same = next((i for i in range(number) if at.points[i] == point), None)
+        if same is None:
+            approx.go_to(point)
+        draws.append(approx.sample(_DRAWS, random_seed=seed) if same is None else draws[same])
     starts = starts_agreement(draws)
     approx.go_to(at.points[starts.best])
     report = replace(

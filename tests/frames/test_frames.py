@@ -26,7 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLA
 
 def found(kind: str, density: LogDensity, start: Any = None) -> Frame:
     at = np.zeros(density.dim) if start is None else np.asarray(start, dtype=float)
-    frame = build_frame(kind, density, at, 1)
+    found = build_frame(kind, density, at, 1)
+    frame = None if found is None else found.frame
     assert frame is not None
     return frame
 

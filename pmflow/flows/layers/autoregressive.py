@@ -15,13 +15,14 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows.base import AbstractLayer, Params, Shape, static_length
 from pmflow.flows.conditioners.network import Network, check_network
+from pmflow.flows.conditioners.quadratic import Quadratic
 from pmflow.flows.constraints import SOFTPLUS_ONE
 from pmflow.flows.kernels.softplus import softplus_and_log
 from pmflow.flows.scalar.affine import Affine
 from pmflow.flows.scalar.base import Transformer
 from pmflow.flows.score import with_triangular_jacobian
 
-__all__ = ["AbstractAutoregressive", "AbstractScaledAutoregressive"]
+__all__ = ["AbstractAutoregressive", "AbstractScaledAutoregressive", "map_back"]
 
 
 _MOST_UNROLLED = 4
@@ -84,13 +85,13 @@ class AbstractAutoregressive(AbstractLayer):
     @override
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
         """Map points back, coordinate by coordinate: `dim` passes of the network."""
-        return _one_by_one(
+        return map_back(
             self._network(static_length(params["bias"])), self._transformer.inverse, z, params
         )
 
 
-def _one_by_one(
-    network: Network,
+def map_back(
+    network: Network | Quadratic,
     transform: Callable[[TensorVariable, TensorVariable], TensorVariable],
     z: TensorVariable,
     params: Params,

@@ -1,0 +1,79 @@
+"""How much a graph computes, as far as it can be told before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.op import HasInnerGraph
+from pytensor.graph.traversal import io_toposort
+from pytensor.scan.op import Scan
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.math import Dot
+
+__all__ = ["numbers_in"]
+
+
+_CALL = 5_000
+"""Numbers that NumPy adds up in the time that a call from Python takes."""
+
+
+def numbers_in(graphs: Sequence[Variable]) -> int:
+    """How many numbers a graph goes through: the sizes of what its Ops take and give, added up.
+
+    A scan counts once a step, a product of matrices by its products. Where a shape is not known
+    before it is run, a result is taken for as large as the largest of what it came from.
+    """
+    return _numbers(io_toposort([], list(graphs)), {})
+
+
+def _numbers(nodes: Sequence[Apply], sizes: dict[Variable, int]) -> int:
+    total = 0
+    for node in nodes:
+        given = [_size(x, sizes) for x in node.inputs]
+        largest = max(given, default=1)
+        for out in node.outputs:
+            sizes[out] = _static_size(out) or largest
+        work = max([largest, *(sizes[out] for out in node.outputs)])
+        op = getattr(node.op, "core_op", node.op)
+        if isinstance(op, Scan):
+            work = _steps(node) * _numbers(op.fgraph.toposort(), {})
+        elif isinstance(op, HasInnerGraph):
+            inner = dict(zip(op.fgraph.inputs, given, strict=False))
+            work = _numbers(op.fgraph.toposort(), inner)
+        elif isinstance(node.op, Blockwise):  # linear algebra, a call for each matrix
+            work = round(work**1.5) + _CALL
+        elif isinstance(op, Dot):
+            work = max(work, prod(sorted(given, reverse=True)[:2]) // max(1, _shared_length(node)))
+        total += work
+    return total
+
+
+def _steps(node: Apply) -> int:
+    steps = node.inputs[0]
+    if isinstance(steps, Constant):
+        return max(1, int(steps.data))
+    lengths = [x.type.shape[0] for x in node.inputs[1:] if getattr(x.type, "shape", ())]
+    return max((n for n in lengths if n), default=1)
+
+
+def _shared_length(node: Apply) -> int:
+    """Length of the axis that a product sums over."""
+    return node.inputs[0].type.shape[-1] or 1 if node.inputs[0].type.ndim else 1
+
+
+def _size(variable: Variable, sizes: dict[Variable, int]) -> int:
+    if isinstance(variable, SharedVariable):
+        return int(np.size(variable.get_value(borrow=True)))
+    if isinstance(variable, Constant):
+        return int(np.size(variable.data))
+    return sizes.get(variable) or _static_size(variable) or 1
+
+
+def _static_size(variable: Variable) -> int | None:
+    """None where it is not known."""
+    shape = getattr(variable.type, "shape", ())
+    return None if None in shape else prod(shape)
