@@ -33,6 +33,7 @@ from pmflow.graphs.evaluate import (
 )
 from pmflow.graphs.private import seed_from
 from pmflow.posterior import export
+from pmflow.posterior.density import LogDensity
 from pmflow.posterior.model import checked_groups
 from pmflow.records import Report
 from pmflow.watch import watching
@@ -83,6 +84,11 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     def proposal(self) -> Approximation:
         """What was fitted: itself, where draws are not weighted and chosen anew."""
         return self
+
+    @property
+    def joint_density(self) -> LogDensity | None:
+        """The density of the model as a function that has been compiled, if there is one."""
+        return None
 
     @property
     def model(self) -> pm.Model:

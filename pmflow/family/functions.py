@@ -55,13 +55,14 @@ class DrawFunction:
         self._names = [name for g in approx.groups for name in g.ordering]
         self._constrained_names = [v.name for v in variables]
         self._has_logq = bool(approx.has_logq)
-        logp = approx.sized_symbolic_logp
-        logq = approx.symbolic_logq if self._has_logq else pt.zeros_like(logp)
+        self._density = approx.joint_density
+        logs = [approx.symbolic_logq] if self._has_logq else []
+        logs += [approx.sized_symbolic_logp] if self._density is None else []
         constrained = approx.symbolic_sample_over_posterior(
             approx.model.replace_rvs_by_values(variables)
         )
         latents = [approx.rslice(name) for name in self._names]
-        outputs = approx.set_size_and_deterministic([logq, logp, *latents, *constrained], size, 0)
+        outputs = approx.set_size_and_deterministic([*logs, *latents, *constrained], size, 0)
         inputs, outputs = _with_inputs(outputs, numbers)
         # a draw does not need the inverse of a frame, nor a density its factor
         self._function = compile_once(
@@ -78,10 +79,15 @@ class DrawFunction:
             for number, size in enumerate(sizes):
                 tick(number * _DRAWS_AT_ONCE)
                 parts.append(self._function(size, *numbers))
-        logq, logp, *rest = (np.concatenate(part) for part in zip(*parts, strict=True))
-        latents, constrained = rest[: len(self._names)], rest[len(self._names) :]
+        columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        logq = columns.pop(0) if self._has_logq else None
+        logp = columns.pop(0) if self._density is None else None
+        latents, constrained = columns[: len(self._names)], columns[len(self._names) :]
+        if logp is None:
+            z = np.concatenate([latent.reshape(draws, -1) for latent in latents], axis=1)
+            logp = self._density.value(z)
         return Samples(
-            log_q=logq if self._has_logq else None,
+            log_q=logq,
             log_p=logp,
             unconstrained=dict(zip(self._names, latents, strict=True)),
             constrained=dict(zip(self._constrained_names, constrained, strict=True)),

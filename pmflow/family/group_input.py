@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,16 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pymc.pytensorf import floatX
+from pymc.vartypes import discrete_types
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import as_numbers
-from pmflow.errors import ParameterError
+from pmflow.errors import NotContinuousError, ParameterError
 from pmflow.flows import AbstractLayer, Chain
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.catalogue import layer_class, words
+from pmflow.frames import Frame
 
 __all__ = [
     "DEFAULT_JITTER",
@@ -170,3 +172,36 @@ def _adopted_layer(
 def _names_of(params: Any) -> str:
     """What was given in place of parameters, for an error."""
     return ", ".join(sorted(map(str, params))) if isinstance(params, Mapping) else repr(params)
+
+
+def of_length(frame: Frame, dim: int) -> Frame:
+    """The frame that the user gave.
+
+    Raises
+    ------
+    ParameterError
+        If it is not of the length of the latent vector.
+    """
+    if frame.dim != dim:
+        raise ParameterError(
+            f"The frame has {frame.dim} dimensions, but the latent vector has {dim}. Give one of "
+            "this length, or the name of a kind of frame."
+        )
+    return frame
+
+
+def check_continuous(variables: Sequence[TensorVariable]) -> None:
+    """Check that a flow can stand for some variables.
+
+    Raises
+    ------
+    NotContinuousError
+        If one is discrete.
+    """
+    names = [v.name for v in variables if v.type.numpy_dtype.name in discrete_types]
+    if names:
+        raise NotContinuousError(
+            f"A flow needs continuous free variables, but {', '.join(names)} "
+            f"{'is' if len(names) == 1 else 'are'} discrete. Marginalize them "
+            "(pymc_extras.marginalize) or use pm.sample."
+        )

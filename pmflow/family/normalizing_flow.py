@@ -26,6 +26,7 @@ from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior import export
+from pmflow.posterior.density import LogDensity
 
 __all__ = ["NormalizingFlow"]
 
@@ -162,6 +163,13 @@ class NormalizingFlow(Approximation, state=NormalizingFlowState):
             for point, seed in zip(points, seeds, strict=True)
         ]
         return [export.to_datatree(self.model, s, family=str(self._group)) for s in samples]
+
+    @property
+    @override
+    def joint_density(self) -> LogDensity | None:
+        """Where the flow has a frame, the density that this was found by."""
+        has_one = self._group.frame is not None and not self.facts.minibatches
+        return self._group.log_density if has_one else None
 
     @property
     def flow(self) -> Chain:

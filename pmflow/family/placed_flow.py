@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,19 @@ from pymc.pytensorf import floatX
 from pymc.util import RandomState
 from pymc.variational import opvi
 from pymc.variational.opvi import node_property
-from pymc.vartypes import discrete_types
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import check_seed
-from pmflow.errors import NotContinuousError, ParameterError
+from pmflow.errors import ParameterError
 from pmflow.family.group_input import (
     UserParams,
     adopted,
+    check_continuous,
     check_size,
     checked_jitter,
     layers_for,
+    of_length,
     shared,
 )
 from pmflow.family.params import param_states, params_of
@@ -71,6 +71,7 @@ class PlacedFlow(opvi.Group):
         self._jitter = checked_jitter(jitter)
         self._asked_frame = checked_frame(frame)
         self._given_state = state
+        self._density: LogDensity | None = None
         self.base = parse_base(base)
         if vfam is None and params is not None:
             self.flow = Chain(layers_for(params))
@@ -88,13 +89,7 @@ class PlacedFlow(opvi.Group):
 
     def __init_group__(self, group: list[TensorVariable]) -> None:
         """Make parameters once the variables of the group are known (PyMC's delayed start)."""
-        names = [v.name for v in group if v.type.numpy_dtype.name in discrete_types]
-        if names:
-            raise NotContinuousError(
-                f"A flow needs continuous free variables, but {', '.join(names)} "
-                f"{'is' if len(names) == 1 else 'are'} discrete. Marginalize them "
-                "(pymc_extras.marginalize) or use pm.sample."
-            )
+        check_continuous(group)
         self._start = self._kwargs.get("start")
         super().__init_group__(group)
         # PyMC 6.3 asks for it before it knows the variables, and takes the dimension for 0
@@ -253,26 +248,28 @@ class PlacedFlow(opvi.Group):
                 "Leave out frame=, or use pmflow.NormalizingFlow."
             )
         if isinstance(self._asked_frame, Frame):
-            if self._asked_frame.dim != self.ddim:
-                raise ParameterError(
-                    f"The frame has {self._asked_frame.dim} dimensions, but the latent vector has "
-                    f"{self.ddim}. Give one of this length, or the name of a kind of frame."
-                )
-            return self._asked_frame
+            return of_length(self._asked_frame, self.ddim)
         seed = int(self._next_seed())
         return self._searched(self._asked_frame, self._latent_start(), seed)
 
     def _searched(self, kind: str, start: NDArray[np.float64], seed: int) -> Frame | None:
-        """The frame that is found from a start, which may be that of an earlier one."""
+        """The frame found from a start, which may be that of an earlier one."""
         found = build_frame(kind, self.log_density, start, seed, self._found)
-        if found is not None and not any(found is other for other in self._found):
-            self._found = (*self._found, found)
-        return None if found is None else found.frame
+        if found is None:
+            return None
+        self._found = tuple({id(one): one for one in (*self._found, found)}.values())
+        return found.frame
 
-    @cached_property
+    @property
     def log_density(self) -> LogDensity:
         """Density of the model over the latent vector, for a group of all variables; made once."""
-        return LogDensity(self.model, self.ordering)
+        if self._density is None:
+            self._density = LogDensity(self.model, self.ordering)
+        return self._density
+
+    def share_density(self, other: PlacedFlow) -> None:
+        """Use the density of another flow over the same variables, which has been compiled."""
+        self._density = other.log_density
 
     @node_property
     def _placement(self) -> Placement:

@@ -16,6 +16,7 @@ from pmflow.family.approximation import Approximation
 from pmflow.family.functions import DensityFunction, DrawFunction
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint, StackState
+from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples
 from pmflow.records import Report, systematic_choice
 
@@ -90,6 +91,12 @@ class Stack(Approximation, state=StackState):
     def flow(self) -> NormalizingFlow:
         """What was fitted, wherever it is now."""
         return self._flow
+
+    @property
+    @override
+    def joint_density(self) -> LogDensity | None:
+        """That of the flow."""
+        return self._flow.joint_density
 
     @property
     def formula(self) -> Any:

@@ -26,6 +26,8 @@ _DONE = 5e-3
 """Largest remaining step, in units of the posterior."""
 _LARGEST_STEP = 0.7
 _LEAST_STEP = 1e-3
+_WORK = 4e9
+"""Numbers that the density may go through in all rounds of one set of draws: some seconds."""
 _NEAR = 0.3
 """In sds: nearer than this to a Gaussian that is known, a search would end there."""
 _WIDEST = 1e4
@@ -71,7 +73,9 @@ def gaussian_frame(
         If the ELBO grows without end.
     """
     is_diagonal = frame.is_diagonal
-    most = 4 * (256 if is_diagonal else max(256, 4 * frame.dim))
+    most = density.draws_within(
+        _WORK / _ROUNDS, most=512 if is_diagonal else max(512, 6 * frame.dim), least=64
+    )
     size = 64 if is_diagonal else max(32, 3 * frame.dim)
     with stage("Finding the Gaussian"), suppress(Stopped):
         while True:

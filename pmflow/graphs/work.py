@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import HasInnerGraph
 from pytensor.graph.traversal import io_toposort
+from pytensor.scalar.loop import ScalarLoop
+from pytensor.scalar.math import Hyp2F1
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.math import Dot
 
-__all__ = ["numbers_in"]
+__all__ = ["calls_in", "has_loops", "numbers_in"]
 
 
 _CALL = 5_000
 """Numbers that NumPy adds up in the time that a call from Python takes."""
+
+
+_TERMS = 100
+"""Of a series that is summed for a single number."""
 
 
 def numbers_in(graphs: Sequence[Variable]) -> int:
@@ -28,6 +35,22 @@ def numbers_in(graphs: Sequence[Variable]) -> int:
     before it is run, a result is taken for as large as the largest of what it came from.
     """
     return _numbers(io_toposort([], list(graphs)), {})
+
+
+def calls_in(graphs: Sequence[Variable]) -> int:
+    """How often an Op is called in the steps of a graph's scans, all together."""
+    scans = [node for node in io_toposort([], list(graphs)) if isinstance(node.op, Scan)]
+    return sum(_steps(node) * len(node.op.fgraph.apply_nodes) for node in scans)
+
+
+def has_loops(graphs: Sequence[Variable]) -> bool:
+    """Whether a function of single numbers, such as a hypergeometric one, is a loop."""
+    nodes = io_toposort([], list(graphs))
+    return any(_is_loop(getattr(node.op, "core_op", node.op)) for node in nodes)
+
+
+def _is_loop(op: Any) -> bool:
+    return isinstance(getattr(op, "scalar_op", None), ScalarLoop | Hyp2F1)
 
 
 def _numbers(nodes: Sequence[Apply], sizes: dict[Variable, int]) -> int:
@@ -41,6 +64,8 @@ def _numbers(nodes: Sequence[Apply], sizes: dict[Variable, int]) -> int:
         op = getattr(node.op, "core_op", node.op)
         if isinstance(op, Scan):
             work = _steps(node) * _numbers(op.fgraph.toposort(), {})
+        elif _is_loop(op):
+            work *= _TERMS
         elif isinstance(op, HasInnerGraph):
             inner = dict(zip(op.fgraph.inputs, given, strict=False))
             work = _numbers(op.fgraph.toposort(), inner)

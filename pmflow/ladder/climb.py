@@ -31,7 +31,11 @@ _log = logging.getLogger("pmflow")
 _NATS_PER_DIMENSION = 0.002
 """Divergence from the posterior at which the ladder ends, where the verdict is good too."""
 
-_MORE_DRAWS = 20_000
+_DRAWS, _FEW_DRAWS, _MORE = 4000, 250, 5
+"""How many draws a fit is judged by, how many where the density is slow, and how many times as many
+where these do not decide."""
+_WORK = 1e10
+"""Numbers that the density may go through for them: some seconds."""
 _RECENT = 60
 _SEARCH_SHARE = 0.75
 """Of a budget that the search for the Gaussian may use; the rest is for judging it."""
@@ -213,10 +217,13 @@ class Climb:
         began = time.perf_counter()
         try:
             with stage("Judging"):
-                found = diagnose(approx, random_seed=self.next_seed())
+                density, draws = approx.joint_density, _DRAWS
+                if density is not None:
+                    draws = density.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
+                found = diagnose(approx, draws, random_seed=self.next_seed())
                 if found.verdict != "reliable" and _is_close(found, approx.ddim):
                     # more draws cost less than a richer flow, and may be all that is missing
-                    found = diagnose(approx, _MORE_DRAWS, random_seed=self.next_seed())
+                    found = diagnose(approx, _MORE * draws, random_seed=self.next_seed())
         except UnsupportedError as error:
             _log.info("Not diagnosed: %s", error)
             return None

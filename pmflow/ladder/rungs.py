@@ -41,7 +41,7 @@ __all__ = [
 
 _JITTER = 0.01
 _SCHEDULE = ScheduleSettings(window=100, most_windows=12, patience=1)
-_MOST_BENT = 150
+_MOST_BENT = 300
 """Dimensions up to which a map with parameters for each pair of coordinates is tried."""
 _SMALL_WEIGHT = 0.01
 """Share of the evidence below which a mode gets no flow of its own."""
@@ -182,10 +182,11 @@ class QuickRung(AbstractFlowRung):
         )
         (flow,) = approx.groups
         moves = [partial(flow.move_to, p.frame, ground.next_seed()) for p in points[1:]]
-        density, losses = ground.gaussian.groups[0].log_density, []
+        flow.share_density(ground.gaussian.groups[0])
+        losses = []
 
         def fit_once(_: StartsState) -> FitState | None:
-            outcome = fit_on_fixed_draws(flow, density, approx.next_seed())
+            outcome = fit_on_fixed_draws(flow, flow.log_density, approx.next_seed())
             losses.append(outcome.losses)
             return outcome.fit_state
 
@@ -238,6 +239,7 @@ class FlowRung(AbstractFlowRung):
             )
         else:
             inference = NFVI(Approximation.from_state(begun.approx, ground.model), beta=begun.beta)
+        inference.approx.groups[0].share_density(ground.gaussian.groups[0])
         move_to = inference.approx.groups[0].move_to
         moves = [partial(move_to, p.frame, ground.next_seed()) for p in points[1:]]
         options = with_backend(

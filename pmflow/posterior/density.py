@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial, reduce
 from typing import Any
@@ -25,8 +26,9 @@ from pmflow.graphs.evaluate import (
     compile_once,
     vectorize_over_draws,
 )
+from pmflow.graphs.machine import NotCompiledError, has_jax, value_and_gradient
 from pmflow.graphs.minibatches import minibatch_nodes
-from pmflow.graphs.work import numbers_in
+from pmflow.graphs.work import calls_in, numbers_in
 from pmflow.watch import piece, stage, tick
 
 __all__ = ["LogDensity", "rows_at_once"]
@@ -38,15 +40,27 @@ How points are divided is the same on a fast and on a slow machine, because a pr
 is rounded otherwise where it has other rows.
 """
 
+_WORTH_COMPILING = 10_000
+"""Numbers of a density from which on it is worth to compile it by JAX."""
+_CALL = 1_000
+"""Numbers that NumPy goes through in the time of a step of a scan: each of its Ops is called."""
+_MOST_AT_ONCE = 64
+_LIGHT = 100_000
+"""Numbers of a density up to which a single point may as well be evaluated with others."""
+
+_log = logging.getLogger("pmflow")
+
 type Floats = NDArray[np.float64]
 
 
 class LogDensity:
     """Unnormalised log posterior density over the unconstrained space, with its derivatives.
 
-    Functions are compiled for NumPy when first needed: no machine code is made. Minibatches are
-    taken as all of their data, so that the density is the same at each call. Data are read at each
-    call: after `pymc.set_data` the density is that of the new data.
+    A small density is run by NumPy: no machine code is made. One with scans, matrices or many rows
+    is compiled by JAX where that is installed and knows all of its Ops; not in single precision.
+    Either is done when first needed. Minibatches are taken as all of their data, so that the
+    density is the same at each call. Data are read at each call: after `pymc.set_data` the density
+    is that of the new data.
 
     Parameters
     ----------
@@ -81,30 +95,71 @@ class LogDensity:
         """About how many numbers the density goes through at one point."""
         return numbers_in([self._logp])
 
+    def value(self, z: Floats) -> Floats:
+        """Log density at points of shape (n, dim), shape (n,), whatever it is."""
+        return self._in_parts(z)[0]
+
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
 
         Where the density is not finite the value is -inf and the gradient 0.
         """
-        logp, gradient = self._in_parts(self._value_and_gradient, z)
+        logp, gradient = self._in_parts(z)
         good = np.isfinite(logp) & np.isfinite(gradient).all(-1)
         return np.where(good, logp, -np.inf), np.where(good[:, None], gradient, 0.0)
 
-    def _in_parts(self, fn: Callable[..., Any], z: Floats) -> tuple[Floats, ...]:
+    def draws_within(self, work: float, *, most: int, least: int) -> int:
+        """How many points the density can be had at for some work, in numbers gone through."""
+        return int(np.clip(work / self.work, least, most))
+
+    def _in_parts(self, z: Floats) -> tuple[Floats, ...]:
         z = np.asarray(z, dtype=self._z.dtype)
         parts = []
         with np.errstate(all="ignore"), piece("evaluating the log density", can_be_cut=True):
-            for i in range(0, len(z), self._rows):
+            rows = self._batch if self._machine is not None else self._rows
+            for i in range(0, len(z), rows):
                 tick()
-                parts.append(fn(z[i : i + self._rows]))
+                parts.append(self._at(z[i : i + rows]))
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
 
+    def _at(self, z: Floats) -> Sequence[Floats]:
+        """Values and gradients at a few points."""
+        if self._machine is None:
+            return self._for_numpy(z)
+        size = 1 if len(z) == 1 and self.work > _LIGHT else self._batch
+        filled = np.concatenate([z, np.broadcast_to(z[:1], (size - len(z), self.dim))])
+        values, gradients = (found[: len(z)] for found in self._machine(filled))
+        # JAX differentiates both sides of a switch, where the one that is not taken may be NaN
+        lost = np.isfinite(values) & ~np.isfinite(gradients).all(-1)
+        if lost.any():
+            values, gradients = np.array(values), np.array(gradients)
+            values[lost], gradients[lost] = self._for_numpy(z[lost])
+        return values, gradients
+
     @cached_property
-    def _value_and_gradient(self) -> Callable[[Floats], list[Floats]]:
+    def _batch(self) -> int:
+        """Points of one call of JAX: another number would be compiled anew."""
+        return int(np.clip(_NUMBERS_AT_ONCE // self.work, 1, _MOST_AT_ONCE))
+
+    @cached_property
+    def _machine(self) -> Callable[..., Any] | None:
+        """The density compiled by JAX, None where it is for NumPy."""
+        is_light = self.work + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
+        if is_light or self._z.dtype != "float64" or not has_jax():
+            return None
+        with stage("Reading the model"), piece("compiling the log density by JAX"):
+            try:
+                return value_and_gradient(self._z, self._logp, self._batch)
+            except NotCompiledError as error:
+                _log.debug("The log density is run by NumPy: JAX can't compile it (%s)", error)
+                return None
+
+    @cached_property
+    def _for_numpy(self) -> Callable[[Floats], Sequence[Floats]]:
         with stage("Reading the model"), piece("compiling the log density for NumPy"):
             return self._compiled()
 
-    def _compiled(self) -> Callable[[Floats], list[Floats]]:
+    def _compiled(self) -> Callable[[Floats], Sequence[Floats]]:
         points = pt.matrix("points", shape=(None, self.dim), dtype=self._z.dtype)
         try:
             (logp,) = vectorize_over_draws([self._logp], {self._z: points})

@@ -25,8 +25,10 @@ __all__ = ["StartsState", "fit_from_starts", "sample_starts"]
 
 _log = logging.getLogger("pmflow")
 
-_DRAWS = 2000
-"""How many draws of each start they are compared by."""
+_DRAWS, _FEW_DRAWS = 2000, 100
+"""How many draws of each start they are compared by, and where the density is slow."""
+_WORK = 5e9
+"""Numbers that the density may go through for them: some seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +134,16 @@ def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approxi
         approx.go_to(at.points[0])
         _receive(approx, at.fit_states[0])
         return approx
+    density = approx.joint_density
+    size = _DRAWS
+    if density is not None:
+        size = density.draws_within(_WORK / len(at.points), most=_DRAWS, least=_FEW_DRAWS)
     draws: list[xr.DataTree] = []
     for number, (point, seed) in enumerate(zip(at.points, at.draw_seeds, strict=True)):
         same = next((i for i in range(number) if at.points[i] == point), None)
         if same is None:
             approx.go_to(point)
-        draws.append(approx.sample(_DRAWS, random_seed=seed) if same is None else draws[same])
+        draws.append(approx.sample(size, random_seed=seed) if same is None else draws[same])
     starts = starts_agreement(draws)
     approx.go_to(at.points[starts.best])
     report = replace(

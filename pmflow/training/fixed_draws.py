@@ -6,7 +6,6 @@ For maps of few parameters: no step size, no schedule, a few dozen evaluations o
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,21 +96,15 @@ def fit_on_fixed_draws(flow: Flow, density: LogDensity, seed: int) -> Outcome:
         return _FixedFit(flow, density, seed).go()
 
 
-@dataclass
-class _Best:
-    """The least loss so far, and where it was."""
-
-    loss: float
-    at: Floats
-
-
 class _FixedFit:
     def __init__(self, flow: Flow, density: LogDensity, seed: int) -> None:
         self._map, self._density = _Map(flow), density
         self._dim, self._length = flow.ddim, flow.noise_length
         self._rng = np.random.default_rng(seed)
         self._losses: list[float] = []
-        affordable = _WORK / (_EVALUATIONS * density.work)
+        # an array of parameters is a product of matrices, which is quick
+        work = density.work + len(self._map.values) / 2
+        affordable = _WORK / (_EVALUATIONS * work)
         self._most = int(np.clip(affordable, _LEAST_DRAWS, _MOST_DRAWS))
 
     def go(self) -> Outcome:
@@ -128,12 +121,12 @@ class _FixedFit:
             draws = int(np.clip(_DRAWS_A_PARAMETER * len(chosen), _LEAST_DRAWS, self._most))
             while True:
                 y = self._draws(draws)
-                found, has_converged = self._minimised(best, chosen, y)
-                optimism = self._loss(found.at, fresh)[0] - found.loss
-                if self._loss(found.at, fresh)[0] < self._loss(best, fresh)[0]:
-                    best = found.at
+                least, at, has_converged = self._minimised(best, chosen, y)
+                loss = self._loss(at, fresh)[0]
+                if loss < self._loss(best, fresh)[0]:
+                    best = at
                 ended = self._ended("converged" if has_converged else "limit")
-                if optimism < _OPTIMISM * self._dim or 4 * len(y) > self._most or why_stopped():
+                if loss - least < _OPTIMISM * self._dim or 4 * len(y) > self._most or why_stopped():
                     break
                 draws = 4 * len(y)
         except Stopped:
@@ -174,20 +167,23 @@ class _FixedFit:
         steepest = many[np.argsort(-score[many], kind="stable")[:room]]
         return np.sort(np.concatenate([np.flatnonzero(few), steepest]))
 
-    def _minimised(self, begin: Floats, chosen: NDArray[np.int64], y: Floats) -> tuple[_Best, bool]:
-        """Where L-BFGS ends, or was stopped, and whether it had come to its end."""
+    def _minimised(
+        self, begin: Floats, chosen: NDArray[np.int64], y: Floats
+    ) -> tuple[float, Floats, bool]:
+        """The least loss on the way of L-BFGS and where, and whether it had come to its end."""
         with importing("scipy.optimize"):
             from scipy.optimize import minimize  # slow to import
-        best = _Best(np.inf, begin)
+        least, at = np.inf, begin
 
         def loss(x: Floats) -> tuple[float, Floats]:
-            tick(len(self._losses), ELBO=f"{-best.loss:,.4f}")
+            nonlocal least, at
+            tick(len(self._losses), ELBO=f"{-least:,.4f}")
             values = begin.copy()
             values[chosen] = x
             value, gradient = self._loss(values, y)
             self._losses.append(value)
-            if value < best.loss:
-                best.loss, best.at = value, values
+            if value < least:
+                least, at = value, values
             return (value if np.isfinite(value) else 1e300), gradient[chosen]
 
         try:
@@ -199,8 +195,8 @@ class _FixedFit:
             }
             found = minimize(loss, begin[chosen], jac=True, method="L-BFGS-B", options=options)
         except Stopped:
-            return best, False
-        return best, bool(found.success)
+            return least, at, False
+        return least, at, bool(found.success)
 
 
 class _Map:

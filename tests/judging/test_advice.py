@@ -295,7 +295,7 @@ SAID: dict[str, tuple[str, ...]] = {
     "a base of its own": ("base=approx.groups[0].base",),
     "one dimension": ("spline*2-scale-loc", 'base="student_t"', "restarts=4"),
     "interrupted": ("NFVI(approx).fit()",),
-    "by fit": ("spline*2-", 'frame="gaussian"', "restarts=4"),
+    "by fit": ("spline*2-", 'frame="gaussian"', "pmf.importance_resample(approx, 1_000)"),
     "by fit, several modes": ("coupling[hidden=64]*2-", "cores=1"),
     "stacked": (),
     "one mode of two": ('restarts=4, combine="stack"',),

@@ -1,0 +1,145 @@
+"""A density and its gradient at many points, compiled to machine code by JAX.
+
+Where JAX is installed this takes about a second, and a density with scans, matrices or many rows is
+then some ten to a thousand times as fast as its graph run by NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pytensor.compile.builders import OpFromGraph
+from pytensor.compile.mode import optdb
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.rewriting.basic import in2out, node_rewriter
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
+from pytensor.graph.traversal import graph_inputs
+from pytensor.tensor.blockwise import Blockwise
+
+from pmflow.graphs.evaluate import changed_flags, ready_to_compile
+from pmflow.graphs.work import has_loops
+
+__all__ = ["NotCompiledError", "has_jax", "value_and_gradient"]
+
+_log = logging.getLogger("pmflow")
+
+type Floats = NDArray[np.floating[Any]]
+
+
+class NotCompiledError(Exception):
+    """JAX can't compile the graph; the message says why."""
+
+
+def has_jax() -> bool:
+    """Whether JAX is installed."""
+    return importlib.util.find_spec("jax") is not None
+
+
+def value_and_gradient(
+    point: Variable, value: Variable, batch: int
+) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Compile a scalar graph of a vector, and its gradient, for points of shape (batch, dim).
+
+    Data in shared variables are read at each call. The compilation is done here, by a first call.
+
+    Parameters
+    ----------
+    point : Variable, shape (dim,)
+    value : Variable, shape ()
+    batch : int
+        How many points a call takes.
+
+    Returns
+    -------
+    callable
+        ``points -> (values, gradients)``, of shapes (batch,) and (batch, dim).
+
+    Raises
+    ------
+    NotCompiledError
+        If an Op has no translation, or the graph is not one that JAX can run.
+    """
+    try:
+        return _compiled(point, value, batch)
+    except NotCompiledError:
+        raise
+    except Exception as error:
+        # whatever an Op's translation raises: there is no narrower class to catch
+        raise NotCompiledError(f"{type(error).__name__}: {error}") from error
+
+
+def _compiled(
+    point: Variable, value: Variable, batch: int
+) -> Callable[[Floats], tuple[Floats, Floats]]:
+    import jax
+    from pytensor.link.jax.dispatch import jax_funcify  # also makes JAX count in 64 bits
+
+    if has_loops([value]):
+        raise NotCompiledError("a special function is a loop, which JAX runs slowly on a CPU")
+    outputs = ready_to_compile([value])
+    shared = [v for v in graph_inputs(outputs) if isinstance(v, SharedVariable)]
+    graph = FunctionGraph([point, *shared], outputs, clone=True)
+    with changed_flags(cxx=""):
+        _rewrite(graph)
+        translated = jax_funcify(graph)
+
+    def scalar(z: Any, *data: Any) -> Any:
+        return translated(z, *data)[0]
+
+    along = (0, *(None for _ in shared))
+    run = jax.jit(jax.vmap(jax.value_and_grad(scalar), in_axes=along))
+    held = _Held(shared)
+
+    def call(points: Floats) -> tuple[Floats, Floats]:
+        values, gradients = run(points, *held.values())
+        return np.asarray(values), np.asarray(gradients)
+
+    call(np.zeros((batch, point.type.shape[0]), dtype=point.type.dtype))
+    return call
+
+
+class _Held:
+    """Values of shared variables on the device, carried there once for as long as they last."""
+
+    def __init__(self, shared: Sequence[SharedVariable]) -> None:
+        self._shared = shared
+        self._known: dict[SharedVariable, tuple[Any, Any]] = {}
+
+    def values(self) -> list[Any]:
+        """Those of now."""
+        import jax
+
+        for variable in self._shared:
+            value = variable.get_value(borrow=True)
+            if self._known.get(variable, (None, None))[0] is not value:
+                self._known[variable] = (value, jax.numpy.asarray(value))
+        return [self._known[variable][1] for variable in self._shared]
+
+
+def _rewrite(graph: FunctionGraph) -> None:
+    """Write the graph so that it is stable: no more, since XLA does the rest."""
+    in2out(_open_graphs, name="open_graphs").rewrite(graph)
+    stable = RewriteDatabaseQuery(
+        include=["ShapeOpt", "canonicalize", "stabilize"], exclude=["cxx_only", "inplace", "fusion"]
+    )
+    optdb.query(stable).rewrite(graph)
+    in2out(_open_graphs, name="open_graphs").rewrite(graph)
+
+
+@node_rewriter([OpFromGraph, Blockwise])
+def _open_graphs(_: FunctionGraph, node: Apply) -> list[Variable] | None:
+    """An Op that is a graph of its own, such as LogAddExp, as that graph, batched or not."""
+    op = getattr(node.op, "core_op", node.op)
+    if not isinstance(op, OpFromGraph):
+        return None
+    inner = op.fgraph.unfreeze()  # its own nodes can't be part of another graph
+    inputs = dict(zip(inner.inputs, node.inputs, strict=True))
+    return list(vectorize_graph(inner.outputs, inputs))
