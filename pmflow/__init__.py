@@ -4,6 +4,7 @@ from pmflow import errors, flows, plots, targets
 from pmflow.family.approximation import Approximation
 from pmflow.family.group import Group
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.resampled import Resampled
 from pmflow.family.stack import Stack
 from pmflow.fit import fit
 from pmflow.flows.formula import Formula
@@ -30,6 +31,7 @@ __all__ = [
     "Group",
     "Ladder",
     "NormalizingFlow",
+    "Resampled",
     "ScheduleSettings",
     "Stack",
     "Starts",

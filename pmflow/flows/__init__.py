@@ -7,6 +7,7 @@ from pmflow.flows.base import AbstractLayer
 from pmflow.flows.bases import Mixture, Normal, StudentT
 from pmflow.flows.catalogue import register
 from pmflow.flows.chain import Chain
+from pmflow.flows.layers.bend import Bend
 from pmflow.flows.layers.bnaf import BNAF
 from pmflow.flows.layers.coupling import Coupling
 from pmflow.flows.layers.householder import Householder
@@ -34,6 +35,7 @@ __all__ = [
     "MAF",
     "NAF",
     "AbstractLayer",
+    "Bend",
     "Chain",
     "Coupling",
     "Householder",

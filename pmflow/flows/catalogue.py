@@ -136,7 +136,7 @@ def words() -> tuple[str, ...]:
     Examples
     --------
     >>> words()[:6]
-    ('bnaf', 'coupling', 'hh', 'householder', 'iaf', 'loc')
+    ('bend', 'bnaf', 'coupling', 'hh', 'householder', 'iaf')
     """
     return tuple(sorted(_classes))
 

@@ -21,7 +21,7 @@ from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior.density import LogDensity
 from pmflow.records import Ended, FitState, Outcome
 from pmflow.training.params import ParamVector
-from pmflow.watch import Stopped, importing, piece, result_exists, stage, tick, why_stopped
+from pmflow.watch import Stopped, grace, importing, piece, result_exists, stage, tick, why_stopped
 
 __all__ = ["fit_on_fixed_draws"]
 
@@ -31,7 +31,7 @@ _SCREENING_DRAWS, _BLOCKS = 2048, 16
 _SIGNIFICANT = 2.0
 """Standard errors that the slope along a parameter must have to be worth fitting."""
 _DRAWS_A_PARAMETER = 8
-_LEAST_DRAWS, _MOST_DRAWS = 512, 8192
+_LEAST_DRAWS, _MOST_DRAWS, _FRESH_DRAWS = 512, 8192, 1024
 _EVALUATIONS = 60
 _WORK = 2e9
 """Numbers that all evaluations of the model together may go through: a few seconds of NumPy."""
@@ -109,32 +109,57 @@ class _FixedFit:
 
     def go(self) -> Outcome:
         begin = self._map.values
-        fresh = self._rng.standard_normal((_LEAST_DRAWS, self._length))
-        if not np.isfinite(self._loss(begin, fresh)[0]):
+        fresh = self._rng.standard_normal((_FRESH_DRAWS, self._length))
+        terms = self._terms(begin, fresh)[0]
+        if not np.isfinite(terms).all():
             raise NonFiniteError(
                 "The log density of the model is not finite at draws of the flow where it begins."
             )
         result_exists()
-        best, ended = begin, self._ended("limit")
+        self._best, self._at_fresh, ended = begin, terms, self._ended("limit")
         try:
             chosen = self._screened(begin)
             draws = int(np.clip(_DRAWS_A_PARAMETER * len(chosen), _LEAST_DRAWS, self._most))
-            while True:
+            is_enough = False
+            while not is_enough:
                 y = self._draws(draws)
-                least, at, has_converged = self._minimised(best, chosen, y)
-                loss = self._loss(at, fresh)[0]
-                if loss < self._loss(best, fresh)[0]:
-                    best = at
+                least, has_converged = self._go_on(chosen, y, fresh)
                 ended = self._ended("converged" if has_converged else "limit")
-                if loss - least < _OPTIMISM * self._dim or 4 * len(y) > self._most or why_stopped():
-                    break
+                optimism = float(self._at_fresh.mean()) - least
+                is_enough = optimism < _OPTIMISM * self._dim or 4 * len(y) > self._most
                 draws = 4 * len(y)
         except Stopped:
             ended = self._ended("interrupted")
-        self._map.set(best)
+        self._map.set(self._best)
         message = f"L-BFGS on {len(self._losses)} evaluations of fixed draws"
         state = FitState(len(self._losses), 0, ended, message, by="fit")
         return Outcome(np.array(self._losses), len(self._losses), 0, state)
+
+    def _go_on(self, chosen: NDArray[np.int64], y: Floats, fresh: Floats) -> tuple[float, bool]:
+        """Go on from the best so far; what is no better at fresh draws is not kept.
+
+        Returns the least loss at the draws, and whether L-BFGS came to its end.
+
+        Raises
+        ------
+        Stopped
+            If it was stopped; the best so far is kept all the same.
+        """
+        number = len(self._losses)
+        least, at, has_converged = self._minimised(self._best, chosen, y)
+        try:
+            with grace():
+                terms = self._terms(at, fresh)[0]
+        except Stopped:
+            if (
+                least < np.inf and least < self._losses[number]
+            ):  # there is no time to look at others
+                self._best = at
+            raise
+        gain = self._at_fresh - terms
+        if np.isfinite(terms).all() and gain.mean() > 2 * gain.std() / len(gain) ** 0.5:
+            self._best, self._at_fresh = at, terms
+        return least, has_converged
 
     @staticmethod
     def _ended(otherwise: Ended) -> Ended:
@@ -145,11 +170,15 @@ class _FixedFit:
             size = max(size, 2 * self._length + 2)
             return standard_draws(size, self._length, int(self._rng.integers(2**30)), whiten=True)
 
-    def _loss(self, values: Floats, y: Floats) -> tuple[float, Floats]:
-        """The loss at some draws, infinite where one has no density, and its gradient."""
+    def _terms(self, values: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Log q - log p at some draws, shape (n,), and the gradient of log p, shape (n, dim)."""
         z, logq = self._map.drawn(values, y)
         logp, slope = self._density.value_and_gradient(z)
-        terms = logq - logp
+        return logq - logp, slope
+
+    def _loss(self, values: Floats, y: Floats) -> tuple[float, Floats]:
+        """The loss at some draws, infinite where one has no density, and its gradient."""
+        terms, slope = self._terms(values, y)
         if not np.isfinite(terms).all():
             return np.inf, np.zeros_like(values)
         return float(terms.mean()), self._map.gradient(values, y, slope)

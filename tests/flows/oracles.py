@@ -8,6 +8,7 @@ the new point and the log of the absolute determinant.
   1611.09630.
 - [KD] Kingma & Dhariwal (2018), Glow, 1807.03039.
 - [JP] Jones & Pewsey (2009), Sinh-arcsinh distributions, doi 10.1093/biomet/asp053.
+- [MM] Marzouk et al. (2016), Sampling via measure transport, 1602.05023, with the gate of [K].
 - [VB] van den Berg et al. (2018), Sylvester normalizing flows, 1803.05649.
 - [PM3] PyMC3's `variational/flows.py`, which adds 1e-10 to the squared lengths it divides by.
 """
@@ -109,6 +110,23 @@ def sinh(z: Vector, rho: Vector, skew: Vector) -> Mapped:
     return f, float(np.log(slope).sum())
 
 
+def bend(z: Vector, bias: Vector, **weights: Vector) -> Mapped:
+    linear, square = (weights.get(name, np.zeros((2, 0))) for name in ("linear", "square"))
+    f, log_det, place = np.empty_like(z), 0.0, 0
+    for i in range(len(z)):  # [MM] eq. 15, a triangular map of second degree
+        s, t = bias[:, i]
+        for k in range(i):
+            u, v = linear[:, place] / len(z) ** 0.5, square[:, place] / len(z) ** 0.5
+            h = z[k] / (1 + (z[k] / 6) ** 6) ** (1 / 6)  # bounded, which [MM] is not
+            s = s + u[0] * h + v[0] * (h**2 - 1)
+            t = t + u[1] * h + v[1] * (h**2 - 1)
+            place += 1
+        s = 3 * np.tanh(s / 3)
+        f[i] = np.exp(s) * z[i] + t
+        log_det += s
+    return f, float(log_det)
+
+
 def sylvester(
     z: Vector,
     v: Vector,
@@ -156,6 +174,7 @@ ORACLES: dict[str, Callable[..., Mapped]] = {
     "reverse": reverse,
     "sinh": sinh,
     "sylvester": sylvester,
+    "bend": bend,
     **NETWORK_ORACLES,
 }
 """By the word of the layer, with its default options."""

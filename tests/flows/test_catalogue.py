@@ -24,8 +24,8 @@ from pmflow.flows.layers.householder import Householder
 from pmflow.flows.layers.loc import Loc
 
 LISTED = (
-    "bnaf, coupling, hh, householder, iaf, loc, lowrank, lu, maf, naf, perm, planar, poly, radial, "
-    "reverse, scale, sinh, spline, sylvester, tril"
+    "bend, bnaf, coupling, hh, householder, iaf, loc, lowrank, lu, maf, naf, perm, planar, poly, "
+    "radial, reverse, scale, sinh, spline, sylvester, tril"
 )
 
 
@@ -178,7 +178,7 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
     "taken word": (lambda: make("loc"), ["'loc' already stands for pmflow.flows.layers.loc.Loc"]),
     "taken alias": (lambda: make("householder"), ["'householder' already stands for"]),
     "alias that is taken": (lambda: make(aliases=("hh",)), ["'hh' already stands for"]),
-    "inherited word": (lambda: make(Loc.word), ["Choose another word; taken are: bnaf, "]),
+    "inherited word": (lambda: make(Loc.word), ["Choose another word; taken are: bend, "]),
     "same name, other module": (
         lambda: make("loc", name="Loc", module="__main__"),
         ["'loc' already stands for pmflow.flows.layers.loc.Loc"],

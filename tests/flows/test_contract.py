@@ -18,7 +18,14 @@ from pmflow.graphs.evaluate import compile_once
 
 CASES = [
     *("loc", "scale", "planar", "radial", "hh", "tril", "lu", "lowrank", "perm", "reverse"),
-    *("sinh", "sylvester", "sylvester[m=1]", "iaf", "iaf[hidden=16,depth=2,activation=gelu]"),
+    *(
+        "sinh",
+        "sylvester",
+        "sylvester[m=1]",
+        "bend",
+        "iaf",
+        "iaf[hidden=16,depth=2,activation=gelu]",
+    ),
     *("maf", "naf", "bnaf", "bnaf[hidden=4,depth=2]", "poly", "poly[degree=2]"),
     *(
         "coupling",
@@ -37,7 +44,7 @@ NOT_THE_IDENTITY_AT_JITTER_0 = {"hh", "perm", "reverse"}
 WITHOUT_GRADIENT = {("hh", 1): {"v"}, ("sylvester", 1): {"v"}}
 """By word and dim: parameters that can't matter. On a line every reflection is z -> -z."""
 
-NETWORKS = {"iaf", "maf", "naf", "bnaf", "poly", "coupling", "spline"}
+NETWORKS = {"bend", "iaf", "maf", "naf", "bnaf", "poly", "coupling", "spline"}
 """Words of layers with entries that may be without a gradient: masked weights, units of relu at
 rest, bins without a point. No parameter may be so as a whole."""
 

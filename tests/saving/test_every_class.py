@@ -57,10 +57,18 @@ def stack() -> pmf.Approximation:
         return pmf.fit(model=two_modes(), random_seed=3, restarts=4, progressbar=False)
 
 
+@cache
+def resampled() -> pmf.Approximation:
+    made = flow()
+    found = pmf.diagnose(made, random_seed=1)
+    return pmf.Resampled(made, found.log_evidence, found.ess, made.report)
+
+
 MADE: dict[type[Any], Callable[[], pmf.Approximation]] = {
     pmf.Approximation: groups,
     pmf.NormalizingFlow: flow,
     pmf.Stack: stack,
+    pmf.Resampled: resampled,
 }
 
 

@@ -14,15 +14,19 @@ from pmflow.flows.base import Params, Shape
 
 __all__ = ["Quadratic"]
 
+_FARTHEST = 6.0
+
 
 @dataclass(frozen=True)
 class Quadratic:
     r"""Some numbers for each of `dim` coordinates, from those before it.
 
-    .. math:: c_i = b_i + \sum_{k<i} \bigl(u_{ik}\,x_k + v_{ik}\,(x_k^2 - 1)\bigr)
+    .. math:: c_i = b_i + \frac{1}{\sqrt d} \sum_{k<i} \bigl(u_{ik} h_k + v_{ik} (h_k^2 - 1)\bigr),
+              \qquad h = x\,\bigl(1 + (x / 6)^6\bigr)^{-1/6}
 
-    All weights start at zero, where it is the same for every point. Of standard normal coordinates
-    the terms have mean 0 and are uncorrelated.
+    `h` is `x` up to 0.3 % where it is within 3, and never above 6: a point far out is not thrown
+    farther by the square of its distance. All weights start at zero, where it is the same for every
+    point. Of standard normal coordinates the terms have mean 0 and are uncorrelated.
 
     Attributes
     ----------
@@ -52,6 +56,8 @@ class Quadratic:
     ) -> dict[str, NDArray[np.float64]]:
         """Start values: `start`, shape (size,), whatever the input, up to `jitter`."""
         values = {n: jitter * rng.standard_normal(s) for n, s in self.param_shapes().items()}
+        for name in values.keys() - {"bias"}:  # many of them are added up
+            values[name] /= np.sqrt(self.dim)
         values["bias"] += start[:, None]
         return values
 
@@ -61,7 +67,8 @@ class Quadratic:
         rows, columns = np.tril_indices(self.dim, -1)
         for name in own.keys() - {"bias"}:
             full = pt.zeros((self.size, self.dim, self.dim), dtype=own[name].dtype)
-            own[name] = full[:, rows, columns].set(own[name])
+            scaled = own[name] / np.sqrt(self.dim).astype(own[name].dtype)
+            own[name] = full[:, rows, columns].set(scaled)
         return own
 
     def outputs(self, x: TensorVariable, params: Params) -> TensorVariable:
@@ -96,10 +103,16 @@ class Quadratic:
         i = len(xs)
         numbers = masked["bias"][:, i]
         for k, x in enumerate(xs):
-            numbers = numbers + x[..., None] * masked["linear"][:, i, k]
-            numbers = numbers + (x[..., None] ** 2 - 1) * masked["square"][:, i, k]
+            linear, square = (h[..., None] for h in _terms(x))
+            numbers = numbers + linear * masked["linear"][:, i, k]
+            numbers = numbers + square * masked["square"][:, i, k]
         return numbers
 
 
 def _features(x: TensorVariable) -> TensorVariable:
-    return pt.concatenate([x, x**2 - 1], axis=-1)
+    return pt.concatenate(_terms(x), axis=-1)
+
+
+def _terms(x: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
+    h = x * (1 + (x / _FARTHEST) ** 6) ** (-1 / 6)
+    return h, h**2 - 1

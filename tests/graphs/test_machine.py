@@ -1,0 +1,178 @@
+"""Densities compiled by JAX, beside the same graphs run by PyTensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+import pmflow as pmf
+from pmflow.graphs.machine import NotCompiledError, value_and_gradient
+from pmflow.graphs.work import calls_in, has_loops, numbers_in
+from pmflow.posterior.density import LogDensity
+
+pytestmark = pytest.mark.jax
+
+RNG = np.random.default_rng(1)
+
+
+def regression() -> pm.Model:
+    x = RNG.normal(size=(40, 3))
+    with pm.Model() as model:
+        b = pm.Normal("b", shape=3)
+        pm.Bernoulli("y", logit_p=pt.dot(x, b), observed=(x.sum(1) > 0).astype(int))
+    return model
+
+
+def mixture() -> pm.Model:
+    """Has Ops that are graphs of their own, and an ordered transform that asks for shapes."""
+    with pm.Model() as model:
+        mu = pm.Normal(
+            "mu", shape=2, transform=pm.distributions.transforms.ordered, initval=[-1.0, 1.0]
+        )
+        parts = pm.Normal.dist(mu, 1.0)
+        pm.NormalMixture("y", w=[0.4, 0.6], mu=mu, sigma=1.0, observed=RNG.normal(size=30))
+        pm.Potential("more", pm.logp(parts, np.zeros(2)).sum())
+    return model
+
+
+def garch() -> pm.Model:
+    """Has a scan."""
+    y = RNG.normal(size=30)
+    with pm.Model() as model:
+        a = pm.HalfNormal("a")
+
+        def step(y: Any, sd: Any, a: Any) -> Any:
+            return pt.sqrt(0.5 + a * y**2 + 0.2 * sd**2)
+
+        sds = pytensor.scan(
+            step,
+            sequences=[pt.as_tensor(y)],
+            outputs_info=[pt.as_tensor(1.0) * a],
+            non_sequences=[a],
+            return_updates=False,
+        )
+        pm.Normal("y", 0.0, sds, observed=y)
+    return model
+
+
+def process() -> pm.Model:
+    """Has a Cholesky factor."""
+    x = np.linspace(0, 1, 6)
+    with pm.Model() as model:
+        length = pm.HalfNormal("length")
+        cov = pt.exp(-((x[:, None] - x) ** 2) / length**2) + 0.1 * pt.eye(6)
+        pm.MvNormal("y", np.zeros(6), cov, observed=RNG.normal(size=6))
+    return model
+
+
+def density_of(model: pm.Model) -> LogDensity:
+    return pmf.NormalizingFlow("scale-loc", model=model).groups[0].log_density
+
+
+@pytest.mark.parametrize("build", [regression, mixture, garch, process])
+def test_it_is_that_of_pytensor(build: Any) -> None:
+    density = density_of(build())
+    run = value_and_gradient(density._z, density._logp, 5)
+    points = RNG.normal(size=(5, density.dim))
+    value, gradient = run(points)
+    expected = density._for_numpy(points)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-10)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 3, 64, 65, 130])
+def test_any_number_of_points(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    density = density_of(regression())
+    points = RNG.normal(size=(size, 3))
+    value, gradient = density.value_and_gradient(points)
+    assert density._machine is not None
+    expected = density._for_numpy(points)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-10)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-8, atol=1e-10)
+
+
+def test_new_data_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    with pm.Model() as model:
+        x = pm.Data("x", np.zeros(4))
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu, 1.0, observed=x)
+    density = density_of(model)
+    before = density.value(np.zeros((1, 1)))
+    with model:
+        pm.set_data({"x": np.ones(7)})  # of another length
+    after = density.value(np.zeros((1, 1)))
+    assert density._machine is not None
+    at = -0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose([*before, *after], [5 * at, 8 * at - 3.5])
+
+
+def test_a_gradient_that_only_jax_loses_is_had_from_numpy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    density = density_of(regression())
+    run = density._machine
+    assert run is not None
+
+    def lossy(points: Any) -> Any:
+        value, gradient = run(points)
+        return value, np.where(points[:, :1] > 0, np.nan, gradient)
+
+    monkeypatch.setitem(vars(density), "_machine", lossy)
+    points = RNG.normal(size=(9, 3))
+    np.testing.assert_allclose(
+        density.value_and_gradient(points)[1], density._for_numpy(points)[1], rtol=1e-8, atol=1e-10
+    )
+
+
+def test_what_jax_does_not_know_is_run_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    with pm.Model() as model:
+        z = pm.Normal("z")
+        pm.Potential("p", pt.hyp2f1(0.5, 1.0, 1.5, -(z**2)))
+    density = density_of(model)
+    assert has_loops([density._logp])
+    with pytest.raises(NotCompiledError, match="loop"):
+        value_and_gradient(density._z, density._logp, 2)
+    expected = np.arctan(1.0) - 0.5 - 0.5 * np.log(2 * np.pi)  # arctan(z) / z
+    assert density.value(np.ones((1, 1)))[0] == pytest.approx(expected)
+
+
+def test_single_precision_stays_with_numpy() -> None:
+    with pytensor.config.change_flags(floatX="float32"):
+        assert density_of(regression())._machine is None
+
+
+class TestWork:
+    def test_an_op_counts_its_numbers(self) -> None:
+        x = pt.vector("x", shape=(10,))
+        assert numbers_in([pt.exp(x)]) == 10
+        assert numbers_in([pt.exp(x).sum()]) == 20
+
+    def test_a_product_counts_its_products(self) -> None:
+        a, b = pt.matrix("a", shape=(20, 30)), pt.matrix("b", shape=(30, 40))
+        assert numbers_in([pt.dot(a, b)]) == pytest.approx(20 * 30 * 40, rel=0.01)
+
+    def test_data_of_a_shape_not_known_count_as_they_are(self) -> None:
+        x = pytensor.shared(np.ones(50))
+        assert x.type.shape == (None,)
+        assert numbers_in([pt.exp(x)]) == 50
+
+    def test_a_scan_counts_its_steps(self) -> None:
+        x = pt.vector("x", shape=(8,))
+        ends = pytensor.scan(
+            lambda i, before: before + pt.exp(i),
+            sequences=[x],
+            outputs_info=[pt.zeros((), dtype="float64")],
+            return_updates=False,
+        )
+        assert calls_in([ends]) == 8 * 2
+        assert 16 <= numbers_in([ends]) < 60
+        assert calls_in([pt.exp(x)]) == 0
