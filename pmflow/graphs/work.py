@@ -81,7 +81,7 @@ def _steps(node: Apply) -> int:
     steps = node.inputs[0]
     if isinstance(steps, Constant):
         return max(1, int(steps.data))
-    lengths = [x.type.shape[0] for x in node.inputs[1:] if getattr(x.type, "shape", ())]
+    lengths = [x.type.shape[0] for x in node.inputs[1 : 1 + node.op.info.n_seqs]]
     return max((n for n in lengths if n), default=1)
 
 

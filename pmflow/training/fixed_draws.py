@@ -151,9 +151,8 @@ class _FixedFit:
             with grace():
                 terms = self._terms(at, fresh)[0]
         except Stopped:
-            if (
-                least < np.inf and least < self._losses[number]
-            ):  # there is no time to look at others
+            # no time for other draws than those of the fit
+            if least < np.inf and least < self._losses[number]:
                 self._best = at
             raise
         gain = self._at_fresh - terms

@@ -174,5 +174,5 @@ class TestWork:
             return_updates=False,
         )
         assert calls_in([ends]) == 8 * 2
-        assert 16 <= numbers_in([ends]) < 60
+        assert 16 <= numbers_in([ends]) < 100
         assert calls_in([pt.exp(x)]) == 0
