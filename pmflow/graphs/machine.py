@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from pytensor.tensor.blockwise import Blockwise
 from pmflow.graphs.evaluate import changed_flags, ready_to_compile
 from pmflow.graphs.work import has_loops
 
-__all__ = ["NotCompiledError", "has_jax", "value_and_gradient"]
+__all__ = ["NotCompiledError", "has_jax", "value_and_gradient", "without_jax"]
 
 _log = logging.getLogger("pmflow")
 
@@ -38,9 +40,22 @@ class NotCompiledError(Exception):
     """JAX can't compile the graph; the message says why."""
 
 
+_is_wanted = ContextVar("is_wanted", default=True)
+
+
+@contextmanager
+def without_jax() -> Iterator[None]:
+    """Keep JAX out of this thread for a while: a process in which it has run must not be forked."""
+    token = _is_wanted.set(False)
+    try:
+        yield
+    finally:
+        _is_wanted.reset(token)
+
+
 def has_jax() -> bool:
-    """Whether JAX is installed."""
-    return importlib.util.find_spec("jax") is not None
+    """Whether JAX is installed and wanted."""
+    return _is_wanted.get() and importlib.util.find_spec("jax") is not None
 
 
 def value_and_gradient(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pmflow.errors import NonFiniteError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.ladder.rungs import RUNGS, AbstractRung
@@ -135,7 +137,8 @@ class Climb:
         begun : FitCheckpoint, optional
             Where the fit of the rung that comes next was broken off.
         """
-        with self.options.watching() as watch:
+        is_kept_out = self.options.backend not in (None, "jax")
+        with self.options.watching() as watch, without_jax() if is_kept_out else nullcontext():
             try:
                 for rung in RUNGS[self._number :]:
                     if self._is_done(watch):

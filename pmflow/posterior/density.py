@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial, reduce
 from typing import Any
@@ -76,6 +77,7 @@ class LogDensity:
 
     def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
         self.model = model
+        self._lock = threading.RLock()  # what a compiled function computes with belongs to it
         self.dim = max(place.stop for _, place, *_ in ordering.values())
         self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
         values = {
@@ -116,10 +118,11 @@ class LogDensity:
         z = np.asarray(z, dtype=self._z.dtype)
         parts = []
         with np.errstate(all="ignore"), piece("evaluating the log density", can_be_cut=True):
-            rows = self._batch if self._machine is not None else self._rows
-            for i in range(0, len(z), rows):
-                tick()
-                parts.append(self._at(z[i : i + rows]))
+            with self._lock:
+                rows = self._batch if self._machine is not None else self._rows
+                for i in range(0, len(z), rows):
+                    tick()
+                    parts.append([np.array(found) for found in self._at(z[i : i + rows])])
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
 
     def _at(self, z: Floats) -> Sequence[Floats]:
@@ -201,11 +204,11 @@ def _over_all_rows(logp: TensorVariable) -> TensorVariable:
     if not nodes:
         return logp
     draws: dict[TensorVariable, TensorVariable] = {}
-    batches = reduce(pt.maximum, [-(-x.inputs[0].shape[0] // x.outputs[0].shape[0]) for x in nodes])
+    batches = reduce(pt.maximum, [-(-x.inputs[0].shape[0] // _length(x)) for x in nodes])
     for node in nodes:
         *tensors, _ = node.inputs
         *parts, _ = node.outputs
-        length = parts[0].shape[0]
+        length = _length(node)
         rows = (pt.arange(batches * length) % tensors[0].shape[0]).reshape((batches, length))
         for tensor, part in zip(tensors, parts, strict=True):
             draws[part] = pt.specify_shape(tensor[rows], (None, *part.type.shape))
@@ -217,6 +220,11 @@ def _over_all_rows(logp: TensorVariable) -> TensorVariable:
             "Leave out frame=, or give a pmflow.Frame."
         ) from error
     return parts.mean()
+
+
+def _length(node: Any) -> Any:
+    """Rows of a minibatch: a number, as a rule, so that nothing needs to be drawn for it."""
+    return node.outputs[0].type.shape[0] or node.outputs[0].shape[0]
 
 
 def _size(variable: Any) -> int:

@@ -39,7 +39,7 @@ from pmflow.grammar import (
 )
 
 LISTED = (
-    "bnaf, coupling, hh, householder, iaf, loc, lowrank, lu, maf, naf, p2, perm, planar, "
+    "bend, bnaf, coupling, hh, householder, iaf, loc, lowrank, lu, maf, naf, p2, perm, planar, "
     "poly, probe, radial, reverse, scale, sinh, spline, sylvester, tril"
 )
 

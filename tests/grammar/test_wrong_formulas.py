@@ -18,7 +18,7 @@ add, add_all = ROWS.add, ROWS.add_all
 for label, value in NO_FORMULA.items():
     add(f"Formula({label})", lambda w, v=value: pmf.Formula(v), FormulaError)
 add("Formula: a suggestion", lambda w: pmf.Formula("plannar"), FormulaError, "Did you mean")
-add("Formula: the list", lambda w: pmf.Formula("nope"), FormulaError, "The layers are: bnaf,")
+add("Formula: the list", lambda w: pmf.Formula("nope"), FormulaError, "The layers are: bend, bnaf,")
 MAY_BE_ZERO = ("lu seed", "perm seed", "poly degree", "spline hidden")
 for word in sorted({layer_class(w).word for w in words()}):
     for name, option in options_of(layer_class(word)).items():
