@@ -161,7 +161,8 @@ class TestSearch:
         density, start = group.log_density, np.zeros(2)
         with monkeypatch.context() as patch, watching(progressbar=False):
             at_stage(patch, stages, press_ctrl_c, of_ticks=of_ticks)
-            return build_frame(kind, density, start, 1)
+            found = build_frame(kind, density, start, 1)
+        return found and found.frame
 
     def test_by_natural_gradients(self, monkeypatch: pytest.MonkeyPatch) -> None:
         frame = self.found("gaussian", ["Finding the Gaussian"], monkeypatch, of_ticks=3)

@@ -19,6 +19,7 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
+from pmflow.judging.weights import NEARLY_EQUAL
 from pmflow.ladder.rungs import RUNGS, AbstractRung
 from pmflow.ladder.states import ClimbCheckpoint, ClimbState
 from pmflow.ladder.tried import Ladder, Tried, best_of
@@ -31,7 +32,8 @@ __all__ = ["Climb"]
 _log = logging.getLogger("pmflow")
 
 _NATS_PER_DIMENSION = 0.002
-"""Divergence from the posterior at which the ladder ends, where the verdict is good too."""
+"""Divergence from the posterior at which the ladder ends, where the verdict is good too: it does as
+well where the weights are nearly equal."""
 
 _DRAWS, _FEW_DRAWS, _MORE = 4000, 250, 5
 """How many draws a fit is judged by, how many where the density is slow, and how many times as many
@@ -44,7 +46,7 @@ _SEARCH_SHARE = 0.75
 
 
 def _is_close(found: Diagnosis, dim: int) -> bool:
-    return found.kl < _NATS_PER_DIMENSION * dim
+    return found.kl < _NATS_PER_DIMENSION * dim or found.ess > NEARLY_EQUAL
 
 
 def _least_elbo(losses: NDArray[np.float64]) -> float:

@@ -83,8 +83,9 @@ class TestTheSame:
     def test_whatever_their_length(self, chunk: int) -> None:
         assert_same(fitted(chunk), fitted(None))
 
-    @pytest.mark.parametrize("backend", ["numba", "c"])
-    @pytest.mark.parametrize("draws", [{}, {"qmc": True}], ids=str)
+    @pytest.mark.parametrize(
+        ("backend", "draws"), [("numba", {}), ("c", {"qmc": True})], ids=["numba", "c, qmc"]
+    )
     def test_compiled(self, backend: str, draws: dict[str, Any]) -> None:
         settings = draws | {"backend": backend, "compile_kwargs": None, "flow": "scale-loc"}
         assert_same(fitted(3, **settings), fitted(None, **settings))

@@ -143,7 +143,7 @@ class TestFit:
         vi.fit(n, **{"obj_n_mc": 8, "qmc": True, **PYTHON, **settings})
         return vi
 
-    @pytest.mark.parametrize("backend", ["python", "numba", "c", "jax"])
+    @pytest.mark.parametrize("backend", ["python", "numba", "jax"])
     def test_the_losses_are_the_same_for_any_chunks(self, backend: str) -> None:
         if backend == "jax":
             pytest.importorskip("jax", reason="jax is an optional extra")
@@ -152,7 +152,7 @@ class TestFit:
         parts = self.fit(25, "scale-loc", **settings)
         parts.refine(35, progressbar=False)
         np.testing.assert_array_equal(whole.hist, parts.hist)
-        if backend in ("numba", "c"):
+        if backend == "numba":
             python = self.fit(60, "scale-loc")
             np.testing.assert_allclose(whole.hist, python.hist, rtol=1e-9)
 

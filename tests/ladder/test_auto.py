@@ -14,6 +14,8 @@ from models import conjugate_normal, conjugate_posterior, gaussian
 import pmflow as pmf
 from pmflow.errors import FitWarning, NonFiniteError, NotContinuousError, ParameterError
 from pmflow.ladder import automatic as auto
+from pmflow.ladder import climb
+from pmflow.ladder.rungs import RUNGS, FlowRung, GaussianRung, QuickRung, ResampledRung
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
@@ -93,6 +95,96 @@ def approx() -> pmf.Approximation:
     return pmf.fit(model=skewed(), random_seed=1, restarts=1, **PYTHON)
 
 
+def ladder_of(model: pm.Model, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)
+        return pmf.fit(model=model, random_seed=1, restarts=1, progressbar=False, **options)
+
+
+@pytest.mark.usefixtures("no_training")
+class TestWithoutTraining:
+    """What a map of few parameters, or weights, can do."""
+
+    def test_a_regression_ends_with_a_map_of_few_parameters(self) -> None:
+        rng = np.random.default_rng(3)
+        x = rng.normal(size=20)
+        with pm.Model() as model:
+            b = pm.Normal("b", 0, 5, shape=2)
+            sd = pm.HalfNormal("sd", 5)
+            pm.Normal("y", b[0] + b[1] * x, sd, observed=1 + x + rng.normal(size=20))
+        approx = ladder_of(model)
+        assert [rung.formula for rung in approx.ladder.rungs] == ["Gaussian", "sinh-bend-reverse"]
+        assert approx.diagnosis.verdict == "reliable"
+        assert approx.diagnosis.kl < 0.01 < approx.ladder.rungs[0].diagnosis.kl
+        assert str(approx.formula) == "sinh-bend-reverse"
+        assert approx.fit_state.by == "fit"
+        assert len(approx.hist) == approx.fit_state.steps > 0
+
+    def test_good_weights_are_an_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = (rung for rung in RUNGS if not isinstance(rung, QuickRung))
+        monkeypatch.setattr(climb, "RUNGS", tuple(kept))
+        with pm.Model() as model:
+            pm.Gamma("g", 6.0, 1.0)
+        approx = ladder_of(model)
+        assert isinstance(approx, pmf.Resampled)
+        assert [rung.formula for rung in approx.ladder.rungs] == ["Gaussian", "resampled"]
+        gaussian, resampled = (rung.diagnosis for rung in approx.ladder.rungs)
+        assert gaussian.verdict == "usable after importance resampling"
+        assert resampled.verdict == "reliable"
+        draws = np.asarray(approx.sample(20_000, random_seed=1)["posterior"]["g"])
+        assert draws.mean() == pytest.approx(6, abs=0.08)
+        assert draws.std() == pytest.approx(6**0.5, rel=0.03)
+
+    def test_a_bend_of_each_mode(self) -> None:
+        with pm.Model() as model:
+            bumps = [pm.SkewNormal.dist(a, mu=m, sigma=1) for a, m in ((4, -9), (-4, 9))]
+            pm.Mixture("x", [0.6, 0.4], bumps)
+            pm.Normal("y")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitWarning)
+            approx = pmf.fit(model=model, random_seed=3, restarts=6, progressbar=False)
+        stack = approx.proposal
+        assert isinstance(stack, pmf.Stack)
+        assert str(stack.formula) == "sinh-bend-reverse"
+        assert approx.diagnosis.verdict == "reliable"
+        share = (np.asarray(approx.sample(4000, random_seed=1)["posterior"]["x"]) < 0).mean()
+        assert share == pytest.approx(0.6, abs=0.03)
+
+    def test_a_network_that_is_asked_for_keeps_jax_out(self) -> None:
+        density = ladder_of(many_rows(), backend="numba").groups[0].log_density
+        assert density._machine is None
+        jax = pytest.importorskip("jax")
+        assert jax
+        assert ladder_of(many_rows()).groups[0].log_density._machine is not None
+
+
+def many_rows() -> pm.Model:
+    x = np.random.default_rng(1).normal(size=20_000)
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu, 1.0, observed=x)
+    return model
+
+
+def test_weights_of_a_poor_fit_are_no_answer() -> None:
+    class Ground:
+        best = (
+            None,
+            pmf.diagnose(
+                pmf.NormalizingFlow(
+                    "scale-loc",
+                    model=gaussian([0.0], [[1.0]]),
+                    frame=pmf.Frame(np.zeros(1), 0.1 * np.eye(1)),
+                    jitter=0.0,
+                    random_seed=1,
+                ),
+                random_seed=1,
+            ),
+        )
+
+    assert not ResampledRung().applies(Ground())  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 class TestClimb:
     def test_a_skewed_posterior_ends_with_a_reliable_flow(self, approx: Any) -> None:
@@ -102,7 +194,8 @@ class TestClimb:
         assert approx.diagnosis is ladder.rungs[ladder.taken].diagnosis
         assert approx.diagnosis.verdict == "reliable"
         assert approx.diagnosis.elbo == max(rung.diagnosis.elbo for rung in ladder.rungs)
-        assert str(approx.formula) == ladder.rungs[ladder.taken].formula
+        taken = [r.formula for r in ladder.rungs[: ladder.taken + 1] if r.formula != "resampled"]
+        assert str(approx.formula) == taken[-1]
 
     def test_the_draws_are_those_of_the_posterior(self, approx: Any) -> None:
         found = np.sort(approx.sample(4_000, random_seed=1)["posterior"]["g"].values.ravel())
@@ -113,7 +206,15 @@ class TestClimb:
         np.testing.assert_allclose(below, shares, atol=0.03)
 
 
+@pytest.fixture
+def networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the Gaussian."""
+    kept = (rung for rung in RUNGS if isinstance(rung, GaussianRung | FlowRung))
+    monkeypatch.setattr(climb, "RUNGS", tuple(kept))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("networks_only")
 class TestWhatGoesWrong:
     """In a flow: the Gaussian is there already."""
 

@@ -167,7 +167,7 @@ class TestFit:
         vi.fit(20, obj_n_mc=4, estimator=estimator, progressbar=False, **settings)
         return vi
 
-    @pytest.mark.parametrize("backend", ["numba", "c", "jax"])
+    @pytest.mark.parametrize("backend", ["numba", "jax"])
     def test_the_first_loss_is_the_same_and_the_next_ones_are_pythons(self, backend: str) -> None:
         if backend == "jax":
             pytest.importorskip("jax", reason="jax is an optional extra")
