@@ -23,7 +23,7 @@ ACCURACY_ARGS ?=
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-demo: $(INSTALLED) ## fit a flow to two targets, compare with NUTS, write figures
+demo: $(INSTALLED) ## fit three models beside NUTS and a flow to a potential, write figures
 	@$(BIN)/python -m pmflow.demo
 
 check: $(INSTALLED) ## run the quick tests, of every part: two minutes

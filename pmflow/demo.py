@@ -1,7 +1,7 @@
-"""The main job, end to end: ``python -m pmflow.demo [target ...]``.
+"""The main job, end to end: ``python -m pmflow.demo [name ...]``.
 
-Fits a flow to a potential on the plane and to the eight schools, runs NUTS on both, prints how the
-two compare and writes figures.
+Fits a small, a multimodal and a middle-sized model by `pmflow.fit` beside NUTS, and a flow to a
+potential on the plane; prints how they compare and writes figures.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,11 @@ from rich.table import Table
 
 import pmflow as pmf
 
-__all__ = ["eight_schools", "main"]
+__all__ = ["clinics", "eight_schools", "main", "two_groups"]
 
 _console = Console()
 
-_ELBO_DRAWS = 20_000
+_DRAWS = 20_000
 
 
 def eight_schools() -> pm.Model:
@@ -44,54 +46,135 @@ def eight_schools() -> pm.Model:
     return model
 
 
+def two_groups() -> pm.Model:
+    """Two groups whose means have no order: each posterior mode has a mirror image."""
+    rng = np.random.default_rng(2)
+    heights = np.concatenate([rng.normal(-2, 1, 60), rng.normal(2, 1, 60)])
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 5, shape=2)
+        sd = pm.HalfNormal("sd", 2)
+        pm.NormalMixture("y", w=[0.5, 0.5], mu=mu, sigma=sd, observed=heights)
+    return model
+
+
+def clinics(rows: int = 3_000, number: int = 40) -> pm.Model:
+    """Success of a treatment in 40 clinics, by three properties of the patient: 45 dimensions."""
+    rng = np.random.default_rng(3)
+    clinic, x = rng.integers(0, number, rows), rng.normal(size=(rows, 3))
+    log_odds = rng.normal(0.4, 0.7, number)[clinic] + x @ [0.8, -0.5, 0.0]
+    outcome = (rng.random(rows) < 1 / (1 + np.exp(-log_odds))).astype(int)
+    with pm.Model() as model:
+        mu, tau = pm.Normal("mu", 0, 2), pm.HalfNormal("tau", 1)
+        of_clinic = pm.Normal("of_clinic", mu, tau, shape=number)
+        slope = pm.Normal("slope", 0, 1, shape=3)
+        pm.Bernoulli("y", logit_p=of_clinic[clinic] + x @ slope, observed=outcome)
+    return model
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model, and the variables whose marginals are drawn."""
+
+    build: Callable[[], pm.Model]
+    shown: tuple[str, ...]
+
+
+_MODELS = {
+    "eight_schools": _Subject(eight_schools, ("mu", "tau", "theta")),
+    "two_groups": _Subject(two_groups, ("mu", "sd")),
+    "clinics": _Subject(clinics, ("mu", "tau", "slope")),
+}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the demo from the command line."""
     # figures show a plane
-    choices = [*(t.name for t in pmf.targets.ALL.values() if t.dim == 2), "eight_schools"]
+    planes = [t.name for t in pmf.targets.ALL.values() if t.dim == 2]
+    choices = [*planes, *_MODELS]
     parser = argparse.ArgumentParser(prog="python -m pmflow.demo", description=__doc__)
-    parser.add_argument("target", nargs="*", help=f"any of {', '.join(choices)}")
+    parser.add_argument("name", nargs="*", help=f"any of {', '.join(choices)}")
     parser.add_argument("--out", type=Path, default=Path("pmflow-demo"), help="folder of figures")
-    parser.add_argument("--steps", type=int, default=None, help="steps of each fit")
+    parser.add_argument("--steps", type=int, default=10_000, help="steps on a potential")
     options = parser.parse_args(arguments)
-    names = options.target or ["potential_1", "eight_schools"]
+    names = options.name or [*_MODELS, "potential_1"]
     for name in names:
         if name not in choices:
             parser.error(f"there is no target {name!r}: take any of {', '.join(choices)}")
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
+    models = {name: _MODELS[name].build() for name in names if name in _MODELS}
+    # NUTS first: it may fork, which a process that has run JAX should not
+    nuts = {name: _nuts(model) for name, model in models.items()}
+    if models:
+        _show_models(models, nuts, options.out)
     for name in names:
-        if name == "eight_schools":
-            _show_model(options.out, options.steps or 10_000)
-        else:
-            _show_target(pmf.targets.ALL[name], options.out, options.steps or 20_000)
+        if name not in _MODELS:
+            _show_plane(pmf.targets.ALL[name], options.out, options.steps)
     figures = ", ".join(sorted(path.name for path in options.out.glob("*.png")))
     _console.print(f"\nFigures in {options.out}/: {figures}")
     _console.print(f"Done in {time.perf_counter() - began:.0f} s.")
 
 
-def _show_target(target: pmf.targets.Target, out: Path, steps: int) -> None:
-    _console.rule(f"{target.name}: planar*8 against NUTS")
-    model = target.model()
+def _show_models(
+    models: dict[str, pm.Model], nuts: dict[str, tuple[Any, float]], out: Path
+) -> None:
+    shown = Table(title="pmf.fit(model=model) beside NUTS: 4 chains of 1,000 draws")
+    for column in ("model", "dims", "pmf.fit", "verdict", "NUTS", "R-hat", "means apart", "sds"):
+        shown.add_column(column, justify="left" if column in ("model", "verdict") else "right")
+    for name, model in models.items():
+        _console.rule(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pmf.errors.FitWarning)  # the verdict is printed
+            approx, seconds = _timed(partial(pmf.fit, model=model, random_seed=1))
+        _console.print(str(approx.ladder), highlight=False)
+        flow, (chains, nuts_seconds) = approx.sample(_DRAWS, random_seed=1), nuts[name]
+        table = pmf.compare(flow, chains)
+        ratios = table["sd_ratio"]
+        shown.add_row(
+            name,
+            str(approx.ddim),
+            f"{seconds:.1f} s",
+            approx.diagnosis.verdict,
+            f"{nuts_seconds:.1f} s",
+            f"{_largest_rhat(chains):.2f}",
+            f"{table['mean_error'].abs().max():.2f} sd",
+            f"{ratios.min():.2f} to {ratios.max():.2f}",
+        )
+        marginals = pmf.plots.plot_marginals(
+            flow, chains, list(_MODELS[name].shown), names=("pmf.fit", "NUTS")
+        )
+        _save(out, {f"{name}_marginals": marginals})
+    _console.print(shown)
+    _console.print(
+        "Seconds with compilation; means and sds over all variables, in units of the sd of NUTS. "
+        "Where R-hat is above 1.01, it is NUTS that has not converged."
+    )
+
+
+def _largest_rhat(chains: Any) -> float:
+    from arviz_stats import rhat
+
+    found = rhat(chains["posterior"].to_dataset())
+    return max(float(np.max(variable)) for variable in found.data_vars.values())
+
+
+def _show_plane(target: pmf.targets.Target, out: Path, steps: int) -> None:
+    _console.rule(f"{target.name}: planar*8")
     # a wide start: eight layers must find different jobs to do
-    inference = pmf.NFVI("planar*8", model=model, random_seed=1, jitter=0.5)
+    inference = pmf.NFVI("planar*8", model=target.model(), random_seed=1, jitter=0.5)
     approx, seconds = _timed(lambda: _fit(inference, steps))
-    flow = approx.sample(_ELBO_DRAWS, random_seed=1)
-    nuts, nuts_seconds = _nuts(model)
-    found = pmf.diagnose(approx, _ELBO_DRAWS, random_seed=1)
+    found = pmf.diagnose(approx, _DRAWS, random_seed=1)
     _console.print(
         f"ELBO {found.elbo:.3f} +- {found.elbo_se:.3f}; exact log evidence "
-        f"{target.log_evidence:.3f}; KL divergence left: {target.log_evidence - found.elbo:.3f}"
+        f"{target.log_evidence:.3f}; KL divergence left: {target.log_evidence - found.elbo:.3f}; "
+        f"{seconds:.1f} s with compilation"
     )
-    _print_comparison(flow, nuts, seconds, nuts_seconds)
-    draws = {
-        name: tree["posterior"]["z"].values.reshape(-1, 2)
-        for name, tree in {"NUTS": nuts, "planar*8": flow}.items()
-    }
+    draws = np.asarray(approx.sample(_DRAWS, random_seed=1)["posterior"]["z"]).reshape(-1, 2)
     _save(
         out,
         {
             f"{target.name}_comparison": pmf.plots.plot_comparison(
-                target.log_density, target.bounds, draws
+                target.log_density, target.bounds, {"planar*8": draws}
             ),
             f"{target.name}_density": pmf.plots.plot_density(
                 approx.log_prob, target.bounds, title="density of the flow"
@@ -100,28 +183,6 @@ def _show_target(target: pmf.targets.Target, out: Path, steps: int) -> None:
             f"{target.name}_loss": pmf.plots.plot_loss(
                 inference.hist, log_evidence=target.log_evidence
             ),
-        },
-    )
-
-
-def _show_model(out: Path, steps: int) -> None:
-    formula = "scale-planar*4-loc"
-    _console.rule(f"eight schools: {formula} against NUTS")
-    model = eight_schools()
-    inference = pmf.NFVI(formula, model=model, random_seed=1)
-    approx, seconds = _timed(lambda: _fit(inference, steps))
-    flow = approx.sample(_ELBO_DRAWS, random_seed=1)
-    nuts, nuts_seconds = _nuts(model)
-    found = pmf.diagnose(approx, _ELBO_DRAWS, random_seed=1)
-    _console.print(f"ELBO {found.elbo:.3f} +- {found.elbo_se:.3f}; the fit is {found.verdict}")
-    _print_comparison(flow, nuts, seconds, nuts_seconds)
-    _save(
-        out,
-        {
-            "eight_schools_marginals": pmf.plots.plot_marginals(
-                flow, nuts, ["mu", "tau", "theta"], names=(formula, "NUTS")
-            ),
-            "eight_schools_loss": pmf.plots.plot_loss(inference.hist),
         },
     )
 
@@ -147,24 +208,6 @@ def _timed[T](run: Callable[[], T]) -> tuple[T, float]:
     began = time.perf_counter()
     result = run()
     return result, time.perf_counter() - began
-
-
-def _print_comparison(flow: Any, nuts: Any, seconds: float, nuts_seconds: float) -> None:
-    table = pmf.compare(flow, nuts)
-    shown = Table(title="flow against NUTS, in units of the sd of NUTS, ± Monte Carlo error")
-    columns = [name for name in table.columns if not name.endswith("_mcse")]
-    for column in ("", *columns):
-        shown.add_column(column.replace("_", " "), justify="right", no_wrap=not column)
-    for label, row in table.iterrows():
-        shown.add_row(str(label), *(_shown(row, name) for name in columns))
-    _console.print(shown)
-    _console.print(f"flow {seconds:.1f} s, NUTS {nuts_seconds:.1f} s, both with compilation")
-
-
-def _shown(row: Any, name: str) -> str:
-    """A number, with its Monte Carlo error where it has one."""
-    error = f"{name}_mcse"
-    return f"{row[name]:.3f}" + (f" ± {row[error]:.3f}" if error in row else "")
 
 
 def _save(out: Path, figures: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from pmflow.records import Facts, Starts
 
 __all__ = ["Advice", "advise"]
 
-_STARTS = 4
+_STARTS = 8
 """Starts that are advised where there was one."""
 
 _DENSE = 300

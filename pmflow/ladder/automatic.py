@@ -20,7 +20,7 @@ from pmflow.training.options import FitOptions
 
 __all__ = ["fit_automatically", "tell_verdict"]
 
-_STARTS = 4
+_STARTS = 8
 
 
 def fit_automatically(
@@ -40,7 +40,7 @@ def fit_automatically(
     start : dict, optional
         The first of the starts, by variable, in constrained space.
     **options
-        As of `NFVI.fit`. `restarts`, 4 by default, are starts of the Gaussian, which show modes;
+        As of `NFVI.fit`. `restarts`, 8 by default, are starts of the Gaussian, which show modes;
         all modes are fitted and stacked. `n`, `obj_optimizer`, `combine` and `schedule` are chosen.
 
     Returns

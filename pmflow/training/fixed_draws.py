@@ -205,7 +205,7 @@ class _FixedFit:
 
         def loss(x: Floats) -> tuple[float, Floats]:
             nonlocal least, at
-            tick(len(self._losses), ELBO=f"{-least:,.4f}")
+            tick(len(self._losses), height=f"ELBO {-least:,.4f}")
             values = begin.copy()
             values[chosen] = x
             value, gradient = self._loss(values, y)
