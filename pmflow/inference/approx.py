@@ -8,6 +8,7 @@ from pmflow.checks import refuse_with
 from pmflow.errors import ParameterError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.resampled import Resampled
 from pmflow.family.stack import Stack
 from pmflow.flows.formula import Formula
 
@@ -33,6 +34,11 @@ def approximation_for(
     if not isinstance(flow, Approximation):
         return NormalizingFlow(flow, base="normal" if base is None else base, **given)
     refuse_with("an approximation, which exists already", {**given, "base": base})
+    if isinstance(flow, Resampled):
+        raise ParameterError(
+            "flow must not be Resampled: draws that are chosen anew are not trained. Train its "
+            "`proposal`, or begin with a formula."
+        )
     if isinstance(flow, Stack):
         raise ParameterError(
             "flow must not be a Stack: it is several fits, and is not trained further. "

@@ -88,6 +88,8 @@ def test_weights_that_lead_nowhere_are_not_reliable() -> None:
 def test_it_is_not_trained(approx: pmf.Resampled) -> None:
     with pytest.raises(UnsupportedError, match=r"approx\.proposal"):
         approx.sample_node(approx.model["z"])
+    with pytest.raises(ParameterError, match="Train its `proposal`"):
+        pmf.NFVI(approx)
 
 
 @pytest.mark.parametrize(
