@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pymc as pm
@@ -343,21 +343,24 @@ SHORT = pmf.ScheduleSettings(rates=(0.03, 0.01), trial=10, window=20, most_windo
 class TestOtherFits:
     """Those that choose their steps, have several starts, or a target that moves."""
 
-    @pytest.mark.parametrize("at", [1, 3, 15, 40, 70])
+    KINDS: ClassVar[dict[str, dict[str, Any]]] = {
+        "no n": {"schedule": SHORT, "verdict": False},
+        "restarts": {"n": 20, "restarts": 3, "combine": "stack"},
+        "anneal": {"n": 20, "anneal": True},
+        "all of it": {"schedule": SHORT, "verdict": False, "anneal": True, "restarts": 2},
+    }
+
     @pytest.mark.parametrize(
-        "settings",
+        ("kind", "at"),
         [
-            {"schedule": SHORT, "verdict": False},
-            {"n": 20, "restarts": 3, "combine": "stack"},
-            {"n": 20, "anneal": True},
-            {"schedule": SHORT, "verdict": False, "anneal": True, "restarts": 2},
+            *(("no n", at) for at in (1, 15, 70)),
+            *(("restarts", at) for at in (3, 40, 57)),  # in the first start, second and third
+            *(("anneal", at) for at in (1, 15, 40)),
+            *(("all of it", at) for at in (3, 70)),
         ],
-        ids=["no n", "restarts", "anneal", "all of it"],
     )
-    def test_they_go_on(self, settings: dict[str, Any], at: int, path: Path) -> None:
-        settings = {**FAST, "obj_n_mc": 4, "checkpoint_every": 0.0, **settings}
-        if at > 40 and settings.get("restarts") == 3:
-            at = 57  # in the third start
+    def test_they_go_on(self, kind: str, at: int, path: Path) -> None:
+        settings = {**FAST, "obj_n_mc": 4, "checkpoint_every": 0.0, **self.KINDS[kind]}
         broken, whole = inference("scale-loc", batch=None), inference("scale-loc", batch=None)
         expected = whole.fit(
             callbacks=[lambda *_: None], checkpoint=path.with_name("other"), **settings
