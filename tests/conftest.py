@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+# a process that a shell starts in the background ignores Ctrl-C, and fits would run on for ever
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # no deadline: a busy machine is no failure. `pytest --hypothesis-profile=thorough` for more.
 settings.register_profile("fast", deadline=None, max_examples=50, derandomize=True)

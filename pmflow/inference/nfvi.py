@@ -35,6 +35,7 @@ from pmflow.training.run import Run
 from pmflow.training.signature import with_fit_options
 from pmflow.training.tracker import check_trackers
 from pmflow.training.trainer import Trainer
+from pmflow.watch import watching
 
 __all__ = ["NFVI"]
 
@@ -273,7 +274,8 @@ class NFVI(KLqp):
             raise ParameterError("refine goes on with a fit, but there was none: call `fit` first.")
         n = checked_count("n", n, 0)
         check_flags(progressbar=progressbar)
-        with FitProgress(n, visible=progressbar, theme=progressbar_theme) as progress:
+        shown = FitProgress(n, visible=progressbar, theme=progressbar_theme)
+        with watching(progressbar=False), shown as progress:
             self._train(self._run, InTurn([Steps(n)]), progress)
         return self.approx
 
