@@ -154,7 +154,8 @@ def _show_models(
 def _largest_rhat(chains: Any) -> float:
     from arviz_stats import rhat
 
-    found = rhat(chains["posterior"].to_dataset())
+    with np.errstate(all="ignore"):  # infinite where chains stand still
+        found = rhat(chains["posterior"].to_dataset())
     return max(float(np.max(variable)) for variable in found.data_vars.values())
 
 
