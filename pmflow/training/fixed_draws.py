@@ -30,8 +30,8 @@ _log = logging.getLogger("pmflow")
 _SCREENING_DRAWS, _BLOCKS = 2048, 16
 _SIGNIFICANT = 2.0
 """Standard errors that the slope along a parameter must have to be worth fitting."""
-_DRAWS_A_PARAMETER = 8
-_LEAST_DRAWS, _MOST_DRAWS, _FRESH_DRAWS = 512, 8192, 1024
+_DRAWS_A_PARAMETER = 16
+_LEAST_DRAWS, _MOST_DRAWS, _FRESH_DRAWS = 1024, 8192, 1024
 _EVALUATIONS = 60
 _WORK = 2e9
 """Numbers that all evaluations of the model together may go through: a few seconds of NumPy."""
@@ -61,8 +61,8 @@ def fit_on_fixed_draws(flow: Flow, density: LogDensity, seed: int) -> Outcome:
     (randomised quasi-Monte Carlo), pushed through the flow; it has no noise, and its gradient is
     exact. Of arrays of parameters that grow with the square of the dimension, only those are fitted
     along which the loss falls by more than the noise of its slope, the steepest first, so many that
-    there are 8 draws for each. If fresh draws say that the draws were fitted and not the posterior,
-    there are four times as many of them the next time.
+    there are 16 draws for each. If fresh draws say that the draws were fitted and not the
+    posterior, there are four times as many of them the next time.
 
     Parameters
     ----------
