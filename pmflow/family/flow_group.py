@@ -148,18 +148,20 @@ class NormalizingFlowGroup(PlacedFlow):
         """
         z = pt.specify_shape(z, (*[None] * (z.ndim - 1), self.ddim))
         z0 = self.flow.inverse(self._placement.inverse(z), self._sized_params)
-        _, log_det = self.flow.forward(z0, self._sized_params)
-        return self.base.log_prob(z0, self.base_params) - log_det - self._placement.log_det
+        return self._mapped(z0)[1]
 
     def drawn(self, noise: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
         """Draws of the latent vector, shape (draws, dim), and log q of each, shape (draws,).
 
         From normal numbers of shape ``(draws, noise_length)``.
         """
-        z0 = self.base_draw(noise)
-        y, log_det = self.flow.forward(z0, self._sized_params)
-        logq = self.base.log_prob(z0, self.base_params) - log_det - self._placement.log_det
+        y, logq = self._mapped(self.base_draw(noise))
         return self._placement.forward(y), logq
+
+    def _mapped(self, z0: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
+        """What the layers make of base draws, and log q where the placement puts it."""
+        y, log_det = self.flow.forward(z0, self._sized_params)
+        return y, self.base.log_prob(z0, self.base_params) - log_det - self._placement.log_det
 
     def steps_at(self, noise: TensorVariable) -> list[TensorVariable]:
         """The base draw and the output of each layer, in posterior coordinates, (*batch, dim).

@@ -257,7 +257,8 @@ class PlacedFlow(opvi.Group):
         found = build_frame(kind, self.log_density, start, seed, self._found)
         if found is None:
             return None
-        self._found = tuple({id(one): one for one in (*self._found, found)}.values())
+        if all(found is not one for one in self._found):
+            self._found = (*self._found, found)
         return found.frame
 
     @property

@@ -13,7 +13,7 @@ from pmflow.errors import ParameterError
 from pmflow.frames.frame import Frame
 from pmflow.frames.gaussian import gaussian_frame
 from pmflow.frames.laplace import NoModeError, laplace_frame
-from pmflow.frames.pathfinder import pathfinder_frame
+from pmflow.frames.pathfinder import PATHS, pathfinder_frame
 from pmflow.posterior.density import LogDensity
 from pmflow.records import State
 from pmflow.watch import Stopped, Watch, is_watched, result_exists, watching
@@ -117,15 +117,15 @@ def _search(
     note = ""
     begun: Frame | None = None
     way: Frame | None = None
-    modes = {id(found.begun): found for found in known if found.begun.kind == "laplace"}
+    modes = [one for one in known if one.begun.kind == "laplace"]
     if kind != "pathfinder" and (modes or not known):  # where one start has no mode, none has
         try:
-            begun = laplace_frame(density, start, [found.begun for found in modes.values()])
+            begun = laplace_frame(density, start, [one.begun for one in modes])
         except NoModeError as error:
             note, way = f"No Laplace frame, because {error}.", error.frame
     if begun is None:
         try:
-            begun = pathfinder_frame(density, start, seed, **({"paths": 1} if known else {}))
+            begun = pathfinder_frame(density, start, seed, paths=1 if known else PATHS)
         except NoModeError as error:
             note += f" No pathfinder frame, because {error}. No frame is used."
             _log.warning(note.strip())
@@ -136,18 +136,20 @@ def _search(
             begun = way
         if note:
             note += " Pathfinder's is used." if begun.kind == "pathfinder" else ""
-    if id(begun) in modes:
-        return modes[id(begun)]
+    for one in modes:
+        if one.begun is begun:
+            return one
     result_exists()
     frame = begun
     if kind == "gaussian" and not watch.is_stopped:
-        others = {id(found.frame): found for found in known if found.frame.kind == "gaussian"}
+        others = [one for one in known if one.frame.kind == "gaussian"]
         try:
-            frame = gaussian_frame(density, begun, seed, [one.frame for one in others.values()])
+            frame = gaussian_frame(density, begun, seed, [one.frame for one in others])
         except NoModeError as error:
             note += f" No Gaussian of largest ELBO, because {error}; it stays as it is."
-        if id(frame) in others:
-            return others[id(frame)]
+        for one in others:
+            if one.frame is frame:
+                return one
     if watch.why is not None:
         note += f" {_STOPPED[watch.why]}: this is the best frame so far."
     return FoundFrame(begun, replace(frame, note=note.strip()))

@@ -128,7 +128,7 @@ def find_mode(density: LogDensity, start: Floats, known: Sequence[Frame] = ()) -
                 if not number:
                     raise
                 return frame
-            if steepest < _FLAT or any(frame is other for other in known):
+            if steepest < _FLAT:
                 return frame
             result_exists()
     raise NoModeError(

@@ -12,9 +12,9 @@ from pmflow.frames.laplace import MOST_DENSE, NoModeError, finite_numbers, negat
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import Stopped, importing, result_exists, stage, tick
 
-__all__ = ["pathfinder_frame"]
+__all__ = ["PATHS", "pathfinder_frame"]
 
-_PATHS = 4
+PATHS = 4
 _SPREAD = 2.0
 """Of the starts of all paths but the first, as in Stan: uniform within so much of the start."""
 _HISTORY = 6
@@ -25,7 +25,7 @@ type Floats = NDArray[np.float64]
 
 
 @finite_numbers()
-def pathfinder_frame(density: LogDensity, start: Floats, seed: int, paths: int = _PATHS) -> Frame:
+def pathfinder_frame(density: LogDensity, start: Floats, seed: int, paths: int = PATHS) -> Frame:
     """The Gaussian of largest ELBO among those that L-BFGS passes on its way (Zhang et al., 2022).
 
     At each point of a path, the inverse Hessian that L-BFGS has learned so far gives a Gaussian.

@@ -44,6 +44,7 @@ __all__ = [
     "checks_as_values",
     "compile_once",
     "for_numpy",
+    "opened",
     "ready_to_compile",
     "vectorize_over_draws",
     "with_static_shape",
@@ -65,10 +66,15 @@ def _open_batched_graphs(fgraph: Any, node: Apply) -> list[Variable] | None:
     Ops such as PyTensor's LogAddExp are graphs of their own, and batched they would be called once
     a draw.
     """
-    core = node.op.core_op
-    if not isinstance(core, OpFromGraph):
+    return opened(node)
+
+
+def opened(node: Apply) -> list[Variable] | None:
+    """The graph that an Op is, batched where the Op is; None for Ops that are no graphs."""
+    op = getattr(node.op, "core_op", node.op)
+    if not isinstance(op, OpFromGraph):
         return None
-    inner = core.fgraph.unfreeze()  # its own nodes can't be part of another graph
+    inner = op.fgraph.unfreeze()  # its own nodes can't be part of another graph
     inputs = dict(zip(inner.inputs, node.inputs, strict=True))
     return list(vectorize_graph(inner.outputs, inputs))
 

@@ -7,7 +7,6 @@ then some ten to a thousand times as fast as its graph run by NumPy.
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,18 +19,15 @@ from pytensor.compile.mode import optdb
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.blockwise import Blockwise
 
-from pmflow.graphs.evaluate import changed_flags, ready_to_compile
+from pmflow.graphs.evaluate import changed_flags, opened, ready_to_compile
 from pmflow.graphs.work import has_loops
 
-__all__ = ["NotCompiledError", "has_jax", "value_and_gradient", "without_jax"]
-
-_log = logging.getLogger("pmflow")
+__all__ = ["HeldOnDevice", "NotCompiledError", "has_jax", "value_and_gradient", "without_jax"]
 
 type Floats = NDArray[np.floating[Any]]
 
@@ -111,7 +107,7 @@ def _compiled(
 
     along = (0, *(None for _ in shared))
     run = jax.jit(jax.vmap(jax.value_and_grad(scalar), in_axes=along))
-    held = _Held(shared)
+    held = HeldOnDevice(shared)
 
     def call(points: Floats) -> tuple[Floats, Floats]:
         values, gradients = run(points, *held.values())
@@ -121,8 +117,8 @@ def _compiled(
     return call
 
 
-class _Held:
-    """Values of shared variables on the device, carried there once for as long as they last."""
+class HeldOnDevice:
+    """Values of shared variables on JAX's device, carried there once for as long as they last."""
 
     def __init__(self, shared: Sequence[SharedVariable]) -> None:
         self._shared = shared
@@ -152,9 +148,4 @@ def _rewrite(graph: FunctionGraph) -> None:
 @node_rewriter([OpFromGraph, Blockwise])
 def _open_graphs(_: FunctionGraph, node: Apply) -> list[Variable] | None:
     """An Op that is a graph of its own, such as LogAddExp, as that graph, batched or not."""
-    op = getattr(node.op, "core_op", node.op)
-    if not isinstance(op, OpFromGraph):
-        return None
-    inner = op.fgraph.unfreeze()  # its own nodes can't be part of another graph
-    inputs = dict(zip(inner.inputs, node.inputs, strict=True))
-    return list(vectorize_graph(inner.outputs, inputs))
+    return opened(node)

@@ -17,7 +17,7 @@ from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.math import Dot
 
-__all__ = ["calls_in", "has_loops", "numbers_in"]
+__all__ = ["calls_in", "data_size", "has_loops", "numbers_in"]
 
 
 _CALL = 5_000
@@ -90,12 +90,16 @@ def _shared_length(node: Apply) -> int:
     return node.inputs[0].type.shape[-1] or 1 if node.inputs[0].type.ndim else 1
 
 
-def _size(variable: Variable, sizes: dict[Variable, int]) -> int:
+def data_size(variable: Variable) -> int | None:
+    """How many numbers a shared variable or a constant holds, None for what is computed."""
     if isinstance(variable, SharedVariable):
         return int(np.size(variable.get_value(borrow=True)))
-    if isinstance(variable, Constant):
-        return int(np.size(variable.data))
-    return sizes.get(variable) or _static_size(variable) or 1
+    return int(np.size(variable.data)) if isinstance(variable, Constant) else None
+
+
+def _size(variable: Variable, sizes: dict[Variable, int]) -> int:
+    held = data_size(variable)
+    return (sizes.get(variable) or _static_size(variable) or 1) if held is None else held
 
 
 def _static_size(variable: Variable) -> int | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
+from pmflow.graphs.machine import has_jax
 from pmflow.posterior.density import LogDensity
 from pmflow.training.options import FitOptions
 
@@ -29,7 +29,7 @@ def with_backend(options: FitOptions, density: LogDensity) -> FitOptions:
     """
     if options.backend or options.compile_kwargs:
         return options
-    if importlib.util.find_spec("jax"):
+    if has_jax():
         return replace(options, backend="jax")
     if density.work <= _QUICK_WORK:
         return replace(options, compile_kwargs={"mode": "FAST_COMPILE"})

@@ -222,9 +222,7 @@ class Climb:
         began = time.perf_counter()
         try:
             with stage("Judging"):
-                density, draws = approx.joint_density, _DRAWS
-                if density is not None:
-                    draws = density.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
+                draws = approx.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
                 found = diagnose(approx, draws, random_seed=self.next_seed())
                 if found.verdict != "reliable" and _is_close(found, approx.ddim):
                     # more draws cost less than a richer flow, and may be all that is missing

@@ -13,8 +13,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorVariable
@@ -29,7 +28,7 @@ from pmflow.graphs.evaluate import (
 )
 from pmflow.graphs.machine import NotCompiledError, has_jax, value_and_gradient
 from pmflow.graphs.minibatches import minibatch_nodes
-from pmflow.graphs.work import calls_in, numbers_in
+from pmflow.graphs.work import calls_in, data_size, numbers_in
 from pmflow.watch import piece, stage, tick
 
 __all__ = ["LogDensity", "rows_at_once"]
@@ -185,12 +184,8 @@ def _one_by_one(fn: Callable[..., Any], z: Floats) -> list[Floats]:
 
 def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
     """How many points to evaluate a graph at in one call, given the longest data in it."""
-    return max(1, _NUMBERS_AT_ONCE // max(_longest(graphs), dim))
-
-
-def _longest(graphs: Sequence[Variable]) -> int:
-    """Numbers in the longest data array of some graphs."""
-    return max((_size(v) for v in ancestors(list(graphs))), default=1)
+    longest = max((data_size(v) or 1 for v in ancestors(list(graphs))), default=1)
+    return max(1, _NUMBERS_AT_ONCE // max(longest, dim))
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:
@@ -225,9 +220,3 @@ def _over_all_rows(logp: TensorVariable) -> TensorVariable:
 def _length(node: Any) -> Any:
     """Rows of a minibatch: a number, as a rule, so that nothing needs to be drawn for it."""
     return node.outputs[0].type.shape[0] or node.outputs[0].shape[0]
-
-
-def _size(variable: Any) -> int:
-    if isinstance(variable, SharedVariable):
-        return int(np.size(variable.get_value(borrow=True)))
-    return int(np.size(variable.data)) if isinstance(variable, Constant) else 1

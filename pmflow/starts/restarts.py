@@ -134,10 +134,7 @@ def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approxi
         approx.go_to(at.points[0])
         _receive(approx, at.fit_states[0])
         return approx
-    density = approx.joint_density
-    size = _DRAWS
-    if density is not None:
-        size = density.draws_within(_WORK / len(at.points), most=_DRAWS, least=_FEW_DRAWS)
+    size = approx.draws_within(_WORK / len(at.points), most=_DRAWS, least=_FEW_DRAWS)
     draws: list[xr.DataTree] = []
     for number, (point, seed) in enumerate(zip(at.points, at.draw_seeds, strict=True)):
         same = next((i for i in range(number) if at.points[i] == point), None)

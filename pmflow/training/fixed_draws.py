@@ -5,7 +5,6 @@ For maps of few parameters: no step size, no schedule, a few dozen evaluations o
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,8 +23,6 @@ from pmflow.training.params import ParamVector
 from pmflow.watch import Stopped, grace, importing, piece, result_exists, stage, tick, why_stopped
 
 __all__ = ["fit_on_fixed_draws"]
-
-_log = logging.getLogger("pmflow")
 
 _SCREENING_DRAWS, _BLOCKS = 2048, 16
 _SIGNIFICANT = 2.0
@@ -236,14 +233,8 @@ class _Map:
     def __init__(self, flow: Flow) -> None:
         self._vector = ParamVector(flow.params)
         # of few parameters a coordinate
-        self.is_of_few = np.concatenate(
-            [
-                np.full(
-                    p.get_value(borrow=True).size, p.get_value(borrow=True).size <= 4 * flow.ddim
-                )
-                for p in flow.params
-            ]
-        )
+        sizes = [p.get_value(borrow=True).size for p in flow.params]
+        self.is_of_few = np.repeat([size <= 4 * flow.ddim for size in sizes], sizes)
         with piece("compiling the flow for NumPy"):
             self._compile(flow)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -180,8 +179,7 @@ def short_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(ScheduleSettings.__init__, "__defaults__", tuple(vars(hurried).values()))
     monkeypatch.setattr("pmflow.ladder.rungs._SCHEDULE", hurried)
     # as if JAX were not there, which takes seconds to compile a flow
-    nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda _: None))
-    monkeypatch.setattr("pmflow.ladder.backend.importlib", nothing)
+    monkeypatch.setattr("pmflow.ladder.backend.has_jax", lambda: False)
     monkeypatch.setattr(pm, "sample", partial(_called_as_it_may_be, inspect.signature(pm.sample)))
     with (
         pytensor.config.change_flags(mode="FAST_COMPILE", cxx=""),

@@ -22,7 +22,11 @@ from pmflow.flows.scalar.affine import Affine
 from pmflow.flows.scalar.base import Transformer
 from pmflow.flows.score import with_triangular_jacobian
 
-__all__ = ["AbstractAutoregressive", "AbstractScaledAutoregressive", "map_back"]
+__all__ = [
+    "AbstractAutoregressive",
+    "AbstractNetworkAutoregressive",
+    "AbstractScaledAutoregressive",
+]
 
 
 _MOST_UNROLLED = 4
@@ -31,47 +35,33 @@ _MOST_UNROLLED = 4
 
 @dataclass(frozen=True)
 class AbstractAutoregressive(AbstractLayer):
-    """A transformer of every coordinate, conditioned by a MADE on those before it.
+    """A transformer of every coordinate, conditioned on those before it.
 
     The Jacobian is triangular: its log-determinant is the sum of the coordinates' log slopes.
     """
-
-    hidden: int = 32
-    depth: int = 1
-    activation: str = "tanh"
-
-    def __post_init__(self) -> None:
-        check_network(self.hidden, self.depth, self.activation)
 
     @property
     @abstractmethod
     def _transformer(self) -> Transformer:
         """What is done to a coordinate."""
 
-    def _network(self, dim: int) -> Network:
-        return Network(
-            n_inputs=dim,
-            n_coordinates=dim,
-            per_coordinate=self._transformer.size,
-            hidden=self.hidden,
-            depth=self.depth,
-            activation=self.activation,
-            is_autoregressive=True,
-        )
+    @abstractmethod
+    def _conditioner(self, dim: int) -> Network | Quadratic:
+        """What decides it."""
 
     @override
     def param_shapes(self, dim: int) -> dict[str, Shape]:
-        return self._network(dim).param_shapes()
+        return self._conditioner(dim).param_shapes()
 
     @override
     def init_params(
         self, dim: int, jitter: float, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        return self._network(dim).init_params(self._transformer.start(rng), jitter, rng)
+        return self._conditioner(dim).init_params(self._transformer.start(rng), jitter, rng)
 
     @override
     def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
-        numbers = self._network(static_length(params["bias"])).outputs(z, params)
+        numbers = self._conditioner(static_length(params["bias"])).outputs(z, params)
         z_new, log_slope = self._transformer.forward(z, numbers)
         return z_new, log_slope.sum(-1)
 
@@ -84,27 +74,26 @@ class AbstractAutoregressive(AbstractLayer):
 
     @override
     def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
-        """Map points back, coordinate by coordinate: `dim` passes of the network."""
-        return map_back(
-            self._network(static_length(params["bias"])), self._transformer.inverse, z, params
-        )
+        """Map points back, coordinate by coordinate: `dim` passes of the conditioner."""
+        conditioner = self._conditioner(static_length(params["bias"]))
+        return _one_by_one(conditioner, self._transformer.inverse, z, params)
 
 
-def map_back(
-    network: Network | Quadratic,
+def _one_by_one(
+    conditioner: Network | Quadratic,
     transform: Callable[[TensorVariable, TensorVariable], TensorVariable],
     z: TensorVariable,
     params: Params,
 ) -> TensorVariable:
     """Transform each coordinate of `z`, conditioned on the coordinates that came out before it."""
-    dim = network.n_inputs
-    masked = network.masked(params)  # made once, outside of the loop
+    dim = conditioner.n_inputs
+    masked = conditioner.masked(params)  # made once, outside of the loop
     names, arrays = list(masked), list(masked.values())
 
     def step(
         i: TensorVariable, done: TensorVariable, z: TensorVariable, *arrays: TensorVariable
     ) -> TensorVariable:
-        numbers = network.outputs_at(done, dict(zip(names, arrays, strict=True)), i)
+        numbers = conditioner.outputs_at(done, dict(zip(names, arrays, strict=True)), i)
         # the coordinate as the only one of an axis of its own
         new = transform(z[..., i][..., None], numbers[..., None])
         return done[..., i].set(new[..., 0])
@@ -112,7 +101,7 @@ def map_back(
     if dim <= _MOST_UNROLLED:
         found: list[TensorVariable] = []
         for i in range(dim):
-            numbers = network.outputs_after(found, masked)
+            numbers = conditioner.outputs_after(found, masked)
             found.append(transform(z[..., i][..., None], numbers[..., None])[..., 0])
         return pt.stack(found, axis=-1)
     start = pt.zeros_like(z)
@@ -128,7 +117,31 @@ def map_back(
 
 
 @dataclass(frozen=True)
-class AbstractScaledAutoregressive(AbstractAutoregressive):
+class AbstractNetworkAutoregressive(AbstractAutoregressive):
+    """A transformer of every coordinate, conditioned by a MADE on those before it."""
+
+    hidden: int = 32
+    depth: int = 1
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        check_network(self.hidden, self.depth, self.activation)
+
+    @override
+    def _conditioner(self, dim: int) -> Network:
+        return Network(
+            n_inputs=dim,
+            n_coordinates=dim,
+            per_coordinate=self._transformer.size,
+            hidden=self.hidden,
+            depth=self.depth,
+            activation=self.activation,
+            is_autoregressive=True,
+        )
+
+
+@dataclass(frozen=True)
+class AbstractScaledAutoregressive(AbstractNetworkAutoregressive):
     """An autoregressive layer with a scale and a shift, and a further scale that is not bounded."""
 
     @property

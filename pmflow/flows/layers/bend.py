@@ -5,23 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, override
 
-import numpy as np
-from numpy.typing import NDArray
-from pytensor.tensor.variable import TensorVariable
-
-from pmflow.flows.base import AbstractLayer, Params, Shape, static_length
 from pmflow.flows.conditioners.quadratic import Quadratic
-from pmflow.flows.layers.autoregressive import map_back
+from pmflow.flows.layers.autoregressive import AbstractAutoregressive
 from pmflow.flows.scalar.affine import Affine
-from pmflow.flows.score import with_triangular_jacobian
+from pmflow.flows.scalar.base import Transformer
 
 __all__ = ["Bend"]
 
-_SCALE = Affine()
-
 
 @dataclass(frozen=True)
-class Bend(AbstractLayer):
+class Bend(AbstractAutoregressive):
     r"""Triangular map with conditional scales and bends: funnels and bananas, by few parameters.
 
     .. math::
@@ -46,32 +39,11 @@ class Bend(AbstractLayer):
     word: ClassVar[str] = "bend"
     mixes: ClassVar[bool] = True
 
+    @property
     @override
-    def param_shapes(self, dim: int) -> dict[str, Shape]:
-        return Quadratic(dim, _SCALE.size).param_shapes()
-
-    @override
-    def init_params(
-        self, dim: int, jitter: float, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
-        return Quadratic(dim, _SCALE.size).init_params(_SCALE.start(rng), jitter, rng)
+    def _transformer(self) -> Transformer:
+        return Affine()
 
     @override
-    def forward(self, z: TensorVariable, params: Params) -> tuple[TensorVariable, TensorVariable]:
-        numbers = _conditioner(params).outputs(z, params)
-        z_new, log_slope = _SCALE.forward(z, numbers)
-        return z_new, log_slope.sum(-1)
-
-    @override
-    def forward_with_score(
-        self, z: TensorVariable, params: Params, score: TensorVariable
-    ) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
-        return with_triangular_jacobian(self.forward, z, params, score)
-
-    @override
-    def inverse(self, z: TensorVariable, params: Params) -> TensorVariable:
-        return map_back(_conditioner(params), _SCALE.inverse, z, params)
-
-
-def _conditioner(params: Params) -> Quadratic:
-    return Quadratic(static_length(params["bias"]), _SCALE.size)
+    def _conditioner(self, dim: int) -> Quadratic:
+        return Quadratic(dim, self._transformer.size)

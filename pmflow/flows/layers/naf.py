@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, override
 
-from pmflow.flows.layers.autoregressive import AbstractAutoregressive
+from pmflow.flows.layers.autoregressive import AbstractNetworkAutoregressive
 from pmflow.flows.scalar.base import Transformer
 from pmflow.flows.scalar.sigmoidal import Sigmoidal
 
@@ -13,7 +13,7 @@ __all__ = ["NAF"]
 
 
 @dataclass(frozen=True)
-class NAF(AbstractAutoregressive):
+class NAF(AbstractNetworkAutoregressive):
     r"""Neural autoregressive flow (Huang et al., 2018, https://arxiv.org/abs/1804.00779).
 
     .. math:: z'_i = \mathrm{logit} \sum_k w_{ik}\,\mathrm{sigmoid}(a_{ik} z_i + b_{ik})

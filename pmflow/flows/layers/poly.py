@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, override
 
-from pmflow.flows.layers.autoregressive import AbstractAutoregressive
+from pmflow.flows.layers.autoregressive import AbstractNetworkAutoregressive
 from pmflow.flows.scalar.base import Transformer
 from pmflow.flows.scalar.sum_of_squares import SumOfSquares
 
@@ -17,7 +17,7 @@ _MOST_DEGREE, _MOST_TERMS = 10, 20
 
 
 @dataclass(frozen=True)
-class Polynomial(AbstractAutoregressive):
+class Polynomial(AbstractNetworkAutoregressive):
     r"""Sum-of-squares polynomial flow (Jaini et al., 2019, https://arxiv.org/abs/1905.02325).
 
     .. math:: z'_i = c_i + \int_0^{z_i} \Bigl(\epsilon + (1 - \epsilon)

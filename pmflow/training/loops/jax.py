@@ -21,6 +21,7 @@ from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 
 from pmflow.graphs.evaluate import changed_flags
+from pmflow.graphs.machine import HeldOnDevice
 from pmflow.graphs.private import core_node
 from pmflow.training.loops.loop import Loop, LoopState, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
@@ -68,14 +69,14 @@ class JaxLoop(Loop):
             jax.numpy.zeros(shape, x.type.dtype)
             for shape, x in zip(shapes, self._traced, strict=True)
         ]
-        self._on_device: dict[Any, tuple[Any, Any]] = {}
+        self._held = HeldOnDevice(self._constants)
         self._seed_generators()
 
     @override
     def advance(self, n: int) -> Trace:
         """Do `n` steps, or fewer if too many in a row fail."""
         state = [self._generators.get(v, v.get_value(borrow=True)) for v in self._state]
-        constants = [self._held(v) for v in self._constants]
+        constants = self._held.values()
         buffers, self._buffers = self._buffers, []
         done, state, self._buffers = self._run(
             n, (self._steps, self._keys), state, constants, buffers
@@ -140,15 +141,6 @@ class JaxLoop(Loop):
         }
         self._keys = [self._generators[v]["jax_state"] for v in self._keyed]
         self._steps = 0
-
-    def _held(self, shared: Any) -> Any:
-        """A constant on the device, carried there once for as long as its value is the same."""
-        import jax
-
-        value = shared.get_value(borrow=True)
-        if self._on_device.get(shared, (None, None))[0] is not value:
-            self._on_device[shared] = (value, jax.numpy.asarray(value))
-        return self._on_device[shared][1]
 
 
 def _static_input(shared: Any) -> Any:
