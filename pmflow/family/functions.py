@@ -20,7 +20,7 @@ from pmflow.errors import UnsupportedError
 from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.flows.bases import standard_normal_logp
 from pmflow.graphs.evaluate import compile_once
-from pmflow.posterior.export import Samples
+from pmflow.posterior.export import Samples, as_latent
 from pmflow.watch import piece, stage, tick
 
 __all__ = ["DensityFunction", "DrawFunction"]
@@ -84,8 +84,7 @@ class DrawFunction:
         logp = columns.pop(0) if self._density is None else None
         latents, constrained = columns[: len(self._names)], columns[len(self._names) :]
         if logp is None:
-            z = np.concatenate([latent.reshape(draws, -1) for latent in latents], axis=1)
-            logp = self._density.value(z)
+            logp = self._density.value(as_latent(latents))
         return Samples(
             log_q=logq,
             log_p=logp,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, override
 
 import numpy as np
@@ -131,14 +132,5 @@ class Resampled(Approximation, state=ResampledState):
         relative = np.where(np.isfinite(relative), relative, -np.inf)
         weights = np.exp(np.minimum(relative, 0.5 * math.log(number)))
         chosen = rng.permutation(systematic_choice(weights, draws, 1 - rng.random()))
-
-        def taken(arrays: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-            return {name: array[chosen] for name, array in arrays.items()}
-
-        log_p = found.log_p[chosen]
-        return Samples(
-            log_q=log_p - self.log_evidence,
-            log_p=log_p,
-            unconstrained=taken(found.unconstrained),
-            constrained=taken(found.constrained),
-        )
+        kept = found.at(chosen)
+        return replace(kept, log_q=kept.log_p - self.log_evidence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, override
 
@@ -17,7 +18,7 @@ from pmflow.family.functions import DensityFunction, DrawFunction
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint, StackState
 from pmflow.posterior.density import LogDensity
-from pmflow.posterior.export import Samples
+from pmflow.posterior.export import Samples, as_latent
 from pmflow.records import Report, systematic_choice
 
 __all__ = ["Stack"]
@@ -150,19 +151,15 @@ class Stack(Approximation, state=StackState):
             for count, seed, numbers in zip(counts, seeds, self._numbers, strict=True)
             if count
         ]
-        order = rng.permutation(draws)
 
         def joined(of: Callable[[Samples], dict[str, Any]]) -> dict[str, Any]:
-            names = list(of(parts[0]))
-            return {n: np.concatenate([of(part)[n] for part in parts])[order] for n in names}
+            return {n: np.concatenate([of(part)[n] for part in parts]) for n in of(parts[0])}
 
-        unconstrained = joined(lambda part: part.unconstrained)
-        latent = np.concatenate(
-            [unconstrained[name].reshape(draws, -1) for name in self.ordering], axis=1
-        )
-        return Samples(
-            log_q=self._log_density(latent),
-            log_p=np.concatenate([part.log_p for part in parts])[order],
-            unconstrained=unconstrained,
+        mixed = Samples(
+            log_q=None,
+            log_p=np.concatenate([part.log_p for part in parts]),
+            unconstrained=joined(lambda part: part.unconstrained),
             constrained=joined(lambda part: part.constrained),
-        )
+        ).at(rng.permutation(draws))
+        latent = as_latent([mixed.unconstrained[name] for name in self.ordering])
+        return replace(mixed, log_q=self._log_density(latent))

@@ -24,7 +24,7 @@ from xarray import DataTree
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.watch import importing
 
-__all__ = ["Samples", "as_dataset", "to_datatree", "to_multitrace"]
+__all__ = ["Samples", "as_dataset", "as_latent", "to_datatree", "to_multitrace"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,24 @@ class Samples:
     log_p: NDArray[np.float64]
     unconstrained: dict[str, NDArray[np.float64]]
     constrained: dict[str, NDArray[np.float64]]
+
+    def at(self, places: NDArray[np.int64]) -> Samples:
+        """The draws at some places, in their order."""
+
+        def taken(arrays: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+            return {name: array[places] for name, array in arrays.items()}
+
+        return Samples(
+            log_q=None if self.log_q is None else self.log_q[places],
+            log_p=self.log_p[places],
+            unconstrained=taken(self.unconstrained),
+            constrained=taken(self.constrained),
+        )
+
+
+def as_latent(unconstrained: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Draws of all variables in the order of the latent vector, joined, shape (draws, dim)."""
+    return np.concatenate([draws.reshape(len(draws), -1) for draws in unconstrained], axis=1)
 
 
 def to_datatree(

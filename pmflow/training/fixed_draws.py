@@ -212,10 +212,10 @@ class _FixedFit:
             return (value if np.isfinite(value) else 1e300), gradient[chosen]
 
         try:
-            first = loss(begin[chosen])[0]
             options = {
                 "maxfun": _EVALUATIONS,
-                "ftol": _GAIN * self._dim / max(1.0, abs(first)),
+                # relative to the loss, which is there already, at other draws
+                "ftol": _GAIN * self._dim / max(1.0, abs(float(self._at_fresh.mean()))),
                 "gtol": 1e-4,
             }
             found = minimize(loss, begin[chosen], jac=True, method="L-BFGS-B", options=options)
