@@ -32,7 +32,9 @@ class Resampled(Approximation, state=ResampledState):
     Made by `pmflow.fit` where the weights of a fit are good. `sample` draws candidates from the
     proposal, weights each by p / q, cuts weights above the square root of the number of candidates
     (Ionides, 2008, https://doi.org/10.1198/106186008X320456), and chooses among them. What comes
-    back is not weighted: use it as any other draws. A few may be there twice.
+    back is not weighted: use it as any other draws. A few may be there twice. `log_prob`, and
+    ``log_q`` in ``sample_stats``, are those of the posterior over the unconstrained space, log p
+    minus `log_evidence`.
 
     Parameters
     ----------
