@@ -15,6 +15,7 @@ from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.resampling import importance_resample
 from pmflow.ladder.tried import Ladder, Tried
 from pmflow.load import load
+from pmflow.objectives.forward_kl import ForwardKL
 from pmflow.records import Facts, FitState, Starts
 from pmflow.resume import resume
 from pmflow.training.schedule_state import ScheduleSettings
@@ -27,6 +28,7 @@ __all__ = [
     "Facts",
     "FitState",
     "Formula",
+    "ForwardKL",
     "Frame",
     "Group",
     "Ladder",

@@ -136,7 +136,7 @@ def _go_on(
         given = {**given, "obj_optimizer": obj_optimizer}
     with no_trust_in(where):
         inference = NFVI(Approximation.from_state(state.approx, model), beta=state.beta)
-        options = options_of(state.options, **given).filled(inference.approx)
+        options = options_of(state.options, **given).filled(inference.approx, state.beta)
     made = callbacks(inference) if callable(callbacks) else callbacks
     options = replace(options, callbacks=tuple(made or ()))
     restore_trackers(state.trackers, options.callbacks or (), where)

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
         "watch",
     },
     # training knows no family; judging needs only draws and densities
-    "objectives": {"checks", "errors", "graphs"},
+    "objectives": {"checks", "errors", "graphs", "posterior", "watch"},
     "draws": {"checks", "errors", "graphs"},
     "training": {
         *("checks", "draws", "errors", "graphs", "objectives", "posterior", "records", "watch"),
@@ -65,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
         *("errors", "family", "fit", "flows", "frames", "inference", "judging", "ladder", "load"),
-        *("plots", "records", "resume", "targets", "training"),
+        *("objectives", "plots", "records", "resume", "targets", "training"),
     },
     "demo": {"__init__"},
 }

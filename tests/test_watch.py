@@ -306,6 +306,18 @@ class TestWhatIsSaid:
                 tick()
         assert "; compiling by hand took 0.6 s of it and can't be cut." in caplog.text
 
+    def test_of_ctrl_c_that_was_heard_when_machine_code_came_back(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with quiet():
+            with piece("compiling by hand"):
+                time.sleep(0.6)
+                press_ctrl_c()
+            with pytest.raises(Interrupted):
+                tick()
+        said = "; compiling by hand can't be cut, and may have heard of it late."
+        assert said in caplog.text
+
     def test_of_ctrl_c_that_came_too_late(self, caplog: pytest.LogCaptureFixture) -> None:
         with quiet():
             press_ctrl_c()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import check_flags
+from pmflow.draws.normal import noise_lengths
 from pmflow.errors import ParameterError
 
 __all__ = ["QuasiDraws", "can_use_qmc", "check_qmc", "normal_quantile"]
@@ -89,19 +90,12 @@ def check_qmc(qmc: bool, approx: Any) -> None:  # noqa: FBT001
             f"qmc=True is not for {', '.join(choosing)}: the gradient of the mixture's weights "
             "compares independent draws. Use qmc=False, or base='mixture[trained=false]'."
         )
-    needed = sum(_lengths(approx.groups))
+    needed = sum(noise_lengths(approx.groups))
     if needed > _MOST_NUMBERS:
         raise ParameterError(
             f"qmc=True is for draws of {_MOST_NUMBERS} numbers at most, but one draw of this "
             f"approximation takes {needed}. Use qmc=False."
         )
-
-
-def _lengths(groups: Sequence[Any]) -> list[int]:
-    """How many normal numbers each group needs for one draw."""
-    lengths = [g.symbolic_initial.type.shape[-1] for g in groups]
-    # groups of PyMC's own take one number a dimension, which PyMC 6.3 does not say
-    return [g.ddim if n is None else n for g, n in zip(groups, lengths, strict=True)]
 
 
 def normal_quantile(u: TensorVariable) -> TensorVariable:
@@ -177,7 +171,7 @@ class QuasiDraws:
     """
 
     def __init__(self, groups: Sequence[Any], draws: int, at_once: int | None = None) -> None:
-        lengths = _lengths(groups)
+        lengths = noise_lengths(groups)
         dtype = groups[0].symbolic_initial.dtype
         shape = (draws, sum(lengths))
         self.points = pytensor.shared(np.zeros(shape, np.int64), "sobol_points", shape=shape)

@@ -34,7 +34,7 @@ from pmflow.graphs.evaluate import (
 from pmflow.graphs.private import seed_from
 from pmflow.posterior import export
 from pmflow.posterior.density import LogDensity
-from pmflow.posterior.model import checked_groups
+from pmflow.posterior.model import checked_groups, checked_var_names
 from pmflow.records import Report
 from pmflow.watch import watching
 
@@ -186,6 +186,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         random_seed: RandomState = None,
         return_inferencedata: bool = True,
         include_transformed: bool = False,
+        var_names: Sequence[str] | None = None,
     ) -> DataTree | pm.backends.base.MultiTrace:
         """Draw from the approximate posterior.
 
@@ -199,6 +200,9 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
             False returns PyMC's MultiTrace instead.
         include_transformed : bool
             Add the variables in unconstrained space as group ``unconstrained_posterior``.
+        var_names : sequence of str, optional
+            Free variables and deterministics to return, all by default. The others are not
+            computed, which saves memory where a deterministic has a number for each row of data.
 
         Returns
         -------
@@ -211,15 +215,16 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         Raises
         ------
         ParameterError
-            If `draws` is not a positive integer.
+            If `draws` is not a positive integer, or the model has no such variable.
         """
         draws = checked_count("draws", draws, 1)
         check_flags(
             return_inferencedata=return_inferencedata, include_transformed=include_transformed
         )
         check_seed(random_seed)
+        names = checked_var_names(var_names, self.model)
         with watching(progressbar=False):
-            samples = self._draw(draws, random_seed)
+            samples = self.draw(draws, random_seed, names)
         if not return_inferencedata:
             return export.to_multitrace(self.model, samples)
         families = " & ".join(str(g) for g in self.groups)
@@ -227,9 +232,14 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
             self.model, samples, family=families, include_transformed=include_transformed
         )
 
-    def _draw(self, draws: int, random_seed: RandomState) -> export.Samples:
-        """Latents, constrained variables, log q and log p of fresh draws."""
-        return self._draw_function(draws, self._seed(random_seed))
+    def draw(
+        self,
+        draws: int,
+        random_seed: RandomState = None,
+        var_names: tuple[str, ...] | None = (),
+    ) -> export.Samples:
+        """Fresh draws as plain arrays; of constrained variables those named, all for None."""
+        return self._draw_function(draws, self._seed(random_seed), var_names=var_names)
 
     @cached_property
     def _draw_function(self) -> DrawFunction:
@@ -244,10 +254,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         return int(self.rng.randint(2**30, dtype=np.int64))
 
     def _seed(self, random_seed: RandomState) -> int:
-        if random_seed is None:
-            return self.next_seed()
-        seed = seed_from(random_seed)
-        return int(seed)
+        return self.next_seed() if random_seed is None else int(seed_from(random_seed))
 
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
         """Log density of the approximation at any points.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,23 @@ class DrawFunction:
     """
 
     def __init__(self, approx: Any, numbers: Sequence[SharedVariable] = ()) -> None:
-        self._lock = threading.Lock()
-        with stage("Compiling"), piece("compiling the draws for NumPy"):
-            self._compile(approx, numbers)
-
-    def _compile(self, approx: Any, numbers: Sequence[SharedVariable]) -> None:
-        size = pt.lscalar("size")
-        variables = approx.model.unobserved_RVs
+        self._approx, self._numbers = approx, numbers
         self._names = [name for g in approx.groups for name in g.ordering]
-        self._constrained_names = [v.name for v in variables]
         self._has_logq = bool(approx.has_logq)
         self._density = approx.joint_density
+        self._lock = threading.RLock()
+        self._compiled: dict[tuple[str, ...] | None, tuple[Callable[..., Any], list[Any]]] = {}
+
+    def _function(self, var_names: tuple[str, ...] | None) -> tuple[Callable[..., Any], list[Any]]:
+        """The compiled function, made once for the same variables, and its random generators."""
+        with self._lock:
+            if var_names not in self._compiled:
+                with stage("Compiling"), piece("compiling the draws for NumPy"):
+                    self._compiled[var_names] = self._compile(_variables(self._approx, var_names))
+            return self._compiled[var_names]
+
+    def _compile(self, variables: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+        approx, size = self._approx, pt.lscalar("size")
         logs = [approx.symbolic_logq] if self._has_logq else []
         logs += [approx.sized_symbolic_logp] if self._density is None else []
         constrained = approx.symbolic_sample_over_posterior(
@@ -63,34 +69,57 @@ class DrawFunction:
         )
         latents = [approx.rslice(name) for name in self._names]
         outputs = approx.set_size_and_deterministic([*logs, *latents, *constrained], size, 0)
-        inputs, outputs = _with_inputs(outputs, numbers)
+        inputs, outputs = _with_inputs(outputs, self._numbers)
         # a draw does not need the inverse of a frame, nor a density its factor
-        self._function = compile_once(
+        function = compile_once(
             [size, *inputs], outputs, random_seed=False, on_unused_input="ignore"
         )
-        self._rngs = find_rng_nodes(outputs)
+        return function, find_rng_nodes(outputs)
 
-    def __call__(self, draws: int, seed: int, numbers: Numbers = ()) -> Samples:
-        """Fresh draws; the same seed gives the same ones."""
+    def __call__(
+        self,
+        draws: int,
+        seed: int,
+        numbers: Numbers = (),
+        var_names: tuple[str, ...] | None = None,
+    ) -> Samples:
+        """Fresh draws; the same seed gives the same ones.
+
+        Parameters
+        ----------
+        draws : int
+        seed : int
+        numbers : sequence of ndarray
+            What the `numbers` of the function are.
+        var_names : tuple of str, optional
+            The constrained variables that come along, all by default.
+        """
+        function, rngs = self._function(var_names)
         sizes = [min(_DRAWS_AT_ONCE, draws - i) for i in range(0, draws, _DRAWS_AT_ONCE)]
         parts = []
         with self._lock, stage("Drawing", draws), piece("drawing", can_be_cut=True):
-            reseed_rngs(self._rngs, seed)
+            reseed_rngs(rngs, seed)
             for number, size in enumerate(sizes):
                 tick(number * _DRAWS_AT_ONCE)
-                parts.append(self._function(size, *numbers))
+                parts.append(function(size, *numbers))
         columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
         logq = columns.pop(0) if self._has_logq else None
         logp = columns.pop(0) if self._density is None else None
         latents, constrained = columns[: len(self._names)], columns[len(self._names) :]
         if logp is None:
             logp = self._density.value(as_latent(latents))
+        names = [v.name for v in _variables(self._approx, var_names)]
         return Samples(
             log_q=logq,
             log_p=logp,
             unconstrained=dict(zip(self._names, latents, strict=True)),
-            constrained=dict(zip(self._constrained_names, constrained, strict=True)),
+            constrained=dict(zip(names, constrained, strict=True)),
         )
+
+
+def _variables(approx: Any, var_names: tuple[str, ...] | None) -> list[Any]:
+    variables = approx.model.unobserved_RVs
+    return [v for v in variables if var_names is None or v.name in var_names]
 
 
 class DensityFunction:

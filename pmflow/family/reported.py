@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.family.facts import facts_of
+from pmflow.posterior.model import short_variables
 from pmflow.records import Facts, FitState, Report, Starts
 
 __all__ = ["Reported"]
@@ -32,6 +34,11 @@ class Reported:
     def facts(self) -> Facts:
         """What was fitted, by whom and how it ended: what advice goes by."""
         return facts_of(self)
+
+    @cached_property
+    def judged_names(self: Any) -> tuple[str, ...]:
+        """The variables that a diagnosis looks at: all but very long deterministics."""
+        return short_variables(self.model)
 
     @property
     def hist(self) -> NDArray[np.float64]:

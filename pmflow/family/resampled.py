@@ -124,10 +124,16 @@ class Resampled(Approximation, state=ResampledState):
         return np.asarray(logp - self.log_evidence)
 
     @override
-    def _draw(self, draws: int, random_seed: RandomState) -> Samples:
+    def draw(
+        self,
+        draws: int,
+        random_seed: RandomState = None,
+        var_names: tuple[str, ...] | None = (),
+    ) -> Samples:
+        """As of every approximation, chosen among candidates by their weights."""
         rng = np.random.default_rng(self._seed(random_seed))
         number = max(_LEAST_CANDIDATES, math.ceil(_CANDIDATES * draws / self.ess))
-        found = self._proposal._draw(number, int(rng.integers(2**30)))
+        found = self._proposal.draw(number, int(rng.integers(2**30)), var_names)
         assert found.log_q is not None
         relative = found.log_p - found.log_q - self.log_evidence
         # a candidate without a density has no weight

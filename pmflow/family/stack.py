@@ -140,14 +140,20 @@ class Stack(Approximation, state=StackState):
         return np.asarray(np.logaddexp.reduce(np.stack(parts) + np.log(self.weights)[:, None]))
 
     @override
-    def _draw(self, draws: int, random_seed: RandomState) -> Samples:
+    def draw(
+        self,
+        draws: int,
+        random_seed: RandomState = None,
+        var_names: tuple[str, ...] | None = (),
+    ) -> Samples:
+        """As of every approximation; the shares of the components are exact up to one draw."""
         rng = np.random.default_rng(self._seed(random_seed))
         # as many of each as its share says, up to one: less noise than independent choices
         chosen = systematic_choice(self.weights, draws, 1 - rng.random())
         counts = np.bincount(chosen, minlength=len(self.weights))
         seeds = rng.integers(2**30, size=len(counts))
         parts = [
-            self._draw_function(int(count), int(seed), numbers)
+            self._draw_function(int(count), int(seed), numbers, var_names)
             for count, seed, numbers in zip(counts, seeds, self._numbers, strict=True)
             if count
         ]

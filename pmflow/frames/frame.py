@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pymc as pm
+import xarray as xr
 from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
+from pmflow.posterior.given import given_draws
 from pmflow.records import State
 
 __all__ = ["Frame"]
@@ -67,6 +70,24 @@ class Frame(State):
         loc.flags.writeable = factor.flags.writeable = False
         object.__setattr__(self, "loc", loc)
         object.__setattr__(self, "factor", factor)
+
+    @classmethod
+    def of_draws(cls, draws: xr.DataTree | xr.Dataset, model: pm.Model) -> Frame:
+        """The frame that has mean and covariance of draws.
+
+        Parameters
+        ----------
+        draws : DataTree or Dataset
+            What `pymc.sample` returns: constrained, with dimensions ``chain`` and ``draw``. With
+            fewer than two draws a dimension only their variances are taken.
+        model : pymc.Model
+        """
+        names = [model.rvs_to_values[rv].name for rv in model.free_RVs]
+        latent = given_draws(model, names, draws)
+        if len(latent) < 2 * latent.shape[1]:
+            return cls(latent.mean(0), latent.std(0), "draws")
+        covariance = np.atleast_2d(np.cov(latent.T))
+        return cls(latent.mean(0), np.linalg.cholesky(covariance), "draws")
 
     @property
     def dim(self) -> int:

@@ -26,6 +26,7 @@ from pytensor.tensor.blockwise import Blockwise
 
 from pmflow.graphs.evaluate import changed_flags, opened, ready_to_compile
 from pmflow.graphs.work import has_loops
+from pmflow.graphs.xla import compiled_by_xla
 
 __all__ = ["HeldOnDevice", "NotCompiledError", "has_jax", "value_and_gradient", "without_jax"]
 
@@ -106,7 +107,7 @@ def _compiled(
         return translated(z, *data)[0]
 
     along = (0, *(None for _ in shared))
-    run = jax.jit(jax.vmap(jax.value_and_grad(scalar), in_axes=along))
+    run = compiled_by_xla(jax.vmap(jax.value_and_grad(scalar), in_axes=along))
     held = HeldOnDevice(shared)
 
     def call(points: Floats) -> tuple[Floats, Floats]:

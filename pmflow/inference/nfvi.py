@@ -111,7 +111,7 @@ class NFVI(KLqp):
         self.hist: NDArray[np.float64] = np.empty(0)
         self.skipped = 0
         self._steps_done = 0
-        self._trainer = Trainer(approx, self.objective)
+        self._trainer = Trainer(approx, beta)
         self._run: Run | None = None
 
     @property
@@ -176,7 +176,7 @@ class NFVI(KLqp):
         moves : sequence of callable, optional
             Each takes the flow to a further start, in place of random ones.
         """
-        options = options.filled(self.approx)
+        options = options.filled(self.approx, float(self.objective.op.beta))
         options = replace(options, score=self._maybe_score(options.score))
         check_trackers(options.callbacks or (), self)
         file = file or checkpoint_for(options, self.approx.model)

@@ -61,11 +61,11 @@ class Diagnosis(State):
     ess : float
         Effective sample size of the smoothed weights, as a fraction of the draws.
     shifts : pandas.DataFrame
-        A row a component, labelled ``theta[Choate]``, constrained space, deterministics included:
-        ``mean_shift``, how far weighting moves the mean, in units of the weighted sd, and
-        ``sd_ratio``, the sd before over the sd after weighting (below 1 the fit is too narrow),
-        each followed by its Monte Carlo error (``_mcse``), then ``mean_before``, ``mean_after``,
-        ``sd_before``, ``sd_after``. NaN where a component does not vary.
+        A row a component, labelled ``theta[Choate]``, constrained space, deterministics of up to
+        1,000 numbers included: ``mean_shift``, how far weighting moves the mean, in units of the
+        weighted sd, and ``sd_ratio``, the sd before over the sd after weighting (below 1 the fit is
+        too narrow), each followed by its Monte Carlo error (``_mcse``), then ``mean_before``,
+        ``mean_after``, ``sd_before``, ``sd_after``. NaN where a component does not vary.
     fit_state : FitState or None
         How training ended, where the approximation knows.
     starts : Starts or None
@@ -175,7 +175,7 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     if getattr(approx, "is_resampled", False):
         found = diagnose(approx.proposal, draws, random_seed)
         return as_resampled(replace(found, fit_state=approx.fit_state, starts=approx.starts))
-    found = approx.sample(draws, random_seed=random_seed)
+    found = approx.sample(draws, random_seed=random_seed, var_names=approx.judged_names)
     stats = found["sample_stats"].to_dataset()
     with piece("weighing the draws", can_be_cut=True):
         weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())

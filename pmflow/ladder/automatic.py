@@ -41,7 +41,8 @@ def fit_automatically(
         The first of the starts, by variable, in constrained space.
     **options
         As of `NFVI.fit`. `restarts`, 8 by default, are starts of the Gaussian, which show modes;
-        all modes are fitted and stacked. `n`, `obj_optimizer`, `combine` and `schedule` are chosen.
+        all modes are fitted and stacked. `n`, `obj_optimizer`, `combine`, `schedule` and
+        `objective` are chosen.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def fit_automatically(
     FitWarning
         If the best fit is not reliable, or could not be judged.
     """
-    for name in ("n", "obj_optimizer", "combine", "schedule"):
+    for name in ("n", "obj_optimizer", "combine", "schedule", "objective"):
         if options.get(name) is not None:
             raise ParameterError(
                 f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "

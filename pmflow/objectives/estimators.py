@@ -1,8 +1,10 @@
-"""What a step's gradient is made of: the operator, and where the draws come from."""
+"""The ELBO, and the ways to have its gradient."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, override
 
 import numpy as np
 import pytensor
@@ -13,16 +15,18 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import check_flags
 from pmflow.errors import ParameterError
+from pmflow.objectives.fresh import FreshElbo
+from pmflow.objectives.objective import AbstractObjective, Measure
 
 __all__ = [
     "ESTIMATORS",
     "AnnealedKL",
     "PathKL",
+    "ReverseKL",
     "best_estimator",
     "check_anneal",
     "check_estimator",
     "check_estimator_name",
-    "objective_for",
 ]
 
 ESTIMATORS = ("total", "path")
@@ -130,13 +134,25 @@ class AnnealedKL(KL):
         return -self.share * logp - (1 - self.share) * start + logq
 
 
-def objective_for(
-    objective: ObjectiveFunction, estimator: str, *, anneal: bool = False
-) -> ObjectiveFunction:
-    """The objective with the gradient asked for; `objective` is PyMC's, of the total gradient."""
-    approx, beta = objective.op.approx, objective.op.beta
-    if anneal:
-        return AnnealedKL(approx, beta, estimator)(None)
-    if estimator == "total":
-        return objective
-    return PathKL(approx, beta=beta)(None)
+@dataclass(frozen=True)
+class ReverseKL(AbstractObjective):
+    """The divergence from the flow to the posterior, minus the ELBO: from draws of the flow."""
+
+    @override
+    def why_not(self, approx: Any, beta: float, how: Mapping[str, Any]) -> str:
+        """It can be made small for every approximation; its options have checks of their own."""
+        return ""
+
+    @override
+    def function(
+        self, approx: Any, beta: float, *, draws: int, estimator: str, anneal: bool
+    ) -> ObjectiveFunction:
+        """PyMC's KL, with the gradient and the target that are asked for."""
+        if anneal:
+            return AnnealedKL(approx, beta, estimator)(None)
+        return (PathKL if estimator == "path" else KL)(approx, beta=beta)(None)
+
+    @override
+    def measure(self, approx: Any, beta: float) -> Measure:
+        """The ELBO at fresh draws."""
+        return FreshElbo(approx, beta=beta)

@@ -48,6 +48,12 @@ class Samples:
     unconstrained: dict[str, NDArray[np.float64]]
     constrained: dict[str, NDArray[np.float64]]
 
+    @property
+    def log_weights(self) -> NDArray[np.float64]:
+        """Log p - log q of each draw."""
+        assert self.log_q is not None
+        return self.log_p - self.log_q
+
     def at(self, places: NDArray[np.int64]) -> Samples:
         """The draws at some places, in their order."""
 

@@ -91,11 +91,11 @@ class Starts(State):
     elbo_se : ndarray, shape (R,)
         Its Monte Carlo standard error; NaN where the ELBO is ``-inf``.
     rhat : float
-        The largest R-hat over all components of all variables, each start being a chain: 1 where
-        all starts have the same distribution.
+        The largest R-hat over all components of the free variables, each start being a chain: 1
+        where all starts have the same distribution.
     wasserstein : ndarray, shape (R, R)
-        The largest Wasserstein-1 distance between two starts over all components, in units of the
-        sd of all starts together.
+        The largest Wasserstein-1 distance between two starts over all components, in unconstrained
+        space and units of the sd of all starts together.
     modes : tuple of int, length R
         The mode that each start found, counted from 0 in the order of first appearance.
     weights : ndarray, shape (R,)

@@ -24,6 +24,10 @@ _SAME_MODE = 1.0
 equal sd that far apart have one peak."""
 
 
+_NUMBERS, _FEWEST_DRAWS = 10**6, 100
+"""How many numbers R-hat is taken of, all components together, and from how many draws at least."""
+
+
 def starts_agreement(
     draws: Sequence[xr.DataTree | Mapping[str, Any]],
     log_weights: Sequence[Any] | None = None,
@@ -175,7 +179,10 @@ def _largest_rhat(values: Array) -> float:
 
     if not np.isfinite(values).all():
         return float("inf")
-    varying = np.ptp(values.reshape(-1, values.shape[2]), axis=0) > 0
+    starts, draws, components = values.shape
+    kept = min(draws, max(_FEWEST_DRAWS, _NUMBERS // (starts * components)))
+    values = values[:, :kept]
+    varying = np.ptp(values.reshape(-1, components), axis=0) > 0
     found = [array_stats.rhat(column) for column in values[..., varying].transpose(2, 0, 1)]
     return float(np.max(found, initial=1.0))
 

@@ -17,6 +17,7 @@ from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import FlowPoint
+from pmflow.posterior.export import Samples
 from pmflow.records import FitState, State
 from pmflow.starts.agreement import starts_agreement
 from pmflow.watch import Stopped, grace, tick
@@ -119,7 +120,7 @@ def fit_from_starts(
             break
         if len(at.points) == 1:
             with suppress(Stopped):
-                approx.sample(1, random_seed=0)  # compiled now: after Ctrl-C there is no time
+                approx.draw(1, 0)  # compiled now: after Ctrl-C there is no time
     try:
         with grace():
             return _combined(approx, at, combine)
@@ -135,13 +136,16 @@ def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approxi
         _receive(approx, at.fit_states[0])
         return approx
     size = approx.draws_within(_WORK / len(at.points), most=_DRAWS, least=_FEW_DRAWS)
-    draws: list[xr.DataTree] = []
+    draws: list[Samples] = []
     for number, (point, seed) in enumerate(zip(at.points, at.draw_seeds, strict=True)):
         same = next((i for i in range(number) if at.points[i] == point), None)
         if same is None:
             approx.go_to(point)
-        draws.append(approx.sample(size, random_seed=seed) if same is None else draws[same])
-    starts = starts_agreement(draws)
+        draws.append(approx.draw(size, seed) if same is None else draws[same])
+    # deterministics follow from what is free, and may be many
+    starts = starts_agreement(
+        [drawn.unconstrained for drawn in draws], [drawn.log_weights for drawn in draws]
+    )
     approx.go_to(at.points[starts.best])
     report = replace(
         approx.report,

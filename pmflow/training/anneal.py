@@ -9,9 +9,9 @@ from typing import override
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.objectives.fresh import FreshElbo
 from pmflow.records import State
 from pmflow.training.course import Course, Handles
-from pmflow.training.fresh import FreshElbo
 
 __all__ = ["Annealing", "AnnealingState", "next_share"]
 
@@ -68,7 +68,7 @@ class Annealing(Course):
         if self._at.share >= 1:
             return None
         number = self._at.number + 1
-        share = next_share(self._at.share, self._ratio.log_weights(self._seed + number))
+        share = next_share(self._at.share, self._ratio.values(self._seed + number))
         self._at = AnnealingState(has_begun=True, share=share, number=number)
         loop.set(annealed=share)
         _log.debug("annealed to %.3f", share)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pmflow.objectives.fresh import FreshElbo
 from pmflow.training.anneal import Annealing
 from pmflow.training.course import Course, InTurn, Steps
-from pmflow.training.fresh import FreshElbo
 from pmflow.training.options import FitOptions
 from pmflow.training.schedule import Schedule
 
@@ -26,7 +26,7 @@ def course_for(approx: Any, beta: float, options: FitOptions, seed: int) -> Cour
     options : FitOptions
         Filled in for the approximation.
     seed : int
-        Of the fresh draws that states are compared by.
+        Of the draws that states are compared by.
     """
     parts: list[Course] = []
     if options.anneal:
@@ -34,8 +34,9 @@ def course_for(approx: Any, beta: float, options: FitOptions, seed: int) -> Cour
         rate = _ANNEALING_RATE if options.n is None else None
         parts.append(Annealing(ratio, seed, rate=rate))
     if options.n is None:
-        elbo = FreshElbo(approx, beta=beta)
-        parts.append(Schedule(elbo, approx.ddim, seed, options.schedule))
+        assert options.objective is not None
+        measure = options.objective.measure(approx, beta)
+        parts.append(Schedule(measure, approx.ddim, seed, options.schedule))
     else:
         parts.append(Steps(options.n))
     return InTurn(parts)

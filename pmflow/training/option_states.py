@@ -11,6 +11,7 @@ from pytensor.compile.mode import predefined_modes
 
 from pmflow.checks import check_names
 from pmflow.errors import ParameterError
+from pmflow.objectives.estimators import ReverseKL
 from pmflow.records import State
 from pmflow.training.optimizers import OptimizerState, named_optimizer, optimizer_name
 from pmflow.training.options import MORE, FitOptions
@@ -20,7 +21,7 @@ __all__ = ["OptionsState", "options_of", "options_state"]
 
 _OTHERWISE = {
     *("callbacks", "progressbar", "progressbar_theme", "checkpoint", "checkpoint_every"),
-    *("schedule", "obj_optimizer", "compile_kwargs", "seconds"),
+    *("schedule", "obj_optimizer", "compile_kwargs", "seconds", "objective"),
     *MORE,
 }
 """Options that are given again, or kept in a field of their own."""
@@ -62,6 +63,11 @@ def options_state(options: FitOptions) -> OptionsState:
         raise ParameterError(
             f"checkpoint= can't keep {', '.join(others)}: graphs of your own are in no file. "
             "Leave checkpoint= out, and save at the end: approx.save(path)."
+        )
+    if options.objective not in (None, ReverseKL()):
+        raise ParameterError(
+            "checkpoint= can't keep the draws of an objective. Leave checkpoint= out, and save at "
+            "the end: approx.save(path)."
         )
     how = options.compile_kwargs
     if how is not None and (set(how) - {"mode"} or not _is_mode(how.get("mode", "NUMBA"))):

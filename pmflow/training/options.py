@@ -16,11 +16,13 @@ from pmflow.draws.chunks import checked_chunk_draws
 from pmflow.draws.sobol import can_use_qmc, check_qmc
 from pmflow.errors import ParameterError
 from pmflow.objectives.estimators import (
+    ReverseKL,
     best_estimator,
     check_anneal,
     check_estimator,
     check_estimator_name,
 )
+from pmflow.objectives.objective import AbstractObjective
 from pmflow.training.optimizers import SteadyAdam, optimizer_key
 from pmflow.training.option_checks import (
     check_compilation,
@@ -78,6 +80,9 @@ class FitOptions:
         PyMC's own default, adagrad_window, is known to inflate posterior standard deviations.
     total_grad_norm_constraint : float, optional
         Longest allowed gradient; a longer one is shortened to it.
+    objective : ForwardKL, optional
+        What is made small: the divergence from the flow to the posterior by default, minus the
+        ELBO; or that from draws of the posterior to the flow, see `pmflow.ForwardKL`.
     estimator : {"total", "path"}, optional
         How the gradient is estimated; ``"total"`` by default, ``"path"`` without `n`. ``"total"``
         differentiates the loss as it stands. ``"path"`` leaves out the part that is zero on
@@ -137,6 +142,7 @@ class FitOptions:
     chunk_draws: int | None = field(default=None, metadata=_COMPILED)
     obj_optimizer: Any = field(default=None, metadata=_COMPILED)
     total_grad_norm_constraint: float | None = field(default=None, metadata=_COMPILED)
+    objective: AbstractObjective | None = field(default=None, metadata=_COMPILED)
     estimator: str | None = field(default=None, metadata=_COMPILED)
     qmc: bool | None = field(default=None, metadata=_COMPILED)
     restarts: int = 1
@@ -171,6 +177,11 @@ class FitOptions:
         check_norm(self.total_grad_norm_constraint)
         check_optimizer(self.obj_optimizer)
         check_compilation(self.backend, self.compile_kwargs)
+        if not isinstance(self.objective, AbstractObjective | None):
+            raise ParameterError(
+                "objective must be an objective such as pmflow.ForwardKL(draws), or be left out, "
+                f"but is {self.objective!r}."
+            )
         check_more({name: getattr(self, name) for name in MORE})
         if self.seconds is not None:
             checked_number("seconds", self.seconds, "a number of seconds > 0", least=1e-9)
@@ -209,8 +220,14 @@ class FitOptions:
         """Whether the fit chooses its step sizes and its end."""
         return self.n is None and (self.obj_optimizer is None or self.schedule is not None)
 
-    def filled(self, approx: Any) -> Self:
+    def filled(self, approx: Any, beta: float = 1.0) -> Self:
         """Fill in what was left open, for an approximation; refuse what does not fit it.
+
+        Parameters
+        ----------
+        approx : Approximation
+        beta : float
+            Weight of the divergence from the prior.
 
         Raises
         ------
@@ -221,10 +238,14 @@ class FitOptions:
                 "There is nothing to train: all parameters were given as fixed values. "
                 "Give shared variables (pytensor.shared) for those to be trained."
             )
-        is_automatic = self.is_automatic
+        is_automatic, objective = self.is_automatic, self.objective or ReverseKL()
+        asked = {"estimator": self.estimator, "anneal": self.anneal, "qmc": self.qmc}
+        if problem := objective.why_not(approx, beta, asked):
+            raise ParameterError(problem)
+        is_open = is_automatic and objective.takes_draws
         draws = self.obj_n_mc or (_AUTOMATIC_DRAWS if is_automatic else 1)
-        estimator = self.estimator or (best_estimator(approx) if is_automatic else "total")
-        qmc = (is_automatic and can_use_qmc(approx)) if self.qmc is None else self.qmc
+        estimator = self.estimator or (best_estimator(approx) if is_open else "total")
+        qmc = (is_open and can_use_qmc(approx)) if self.qmc is None else self.qmc
         if self.restarts > 1 and not hasattr(approx, "sample_layers"):
             raise ParameterError(
                 "restarts needs one flow over all variables, but this is an approximation of "
@@ -241,6 +262,7 @@ class FitOptions:
             obj_n_mc=draws,
             chunk_draws=checked_chunk_draws(self.chunk_draws, draws, approx),
             obj_optimizer=self.obj_optimizer or default,
+            objective=objective,
             estimator=estimator,
             qmc=bool(qmc),
         )

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, override
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.objectives.objective import Measure
 from pmflow.records import Elbo, Ended, State
 from pmflow.training.course import Course, Handles
-from pmflow.training.fresh import FreshElbo
 from pmflow.training.schedule_state import ScheduleSettings, ScheduleState
 from pmflow.training.settle import has_settled
 from pmflow.watch import grace
@@ -28,27 +28,27 @@ class Schedule(Course):
     """Segments of steps, and what is done between them.
 
     1. Warm-up and search: each of a few step sizes is tried from the same start with the same
-       draws; the one with the best fresh ELBO goes on.
+       draws; the one with the best measure goes on.
     2. Stages of falling step size. A stage ends when windows of its iterates agree (R-hat), or when
        its losses have stopped falling by more than their noise. In later stages several steps make
        one, so that gradients are of more draws.
-    3. After each stage the last iterate and the average over the stage are compared by the ELBO at
-       the same fresh draws; the fit goes on from the best state so far, and ends when a stage has
+    3. After each stage the last iterate and the average over the stage are compared by the measure
+       at the same draws; the fit goes on from the best state so far, and ends when a stage has
        gained less than the tolerance.
 
     Parameters
     ----------
-    elbo : FreshElbo
+    measure : Measure
     dim : int
     seed : int
-        The seed of the fresh draws.
+        The seed of the draws that states are compared by.
     settings : ScheduleSettings, optional
     """
 
     def __init__(
-        self, elbo: FreshElbo, dim: int, seed: int, settings: ScheduleSettings | None = None
+        self, measure: Measure, dim: int, seed: int, settings: ScheduleSettings | None = None
     ) -> None:
-        self._elbo, self._dim, self._seed = elbo, dim, seed
+        self._measure, self._dim, self._seed = measure, dim, seed
         self.settings = settings or ScheduleSettings()
         self._at = ScheduleState()
         self._is_finished = False
@@ -108,7 +108,7 @@ class Schedule(Course):
 
     @property
     def best(self) -> Elbo:
-        """The ELBO of the best state so far."""
+        """The measure of the best state so far, the ELBO as a rule."""
         weights = self._at.best_weights
         return Elbo(-np.inf, np.nan) if weights is None else Elbo.of(weights)
 
@@ -116,7 +116,7 @@ class Schedule(Course):
     @override
     def message(self) -> str:  # type: ignore[override]
         """How the fit ended, in words."""
-        return f"ELBO {self.best}" if np.isfinite(self.best.value) else ""
+        return f"{self._measure.name} {self.best}" if np.isfinite(self.best.value) else ""
 
     def _go(self, **changes: Any) -> None:
         self._at = replace(self._at, **changes)
@@ -129,7 +129,7 @@ class Schedule(Course):
         """Begin the trial of the next step size."""
         if self._at.start is None:
             loop.set(accumulate=1)  # a loop that is used again remembers its last stage
-            weights, params = self._elbo.log_weights(self._seed), np.array(loop.params)
+            weights, params = self._measure.values(self._seed), np.array(loop.params)
             self._go(start=params, best=params, best_weights=weights)
         loop.restart()
         loop.put(np.asarray(self._at.start))
@@ -148,7 +148,7 @@ class Schedule(Course):
 
     def _tried(self, loop: Handles) -> int:
         """Look at what a step size has reached; after the last one the best goes on."""
-        value = Elbo.of(self._elbo.log_weights(self._seed)).value
+        value = Elbo.of(self._measure.values(self._seed)).value
         trials = (*self._at.trials, value)
         self._go(trials=trials, reached=(*self._at.reached, np.array(loop.params)))
         if len(trials) < len(self.settings.rates):
@@ -157,7 +157,7 @@ class Schedule(Course):
         best = int(np.argmax(trials))
         rate = self.settings.rates[best]
         self._keep_best(loop, [self._at.reached[best]])
-        _log.debug("step size %g (ELBO %.4f)", rate, trials[best])
+        _log.debug("step size %g (%.4f)", rate, trials[best])
         self._go(phase="stage", rate=rate, reached=())
         return 0
 
@@ -211,7 +211,7 @@ class Schedule(Course):
     def _end_stage(self, loop: Handles) -> None:
         self._keep_best(loop, [np.array(loop.params), np.array(loop.average)])
         gained, stage = self._gain(), self._at.stage
-        _log.debug("stage %d: ELBO %s, gained %.4f", stage, self.best, gained)
+        _log.debug("stage %d: %s, gained %.4f", stage, self.best, gained)
         if stage >= 1 and gained < self.settings.tolerance * self._dim:
             self._go(has_converged=True, stage=self.settings.stages)
         self._go(phase="stage", stage=self._at.stage + 1)
@@ -220,7 +220,7 @@ class Schedule(Course):
         """Take over the first of the states that is better than the best one so far."""
         for state in states:
             loop.put(state)
-            weights, known = self._elbo.log_weights(self._seed), self._at.best_weights
+            weights, known = self._measure.values(self._seed), self._at.best_weights
             assert known is not None
             if weights.mean() > known.mean() or not np.isfinite(known.mean()):
                 self._go(best=state, best_weights=weights)
@@ -228,7 +228,7 @@ class Schedule(Course):
         loop.put(self._at.best)
 
     def _gain(self) -> float:
-        """ELBO gained in this stage, in nats, draw by draw."""
+        """What was gained in this stage, in nats, draw by draw."""
         before, now = self._at.before, self._at.best_weights
         if before is None or now is None or not np.isfinite(before).all():
             return np.inf

@@ -17,11 +17,12 @@ from pymc.variational.updates import get_or_compute_grads
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.traversal import graph_inputs
+from pytensor.graph.traversal import ancestors, graph_inputs
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from pmflow.draws.chunks import mean_over_chunks
+from pmflow.draws.normal import NormalDraws
 from pmflow.draws.sobol import QuasiDraws
 from pmflow.graphs.evaluate import checks_as_values, ready_to_compile
 from pmflow.training.optimizers import ELEMENTWISE, SteadyAdam, optimizer_rate
@@ -59,6 +60,10 @@ class Step:
     handles : dict of str to shared variable
         What a course may set or read while the loop runs, by name: see `SteadyAdam.updates`, and
         ``annealed``, how far the target is on its way to the posterior.
+    noise : list of tuple of shared variable and TensorVariable
+        The random generator and the standard normal numbers of each group's draws: a loop may put
+        numbers of its own in their place. Empty for a Sobol set, and where chunks are drawn in a
+        scan.
     """
 
     params: ParamVector
@@ -68,6 +73,7 @@ class Step:
     gradient: TensorVariable
     learning_rate: SharedVariable | None
     handles: dict[str, SharedVariable]
+    noise: list[tuple[SharedVariable, TensorVariable]]
     _fresh: dict[SharedVariable, Any] = field(repr=False)
     _quasi: QuasiDraws | None = field(default=None, repr=False)
 
@@ -137,9 +143,11 @@ def build_step(
     more_updates = dict(more_updates or {})
     optimize = _Flattening(obj_optimizer)
     chunk = chunk_draws or obj_n_mc
-    quasi = QuasiDraws(objective.approx.groups, obj_n_mc, chunk) if qmc else None
+    groups = objective.approx.groups
+    quasi = QuasiDraws(groups, obj_n_mc, chunk) if qmc else None
+    normal = NormalDraws(groups, chunk)
     # the user's come last: they may replace these too
-    replacements = {**(quasi.replacements if quasi else {}), **(more_replacements or {})}
+    replacements = {**(quasi or normal).replacements, **(more_replacements or {})}
     own = [*objective.obj_params, *(more_obj_params or ())]
     loss = objective(chunk, more_obj_params=more_obj_params, more_replacements=replacements)
     gradients = get_or_compute_grads(loss, own)
@@ -168,13 +176,18 @@ def build_step(
     generators = {rng: generators[rng] for rng in dict.fromkeys([*order, *generators])}
     guarded |= {rng: new for rng, new in generators.items() if rng not in guarded}
     # `pymc.compile` does so to the function it compiles, but not to what is inside of a scan
-    graphs = checks_as_values([loss, optimize.gradient, *guarded.values()], check_bounds=bounds)
+    seen = set(ancestors([loss, optimize.gradient]))
+    noise = [draw for draw in normal.generators if draw in seen]
+    graphs = [loss, optimize.gradient, *guarded.values(), *noise]
+    graphs = checks_as_values(graphs, check_bounds=bounds)
     replaced = clone_replace(graphs, optimize.params.replacements() | _large_constants(graphs))
     new_values = [
         old.type.filter_variable(new, allow_convert=True)
-        for old, new in zip(guarded, replaced[2:], strict=True)
+        for old, new in zip(guarded, replaced[2 : 2 + len(guarded)], strict=True)
     ]
-    loss, gradient, *new_values = ready_to_compile([*replaced[:2], *new_values])
+    drawn = replaced[2 + len(guarded) :]
+    loss, gradient, *new_values = ready_to_compile([*replaced[:2], *new_values, *drawn])
+    new_values, drawn = new_values[: len(guarded)], new_values[len(guarded) :]
     return Step(
         params=optimize.params,
         loss=loss,
@@ -183,6 +196,7 @@ def build_step(
         gradient=gradient,
         learning_rate=optimize.learning_rate,
         handles=optimize.handles | _annealed(objective),
+        noise=list(zip((normal.generators[draw] for draw in noise), drawn, strict=True)),
         _fresh={v: v.get_value() for v in [*updates, failures] if v is not vector},
         _quasi=quasi,
     )

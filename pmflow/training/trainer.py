@@ -8,7 +8,6 @@ from typing import Any
 from pymc.pytensorf import floatX, resolve_backend_compile_kwargs
 
 from pmflow.graphs.evaluate import changed_flags
-from pmflow.objectives.estimators import objective_for
 from pmflow.training.blame import check_beginning
 from pmflow.training.loops.engine import compile_loop
 from pmflow.training.loops.loop import Loop, Trace
@@ -28,12 +27,13 @@ class Trainer:
     Parameters
     ----------
     approx : Approximation
-    objective : pymc.variational.opvi.ObjectiveFunction
+    beta : float
+        Weight of the divergence from the prior.
     """
 
-    def __init__(self, approx: Any, objective: Any) -> None:
+    def __init__(self, approx: Any, beta: float) -> None:
         self.approx = approx
-        self._objective = objective
+        self._beta = beta
         self._loops: list[tuple[dict[str, Any], Loop]] = []
 
     def loop_for(self, options: FitOptions, seed: int, step: int) -> tuple[Loop, Trace | None]:
@@ -55,17 +55,25 @@ class Trainer:
                     rate = optimizer_rate(options.obj_optimizer)
                     loop.step.learning_rate.set_value(floatX(rate))
                 return loop, None
-        with piece("looking at the model where the fit begins"):
-            check_beginning(self.approx, step)
+        objective = options.objective
+        assert objective is not None
+        if objective.uses_model:
+            with piece("looking at the model where the fit begins"):
+                check_beginning(self.approx, step)
         settings = options.step
+        del settings["objective"]
         compile_kwargs = resolve_backend_compile_kwargs(
             settings.pop("backend"), settings.pop("compile_kwargs")
         )
-        objective = objective_for(
-            self._objective, settings.pop("estimator"), anneal=settings.pop("anneal")
-        )
         with piece("writing the graph of a step"):
-            graphs = build_step(objective, **settings)
+            loss = objective.function(
+                self.approx,
+                self._beta,
+                draws=options.chunk_draws or options.obj_n_mc or 1,
+                estimator=settings.pop("estimator"),
+                anneal=settings.pop("anneal"),
+            )
+            graphs = build_step(loss, **settings)
         # Numba's fast mathematics rounds otherwise in code that comes from its disk cache
         exact = options.checkpoint is not None
         with changed_flags(numba__fastmath=False) if exact else nullcontext():

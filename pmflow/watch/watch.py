@@ -54,10 +54,12 @@ class Watch:
         self._display = display
         self._given, self._deadline = seconds, time.perf_counter() + seconds
         self._has_result = self._is_cuttable = self._is_closing = self._was_raised = False
+        self._is_heard_late = False
         self._asked, self._asked_at, self._asked_in = 0, 0.0, ""
         self._grace_left, self._lenient_until = _GRACE, -math.inf
         self._lines: list[Line] = []
         self._piece: str | None = None
+        self._piece_began = math.inf
         self._longest = ("", 0.0)
 
     @property
@@ -120,13 +122,13 @@ class Watch:
     def piece(self, name: str, *, can_be_cut: bool) -> Iterator[None]:
         """Do work within which nobody looks at the flag."""
         self.look(leniently=can_be_cut)
-        before = self._piece, self._is_cuttable
-        self._piece, self._is_cuttable = name, can_be_cut
+        before = self._piece, self._is_cuttable, self._piece_began
         began = time.perf_counter()
+        self._piece, self._is_cuttable, self._piece_began = name, can_be_cut, began
         try:
             yield
         finally:
-            self._piece, self._is_cuttable = before
+            self._piece, self._is_cuttable, self._piece_began = before
             if self.is_stopped:
                 due = self._asked_at if self._asked else self._deadline
                 late = time.perf_counter() - max(began, due)
@@ -162,6 +164,9 @@ class Watch:
         self._asked += 1
         if self._asked == 1:
             self._asked_at, self._asked_in = time.perf_counter(), self._doing
+            # Python is told only when machine code comes back: how long before, nobody knows
+            since = self._asked_at - self._piece_began
+            self._is_heard_late = since > _LONG and not self._is_cuttable
             self._display.say(
                 f"Stopping after this piece: {self._doing}; Ctrl-C again ends at once"
             )
@@ -184,6 +189,8 @@ class Watch:
         """Say of a fit that it was stopped, and how late."""
         name, seconds = self._longest
         because = f"; {name} took {seconds:.1f} s of it and can't be cut" if name else ""
+        if self._is_heard_late and not name:
+            because = f"; {self._asked_in} can't be cut, and may have heard of it late"
         waited = time.perf_counter() - self._asked_at
         if self._asked and not returned:
             if name:

@@ -97,6 +97,8 @@ class Said(logging.Handler):
 def child(backend: str, rows: int) -> None:
     """Fit whenever a line comes in, and say what came of it."""
     warnings.filterwarnings("ignore")
+    # a shell in the background has its children ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import pytensor
 
     import pmflow as pmf

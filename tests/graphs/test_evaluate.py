@@ -272,7 +272,7 @@ class TestCompileOnce:
             pm.Potential("either", pt.logaddexp(x[0], x[1]))
         approx = pmf.NormalizingFlow(model=model, random_seed=1)
         draws = approx.sample(50)
-        function: Any = approx._draw_function._function
+        function: Any = approx._draw_function._function(None)[0]
         assert not any(isinstance(n.op, Blockwise) for n in function.maker.fgraph.apply_nodes)
         x_0, x_1 = np.asarray(draws["posterior"]["x"])[0].T
         exact = np.logaddexp(x_0, x_1) - 0.5 * (x_0**2 + x_1**2) - np.log(2 * np.pi)

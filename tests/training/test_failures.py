@@ -295,7 +295,7 @@ class TestCtrlC:
             signal.raise_signal(signal.SIGINT)
 
         with monkeypatch.context() as patch:
-            patch.setattr(approx._draw_function, "_function", interrupt)
+            patch.setattr(approx._draw_function, "_function", lambda _: (interrupt, []))
             with pytest.raises(KeyboardInterrupt):
                 approx.sample(50, random_seed=1)
         np.testing.assert_array_equal(

@@ -69,12 +69,14 @@ class FakeLoop:
 class FakeElbo:
     """Minus the exact loss, with a spread over draws that all states share."""
 
+    name = "ELBO"
+
     def __init__(self, loop: FakeLoop) -> None:
         self.loop = loop
         self.seen: list[NDArray[np.floating]] = []
         self.at_call: Callable[[int], None] = lambda _: None
 
-    def log_weights(self, seed: int) -> np.ndarray:
+    def values(self, seed: int) -> np.ndarray:
         self.at_call(len(self.seen))
         self.seen.append(self.loop.params.copy())
         return np.random.default_rng(seed).normal(size=50) - self.loop.loss
@@ -86,7 +88,7 @@ def made(
     fake = FakeLoop(**loop)
     elbo = FakeElbo(fake)
     settings = settings or ScheduleSettings(window=40, most_windows=10)
-    schedule = Schedule(elbo, 2, 5, settings)  # type: ignore[arg-type]
+    schedule = Schedule(elbo, 2, 5, settings)
     return fake, elbo, schedule
 
 
@@ -240,7 +242,7 @@ class TestGoingOn:
         run(whole, schedule)
         loop, elbo, broken = made(settings)
         run(loop, broken, most=segments)
-        other = Schedule(elbo, 2, 5, settings)  # type: ignore[arg-type]
+        other = Schedule(elbo, 2, 5, settings)
         other.go_to(broken.to_state())
         loop.learning_rate, loop.accumulate = 99.0, 99  # what no state of the loop has
         other.resume(loop)
@@ -254,11 +256,11 @@ def test_states_without_a_finite_elbo_are_left_for_those_with_one() -> None:
     loop, elbo, schedule = made()
 
     def log_weights(seed: int) -> np.ndarray:
-        weights = FakeElbo.log_weights(elbo, seed)
+        weights = FakeElbo.values(elbo, seed)
         weights[0] = -np.inf if loop.loss > 1 else weights[0]
         return weights
 
-    elbo.log_weights = log_weights  # type: ignore[method-assign]
+    elbo.values = log_weights  # type: ignore[method-assign]
     run(loop, schedule)
     assert np.isfinite(schedule.best.value)
     assert schedule.ended == "converged"
@@ -266,7 +268,7 @@ def test_states_without_a_finite_elbo_are_left_for_those_with_one() -> None:
 
 def test_an_elbo_that_is_nowhere_finite_is_no_message() -> None:
     loop, elbo, schedule = made()
-    elbo.log_weights = lambda seed: np.full(50, -np.inf)  # type: ignore[method-assign]
+    elbo.values = lambda seed: np.full(50, -np.inf)  # type: ignore[method-assign]
     run(loop, schedule)
     assert schedule.message == ""
     assert schedule.ended == "limit"

@@ -16,13 +16,13 @@ from pytensor.graph.rewriting.basic import node_rewriter, out2in
 from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Split
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.random.basic import NormalRV
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type import TensorType
 
 from pmflow.graphs.evaluate import changed_flags
 from pmflow.graphs.machine import HeldOnDevice
 from pmflow.graphs.private import core_node
+from pmflow.graphs.xla import compiled_by_xla
 from pmflow.training.loops.loop import Loop, LoopState, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
 
@@ -51,16 +51,17 @@ class JaxLoop(Loop):
 
         _, self._state, rebuild = inner_graph(self.step, self._traced)
         self._constants = self.step.constants
+        self._keyed = [rng for rng, _ in self.step.noise]
+        draws = [draw.type for _, draw in self.step.noise]
         inputs = [_static_input(v) for v in [*self._state, *self._constants]]
+        inputs += [draw() for draw in draws]
         graph = _rewritten(inputs, rebuild(*inputs))
-        draws = _base_draws(graph)
-        self._keyed = [self._state[place] for place, _ in draws]
-        self._run = jax.jit(
+        self._run = compiled_by_xla(
             _make_run(
                 _as_function(graph),
                 dtypes=[getattr(x.type, "dtype", None) for x in inputs[: len(self._state)]],
                 failures=self._state.index(self.step.failures),
-                draws=[variable.type for _, variable in draws],
+                draws=draws,
             ),
             donate_argnums=4,
         )
@@ -187,37 +188,6 @@ def _bind_constants_of_batches(graph: FunctionGraph, node: Any) -> list[Any] | N
         for part in (signature, node.op.outputs_sig)
     ]
     return Blockwise(inner, signature="->".join(as_text)).make_node(*batched).outputs
-
-
-def _base_draws(graph: FunctionGraph) -> list[tuple[int, Any]]:
-    """Make standard normal draws inputs of the graph, after those that it has.
-
-    Returns
-    -------
-    list of tuple of int and Variable
-        The place of the generator among the inputs, and the draw.
-    """
-    draws = []
-    for place, rng in enumerate(list(graph.inputs)):
-        nodes = [node for node, _ in graph.clients[rng]]
-        if not isinstance(rng.type, RandomType) or len(nodes) != 1:
-            continue
-        (node,) = nodes
-        if not isinstance(node.op, NormalRV) or not _is_standard(node):
-            continue
-        shape = tuple(int(n) for n in node.inputs[1].data)
-        draw = node.outputs[1].type.clone(shape=shape)()
-        graph.add_input(draw)
-        graph.replace(node.outputs[1], draw, reason="base draws")
-        draws.append((place, draw))
-    return draws
-
-
-def _is_standard(node: Any) -> bool:
-    _, size, loc, scale = node.inputs
-    if not all(isinstance(x, Constant) for x in (size, loc, scale)) or size.data is None:
-        return False
-    return bool(np.all(loc.data == 0) and np.all(scale.data == 1))
 
 
 def _as_function(graph: FunctionGraph) -> Any:

@@ -186,16 +186,17 @@ def inner_graph(
         Shared variables that the step reads, with the static shapes of their values.
     state : list of shared variable
     rebuild : callable
-        ``(*state, *constants) -> [*new state, *traced]``
+        ``(*state, *constants, *noise) -> [*new state, *traced]``; without noise of its own a step
+        draws it.
     """
     state, shared = list(step.updates), step.constants
     graphs = [*step.updates.values(), *traced]
     constants = [with_static_shape(v) for v in shared]
+    noise = [draw for _, draw in step.noise]
 
     def rebuild(*inputs: Variable) -> list[Variable]:
-        return clone_replace(
-            graphs, dict(zip([*state, *shared], inputs, strict=True)), rebuild_strict=False
-        )
+        given = dict(zip([*state, *shared, *noise], inputs, strict=False))
+        return clone_replace(graphs, given, rebuild_strict=False)
 
     return constants, state, rebuild
 

@@ -17,7 +17,6 @@ from pmflow.watch import piece, tick
 
 __all__ = ["FreshElbo"]
 
-
 _DRAWS_A_MINIBATCH = 20
 """Draws that share a minibatch: a single one for all would be fitted, not the data."""
 
@@ -39,6 +38,8 @@ class FreshElbo:
         Compare log p with the density of the start instead of log q.
     """
 
+    name = "ELBO"
+
     def __init__(
         self, approx: Any, draws: int = 1000, *, beta: float = 1.0, from_start: bool = False
     ) -> None:
@@ -55,7 +56,7 @@ class FreshElbo:
         if has_minibatches(self._outputs):
             self._rows = min(self._rows, _DRAWS_A_MINIBATCH)
 
-    def log_weights(self, seed: int) -> NDArray[np.float64]:
+    def values(self, seed: int) -> NDArray[np.float64]:
         """Log weight of each draw, shape (draws,); -inf where it is not finite."""
         reseed_rngs(find_rng_nodes(self._outputs), seed)
         sizes = [min(self._rows, self.draws - i) for i in range(0, self.draws, self._rows)]
