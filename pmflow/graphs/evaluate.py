@@ -46,6 +46,7 @@ __all__ = [
     "for_numpy",
     "opened",
     "ready_to_compile",
+    "static_input",
     "vectorize_over_draws",
     "with_static_shape",
     "without_notes",
@@ -107,6 +108,13 @@ def with_static_shape(variable: Any) -> Any:
     if not isinstance(variable.type, TensorType) or None not in variable.type.shape:
         return variable
     return pt.specify_shape(variable, variable.get_value(borrow=True).shape)
+
+
+def static_input(shared: Any) -> Any:
+    """An input in the place of a shared variable, in the shape of its value."""
+    if not isinstance(shared.type, TensorType):
+        return shared.type()
+    return shared.type.clone(shape=shared.get_value(borrow=True).shape)()
 
 
 def without_notes(graphs: Sequence[Variable]) -> list[Variable]:

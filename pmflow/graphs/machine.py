@@ -10,27 +10,30 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.compile.builders import OpFromGraph
-from pytensor.compile.mode import optdb
+from pytensor.compile.mode import get_mode, optdb
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.blockwise import Blockwise
 
-from pmflow.graphs.evaluate import changed_flags, opened, ready_to_compile
+from pmflow.graphs.evaluate import changed_flags, opened, ready_to_compile, static_input
 from pmflow.graphs.work import has_loops
 from pmflow.graphs.xla import compiled_by_xla
 
-__all__ = ["HeldOnDevice", "NotCompiledError", "has_jax", "value_and_gradient", "without_jax"]
+__all__ = ["HeldOnDevice", "NotCompiledError", "compiled_at_points", "has_jax", "without_jax"]
 
 type Floats = NDArray[np.floating[Any]]
+type Gradient = Literal["jax", "pytensor", "none"]
 
 
 class NotCompiledError(Exception):
@@ -55,9 +58,9 @@ def has_jax() -> bool:
     return _is_wanted.get() and importlib.util.find_spec("jax") is not None
 
 
-def value_and_gradient(
-    point: Variable, value: Variable, batch: int
-) -> Callable[[Floats], tuple[Floats, Floats]]:
+def compiled_at_points(
+    point: Variable, value: Variable, batch: int, *, gradient: Gradient = "jax"
+) -> Callable[[Floats], tuple[Floats, ...]]:
     """Compile a scalar graph of a vector, and its gradient, for points of shape (batch, dim).
 
     Data in shared variables are read at each call. The compilation is done here, by a first call.
@@ -68,11 +71,14 @@ def value_and_gradient(
     value : Variable, shape ()
     batch : int
         How many points a call takes.
+    gradient : {"jax", "pytensor", "none"}
+        Who differentiates. PyTensor takes longer; JAX's gradient is NaN where the side of a switch
+        that is not taken is infinite.
 
     Returns
     -------
     callable
-        ``points -> (values, gradients)``, of shapes (batch,) and (batch, dim).
+        ``points -> (values, gradients)``, of shapes (batch,) and (batch, dim); or ``(values,)``.
 
     Raises
     ------
@@ -80,7 +86,7 @@ def value_and_gradient(
         If an Op has no translation, or the graph is not one that JAX can run.
     """
     try:
-        return _compiled(point, value, batch)
+        return _Compiled(point, value, batch, gradient)
     except NotCompiledError:
         raise
     except Exception as error:
@@ -88,34 +94,50 @@ def value_and_gradient(
         raise NotCompiledError(f"{type(error).__name__}: {error}") from error
 
 
-def _compiled(
-    point: Variable, value: Variable, batch: int
-) -> Callable[[Floats], tuple[Floats, Floats]]:
-    import jax
-    from pytensor.link.jax.dispatch import jax_funcify  # also makes JAX count in 64 bits
+class _Compiled:
+    """A scalar graph of a vector; compiled anew where data change their shape."""
 
-    if has_loops([value]):
-        raise NotCompiledError("a special function is a loop, which JAX runs slowly on a CPU")
-    outputs = ready_to_compile([value])
-    shared = [v for v in graph_inputs(outputs) if isinstance(v, SharedVariable)]
-    graph = FunctionGraph([point, *shared], outputs, clone=True)
-    with changed_flags(cxx=""):
-        _rewrite(graph)
-        translated = jax_funcify(graph)
+    def __init__(self, point: Variable, value: Variable, batch: int, gradient: Gradient) -> None:
+        if has_loops([value]):
+            raise NotCompiledError("a special function is a loop, which JAX runs slowly on a CPU")
+        outputs = [value]
+        if gradient == "pytensor":
+            outputs.append(pt.grad(value, point, disconnected_inputs="ignore"))
+        self._point, self._outputs, self._gradient = point, ready_to_compile(outputs), gradient
+        self._shared = [v for v in graph_inputs(self._outputs) if isinstance(v, SharedVariable)]
+        self._held = HeldOnDevice(self._shared)
+        self._run, self._shapes = self._compile(), self._shapes_now()
+        self(np.zeros((batch, point.type.shape[0]), dtype=point.type.dtype))
 
-    def scalar(z: Any, *data: Any) -> Any:
-        return translated(z, *data)[0]
+    def __call__(self, points: Floats) -> tuple[Floats, ...]:
+        """Values at points of shape (batch, dim), and gradients."""
+        shapes = self._shapes_now()
+        if shapes != self._shapes:
+            self._run, self._shapes = self._compile(), shapes
+        return tuple(map(np.asarray, self._run(points, *self._held.values())))
 
-    along = (0, *(None for _ in shared))
-    run = compiled_by_xla(jax.vmap(jax.value_and_grad(scalar), in_axes=along))
-    held = HeldOnDevice(shared)
+    def _shapes_now(self) -> list[tuple[int, ...]]:
+        return [np.shape(v.get_value(borrow=True)) for v in self._shared]
 
-    def call(points: Floats) -> tuple[Floats, Floats]:
-        values, gradients = run(points, *held.values())
-        return np.asarray(values), np.asarray(gradients)
+    def _compile(self) -> Callable[..., Any]:
+        import jax
+        from pytensor.link.jax.dispatch import jax_funcify  # also makes JAX count in 64 bits
 
-    call(np.zeros((batch, point.type.shape[0]), dtype=point.type.dtype))
-    return call
+        # of static shape, so that lengths are numbers to JAX and not traced
+        inputs = {v: static_input(v) for v in self._shared}
+        outputs = clone_replace(self._outputs, inputs, rebuild_strict=False)
+        graph = FunctionGraph([self._point, *inputs.values()], outputs, clone=True)
+        with changed_flags(cxx=""):
+            _rewrite(graph)
+            if self._gradient == "pytensor":
+                get_mode("JAX").optimizer.rewrite(graph)
+            translated = jax_funcify(graph)
+
+        def scalar(z: Any, *data: Any) -> Any:
+            return translated(z, *data)[0]
+
+        run = jax.value_and_grad(scalar) if self._gradient == "jax" else translated
+        return compiled_by_xla(jax.vmap(run, in_axes=(0, *(None for _ in inputs))))
 
 
 class HeldOnDevice:

@@ -19,8 +19,9 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
+from pmflow.judging.verdict import ESS_RELIABLE
 from pmflow.judging.weights import NEARLY_EQUAL
-from pmflow.ladder.rungs import RUNGS, AbstractRung
+from pmflow.ladder.rungs import RUNGS, AbstractRung, NothingGained
 from pmflow.ladder.states import ClimbCheckpoint, ClimbState
 from pmflow.ladder.tried import Ladder, Tried, best_of
 from pmflow.training.option_states import options_state
@@ -38,7 +39,7 @@ well where the weights are nearly equal."""
 _DRAWS, _FEW_DRAWS, _MORE = 4000, 250, 5
 """How many draws a fit is judged by, how many where the density is slow, and how many times as many
 where these do not decide."""
-_WORK = 1e10
+_WORK = 5e9
 """Numbers that the density may go through for them: some seconds."""
 _RECENT = 60
 _SEARCH_SHARE = 0.75
@@ -47,6 +48,11 @@ _SEARCH_SHARE = 0.75
 
 def _is_close(found: Diagnosis, dim: int) -> bool:
     return found.kl < _NATS_PER_DIMENSION * dim or found.ess > NEARLY_EQUAL
+
+
+def _may_be_reliable(found: Diagnosis, dim: int) -> bool:
+    """Whether a fit that is not judged reliable may be so by smaller errors."""
+    return found.verdict != "reliable" and found.ess > ESS_RELIABLE and _is_close(found, dim)
 
 
 def _least_elbo(losses: NDArray[np.float64]) -> float:
@@ -173,6 +179,8 @@ class Climb:
         if self._why(watch) is not None:
             return True
         found = self._tried[-1].diagnosis
+        if self._tried[-1].left_out:
+            return False
         if found is None or self._is_broken_off:
             return True
         is_good = self._fits[-1].is_resampled or _is_close(found, self.dim)
@@ -195,9 +203,11 @@ class Climb:
         try:
             with watching(seconds=left):
                 approx = rung.climb(self, file, begun)
-        except NonFiniteError as error:
-            _log.warning("%s is left out: %s", rung.name, error)
-            self._note(Tried(rung.name, None, time.perf_counter() - began), None)
+        except (NonFiniteError, NothingGained) as error:
+            if isinstance(error, NonFiniteError):
+                _log.warning("%s is left out: %s", rung.name, error)
+            said = "can't be fitted" if isinstance(error, NonFiniteError) else str(error)
+            self._note(Tried(rung.name, None, time.perf_counter() - began, said), None)
             return
         if approx.fit_state is not None:
             state = replace(approx.fit_state, by="fit")
@@ -224,9 +234,10 @@ class Climb:
             with stage("Judging"):
                 draws = approx.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
                 found = diagnose(approx, draws, random_seed=self.next_seed())
-                if found.verdict != "reliable" and _is_close(found, approx.ddim):
+                more = approx.draws_within(_WORK, most=_MORE * draws, least=draws)
+                if more > draws and _may_be_reliable(found, approx.ddim):
                     # more draws cost less than a richer flow, and may be all that is missing
-                    found = diagnose(approx, _MORE * draws, random_seed=self.next_seed())
+                    found = diagnose(approx, more, random_seed=self.next_seed())
         except UnsupportedError as error:
             _log.info("Not diagnosed: %s", error)
             return None

@@ -35,6 +35,7 @@ __all__ = [
     "FlowRung",
     "GaussianRung",
     "Ground",
+    "NothingGained",
     "QuickRung",
     "ResampledRung",
 ]
@@ -70,6 +71,10 @@ class Ground(Protocol):
         """A seed for the next thing that draws."""
 
 
+class NothingGained(Exception):
+    """The fit is the one that it began with; the message says so."""
+
+
 class AbstractRung(ABC):
     """Something to try for a model."""
 
@@ -98,6 +103,8 @@ class AbstractRung(ABC):
         ------
         NonFiniteError
             If it can't be fitted.
+        NothingGained
+            If it is no better than the Gaussian that it began with.
         """
 
 
@@ -183,14 +190,19 @@ class QuickRung(AbstractFlowRung):
         (flow,) = approx.groups
         moves = [partial(flow.move_to, p.frame, ground.next_seed()) for p in points[1:]]
         flow.share_density(ground.gaussian.groups[0])
-        losses = []
+        losses, has_moved = [], []
 
         def fit_once(_: StartsState) -> FitState | None:
+            begin = [param.get_value() for param in flow.params]
             outcome = fit_on_fixed_draws(flow, flow.log_density, approx.next_seed())
             losses.append(outcome.losses)
+            now = [param.get_value() for param in flow.params]
+            has_moved.append(not all(map(np.array_equal, begin, now)))
             return outcome.fit_state
 
         result = fit_from_starts(approx, moves, "stack", fit_once)
+        if not any(has_moved):
+            raise NothingGained("no better than the Gaussian")
         report = replace(result.report, hist=np.concatenate(losses))
         return _with_starts(result, report, ground.gaussian, is_one=not moves)
 

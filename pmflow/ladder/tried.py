@@ -21,17 +21,21 @@ class Tried(State):
     ----------
     formula : str
     diagnosis : Diagnosis or None
-        None where it could not be diagnosed.
+        None where it could not be diagnosed, or was left out.
     seconds : float
         Compilation included.
+    left_out : str
+        Why it is no fit of its own; empty where it is one.
     """
 
     formula: str
     diagnosis: Diagnosis | None
     seconds: float
+    left_out: str = ""
 
     def __str__(self) -> str:
-        found = "not diagnosed" if self.diagnosis is None else self.diagnosis.summary
+        known = None if self.diagnosis is None else self.diagnosis.summary
+        found = known or self.left_out or "not diagnosed"
         return f"{self.formula} ({self.seconds:.1f} s): {found}"
 
 

@@ -26,7 +26,7 @@ from pmflow.graphs.evaluate import (
     compile_once,
     vectorize_over_draws,
 )
-from pmflow.graphs.machine import NotCompiledError, has_jax, value_and_gradient
+from pmflow.graphs.machine import Gradient, NotCompiledError, compiled_at_points, has_jax
 from pmflow.graphs.minibatches import minibatch_nodes
 from pmflow.graphs.work import calls_in, data_size, numbers_in
 from pmflow.watch import piece, stage, tick
@@ -44,6 +44,8 @@ _WORTH_COMPILING = 10_000
 """Numbers of a density from which on it is worth to compile it by JAX."""
 _CALL = 1_000
 """Numbers that NumPy goes through in the time of a step of a scan: each of its Ops is called."""
+_WORTH_A_FUNCTION = 2e8
+"""Numbers that values alone must save the gradients of, to be worth a function of their own."""
 _MOST_AT_ONCE = 64
 _LIGHT = 100_000
 """Numbers of a density up to which a single point may as well be evaluated with others."""
@@ -51,6 +53,7 @@ _LIGHT = 100_000
 _log = logging.getLogger("pmflow")
 
 type Floats = NDArray[np.float64]
+type Machine = Callable[[Floats], Sequence[NDArray[np.floating[Any]]]]
 
 
 class LogDensity:
@@ -76,6 +79,7 @@ class LogDensity:
 
     def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
         self.model = model
+        self._has_safe_gradients = False
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
         self.dim = max(place.stop for _, place, *_ in ordering.values())
         self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
@@ -98,14 +102,18 @@ class LogDensity:
 
     def value(self, z: Floats) -> Floats:
         """Log density at points of shape (n, dim), shape (n,), whatever it is."""
-        return self._in_parts(z)[0]
+        with self._lock:
+            is_worth_it = len(z) * self.work > _WORTH_A_FUNCTION and self._machine is not None
+            run = self._values if is_worth_it else self._machine
+            return self._in_parts(z, run, with_gradient=False)[0]
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
 
         Where the density is not finite the value is -inf and the gradient 0.
         """
-        logp, gradient = self._in_parts(z)
+        with self._lock:
+            logp, gradient = self._in_parts(z, self._machine, with_gradient=True)
         good = np.isfinite(logp) & np.isfinite(gradient).all(-1)
         return np.where(good, logp, -np.inf), np.where(good[:, None], gradient, 0.0)
 
@@ -113,28 +121,35 @@ class LogDensity:
         """How many points the density can be had at for some work, in numbers gone through."""
         return int(np.clip(work / self.work, least, most))
 
-    def _in_parts(self, z: Floats) -> tuple[Floats, ...]:
+    def _in_parts(
+        self, z: Floats, run: Machine | None, *, with_gradient: bool
+    ) -> tuple[Floats, ...]:
         z = np.asarray(z, dtype=self._z.dtype)
         parts = []
         with np.errstate(all="ignore"), piece("evaluating the log density", can_be_cut=True):
-            with self._lock:
-                rows = self._batch if self._machine is not None else self._rows
-                for i in range(0, len(z), rows):
-                    tick()
-                    parts.append([np.array(found) for found in self._at(z[i : i + rows])])
+            rows = self._rows if run is None else self._batch
+            for i in range(0, len(z), rows):
+                tick()
+                found = self._at(z[i : i + rows], run, with_gradient=with_gradient)
+                parts.append([np.array(x) for x in found])
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
 
-    def _at(self, z: Floats) -> Sequence[Floats]:
-        """Values and gradients at a few points."""
-        if self._machine is None:
+    def _at(self, z: Floats, run: Machine | None, *, with_gradient: bool) -> Sequence[Any]:
+        """Values at a few points, and gradients; these may be NaN where they are not asked for."""
+        if run is None:
             return self._for_numpy(z)
         size = 1 if len(z) == 1 and self.work > _LIGHT else self._batch
         filled = np.concatenate([z, np.broadcast_to(z[:1], (size - len(z), self.dim))])
-        values, gradients = (found[: len(z)] for found in self._machine(filled))
-        # JAX differentiates both sides of a switch, where the one that is not taken may be NaN
+        found = [x[: len(z)] for x in run(filled)]
+        if not with_gradient:
+            return found
+        values, gradients = map(np.array, found)
         lost = np.isfinite(values) & ~np.isfinite(gradients).all(-1)
+        if lost.any() and not self._has_safe_gradients:
+            self._has_safe_gradients = True
+            self._machine = self._by_jax("pytensor") or self._machine
+            return self._at(z, self._machine, with_gradient=True)
         if lost.any():
-            values, gradients = np.array(values), np.array(gradients)
             values[lost], gradients[lost] = self._for_numpy(z[lost])
         return values, gradients
 
@@ -144,14 +159,22 @@ class LogDensity:
         return int(np.clip(_NUMBERS_AT_ONCE // self.work, 1, _MOST_AT_ONCE))
 
     @cached_property
-    def _machine(self) -> Callable[..., Any] | None:
-        """The density compiled by JAX, None where it is for NumPy."""
+    def _machine(self) -> Machine | None:
+        """Density and gradient compiled by JAX, None where they are for NumPy."""
         is_light = self.work + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
         if is_light or self._z.dtype != "float64" or not has_jax():
             return None
+        return self._by_jax("jax")
+
+    @cached_property
+    def _values(self) -> Machine | None:
+        """The density alone, compiled by JAX."""
+        return self._by_jax("none")
+
+    def _by_jax(self, gradient: Gradient) -> Machine | None:
         with stage("Reading the model"), piece("compiling the log density by JAX"):
             try:
-                return value_and_gradient(self._z, self._logp, self._batch)
+                return compiled_at_points(self._z, self._logp, self._batch, gradient=gradient)
             except NotCompiledError as error:
                 _log.debug("The log density is run by NumPy: JAX can't compile it (%s)", error)
                 return None

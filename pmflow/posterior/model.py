@@ -66,8 +66,9 @@ def short_variables(model: pm.Model) -> tuple[str, ...]:
     with GLOBAL_STATE:
         lengths = [pt.prod(shape) if shape else pt.constant(1) for shape in shapes]
         replaced = model.replace_rvs_by_values(lengths)
+    point = model.initial_point()
     numbers = compile_once(model.value_vars, replaced, on_unused_input="ignore")(
-        *(model.initial_point()[v.name] for v in model.value_vars)
+        *(point[v.name] for v in model.value_vars)
     )
     short = [v.name for v, n in zip(model.deterministics, numbers, strict=True) if n <= _LONG]
     return (*(rv.name for rv in model.free_RVs), *short)

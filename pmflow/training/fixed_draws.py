@@ -25,8 +25,12 @@ from pmflow.watch import Stopped, grace, importing, piece, result_exists, stage,
 __all__ = ["fit_on_fixed_draws"]
 
 _SCREENING_DRAWS, _BLOCKS = 2048, 16
-_SIGNIFICANT = 2.0
-"""Standard errors that the slope along a parameter must have to be worth fitting."""
+_BY_CHANCE = 0.5
+"""Share of the parameters that are fitted whose slope may be one by chance."""
+_FEW = 100
+"""Parameters with a few for each coordinate are all fitted where they are no more than these."""
+_ROUNDS = 3
+"""How often parameters are chosen: the nearer the flow, the less noise hides a slope."""
 _DRAWS_A_PARAMETER = 16
 _LEAST_DRAWS, _MOST_DRAWS, _FRESH_DRAWS = 1024, 8192, 1024
 _EVALUATIONS = 60
@@ -114,23 +118,34 @@ class _FixedFit:
             )
         result_exists()
         self._best, self._at_fresh, ended = begin, terms, self._ended("limit")
+        chosen = np.array([], dtype=np.int64)
         try:
-            chosen = self._screened(begin)
-            draws = int(np.clip(_DRAWS_A_PARAMETER * len(chosen), _LEAST_DRAWS, self._most))
-            is_enough = False
-            while not is_enough:
-                y = self._draws(draws)
-                least, has_converged = self._go_on(chosen, y, fresh)
-                ended = self._ended("converged" if has_converged else "limit")
-                optimism = float(self._at_fresh.mean()) - least
-                is_enough = optimism < _OPTIMISM * self._dim or 4 * len(y) > self._most
-                draws = 4 * len(y)
+            for _ in range(_ROUNDS):
+                known, before = len(chosen), self._best
+                chosen = self._screened(chosen)
+                if len(chosen) == known:
+                    ended = self._ended("converged")
+                    break
+                ended = self._fitted(chosen, fresh)
+                if self._best is before:
+                    break
         except Stopped:
             ended = self._ended("interrupted")
         self._map.set(self._best)
         message = f"L-BFGS on {len(self._losses)} evaluations of fixed draws"
         state = FitState(len(self._losses), 0, ended, message, by="fit")
         return Outcome(np.array(self._losses), len(self._losses), 0, state)
+
+    def _fitted(self, chosen: NDArray[np.int64], fresh: Floats) -> Ended:
+        """Fit some of the parameters, with more draws where the first ones were fitted by heart."""
+        draws = int(np.clip(_DRAWS_A_PARAMETER * len(chosen), _LEAST_DRAWS, self._most))
+        while True:
+            y = self._draws(draws)
+            least, has_converged = self._go_on(chosen, y, fresh)
+            optimism = float(self._at_fresh.mean()) - least
+            if optimism < _OPTIMISM * self._dim or 4 * len(y) > self._most:
+                return self._ended("converged" if has_converged else "limit")
+            draws = 4 * len(y)
 
     def _go_on(self, chosen: NDArray[np.int64], y: Floats, fresh: Floats) -> tuple[float, bool]:
         """Go on from the best so far; what is no better at fresh draws is not kept.
@@ -179,18 +194,23 @@ class _FixedFit:
             return np.inf, np.zeros_like(values)
         return float(terms.mean()), self._map.gradient(values, y, slope)
 
-    def _screened(self, begin: Floats) -> NDArray[np.int64]:
-        """Places of the parameters that are worth fitting."""
+    def _screened(self, known: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places of the parameters that are worth fitting from here on, with those known before."""
         size = min(_SCREENING_DRAWS, 2 * self._most)
         blocks = np.array_split(self._rng.standard_normal((size, self._length)), _BLOCKS)
-        slopes = np.stack([self._loss(begin, y)[1] for y in blocks])
+        slopes = np.stack([self._loss(self._best, y)[1] for y in blocks])
         error = slopes.std(0, ddof=1) / _BLOCKS**0.5
         score = np.abs(slopes.mean(0)) / np.where(error > 0, error, np.inf)
-        few = self._map.is_of_few
-        many = np.flatnonzero(~few & (score > _SIGNIFICANT))
-        room = max(0, self._most // _DRAWS_A_PARAMETER - int(few.sum()))
-        steepest = many[np.argsort(-score[many], kind="stable")[:room]]
-        return np.sort(np.concatenate([np.flatnonzero(few), steepest]))
+        with importing("scipy.stats"):
+            from scipy import stats  # slow to import
+        chance = stats.false_discovery_control(2 * stats.t.sf(score, _BLOCKS - 1))
+        is_chosen, room = chance < _BY_CHANCE, self._most // _DRAWS_A_PARAMETER
+        if self._map.is_of_few.sum() <= _FEW:
+            is_chosen |= self._map.is_of_few
+            score[self._map.is_of_few] = np.inf
+        is_chosen[known], score[known] = True, np.inf
+        steepest = np.argsort(np.where(is_chosen, -score, np.inf), kind="stable")
+        return np.sort(steepest[: min(room, int(is_chosen.sum()))])
 
     def _minimised(
         self, begin: Floats, chosen: NDArray[np.int64], y: Floats

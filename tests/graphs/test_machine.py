@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 import pytest
 
 import pmflow as pmf
-from pmflow.graphs.machine import NotCompiledError, value_and_gradient
+from pmflow.graphs.machine import NotCompiledError, compiled_at_points
 from pmflow.graphs.work import calls_in, has_loops, numbers_in
 from pmflow.posterior.density import LogDensity
 
@@ -77,7 +77,7 @@ def density_of(model: pm.Model) -> LogDensity:
 @pytest.mark.parametrize("build", [regression, mixture, garch, process])
 def test_it_is_that_of_pytensor(build: Any) -> None:
     density = density_of(build())
-    run = value_and_gradient(density._z, density._logp, 5)
+    run = compiled_at_points(density._z, density._logp, 5)
     points = RNG.normal(size=(5, density.dim))
     value, gradient = run(points)
     expected = density._for_numpy(points)
@@ -140,7 +140,7 @@ def test_what_jax_does_not_know_is_run_by_numpy(monkeypatch: pytest.MonkeyPatch)
     density = density_of(model)
     assert has_loops([density._logp])
     with pytest.raises(NotCompiledError, match="loop"):
-        value_and_gradient(density._z, density._logp, 2)
+        compiled_at_points(density._z, density._logp, 2)
     expected = np.arctan(1.0) - 0.5 - 0.5 * np.log(2 * np.pi)  # arctan(z) / z
     assert density.value(np.ones((1, 1)))[0] == pytest.approx(expected)
 
@@ -176,3 +176,54 @@ class TestWork:
         assert calls_in([ends]) == 8 * 2
         assert 16 <= numbers_in([ends]) < 100
         assert calls_in([pt.exp(x)]) == 0
+
+
+def survival() -> pm.Model:
+    """Rows whose likelihood is in the side of a switch that they do not take are infinite there."""
+    times = np.concatenate([np.zeros(20), RNG.exponential(size=20)])
+    with pm.Model() as model:
+        rate = pm.HalfNormal("rate")
+        scale = rate * times
+        pm.Potential("y", pt.switch(times > 0, pt.log(scale) * pt.sqrt(scale) - scale, -rate).sum())
+    return model
+
+
+def test_a_gradient_that_jax_loses_is_written_by_pytensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    density = density_of(survival())
+    points = RNG.normal(size=(9, 1))
+    by_jax = density._machine
+    assert by_jax is not None
+    assert np.isnan(by_jax(np.tile(points, (8, 1))[:64])[1]).all()
+    exact = density._for_numpy(points)
+    monkeypatch.setattr(density, "_for_numpy", None)  # not needed
+    for found, expected in zip(density.value_and_gradient(points), exact, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert density._machine is not by_jax
+
+
+def test_values_alone_have_a_function_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_A_FUNCTION", 0)
+    density = density_of(survival())
+    points = RNG.normal(size=(130, 1))
+    values = density.value(points)
+    assert density._values is not None
+    assert len(density._values(points[:64])) == 1
+    np.testing.assert_allclose(values, density._for_numpy(points)[0], rtol=1e-10)
+
+
+def test_data_of_another_length_are_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    with pm.Model() as model:
+        x = pm.Data("x", np.ones(5))
+        z = pm.Normal("z")
+        pm.Potential("p", -(x * z).sum())
+    density = density_of(model)
+    point = np.array([[0.5]])
+    before = density.value_and_gradient(point)
+    with model:
+        pm.set_data({"x": np.ones(8)})
+    after = density.value_and_gradient(point)
+    assert after[0] - before[0] == pytest.approx(-3 * 0.5)
+    assert after[1] - before[1] == pytest.approx(-3.0)

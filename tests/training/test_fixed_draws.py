@@ -75,6 +75,22 @@ def test_only_parameters_that_matter_are_fitted() -> None:
     assert np.abs(rest).max() < 0.05
 
 
+def test_pairs_are_found_among_many() -> None:
+    """A scale that all other coordinates share, in 60 dimensions: 3 of some 7,000 parameters."""
+    with pm.Model() as model:
+        z = pm.Flat("z", shape=60)
+        inner = z[1:4] * pt.exp(-0.4 * z[0])
+        log_p = -0.5 * (z[0] ** 2 + (inner**2).sum() + (z[4:] ** 2).sum())
+        pm.Potential("p", log_p - 1.2 * z[0] - 60 * HALF_LOG_2PI)
+    approx = flow_for(model, "sinh-bend")
+    before = pmf.diagnose(approx, random_seed=1)
+    fit_on_fixed_draws(approx.groups[0], approx.groups[0].log_density, 1)
+    found = pmf.diagnose(approx, random_seed=1)
+    assert found.elbo > before.elbo + 0.15
+    assert found.elbo > -0.03
+    assert found.verdict == "reliable"
+
+
 def test_tails_are_fitted_too() -> None:
     with pm.Model() as model:
         pm.StudentT("t", 5.0)

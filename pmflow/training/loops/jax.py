@@ -17,9 +17,8 @@ from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Split
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.type import RandomType
-from pytensor.tensor.type import TensorType
 
-from pmflow.graphs.evaluate import changed_flags
+from pmflow.graphs.evaluate import changed_flags, static_input
 from pmflow.graphs.machine import HeldOnDevice
 from pmflow.graphs.private import core_node
 from pmflow.graphs.xla import compiled_by_xla
@@ -53,7 +52,7 @@ class JaxLoop(Loop):
         self._constants = self.step.constants
         self._keyed = [rng for rng, _ in self.step.noise]
         draws = [draw.type for _, draw in self.step.noise]
-        inputs = [_static_input(v) for v in [*self._state, *self._constants]]
+        inputs = [static_input(v) for v in [*self._state, *self._constants]]
         inputs += [draw() for draw in draws]
         graph = _rewritten(inputs, rebuild(*inputs))
         self._run = compiled_by_xla(
@@ -142,12 +141,6 @@ class JaxLoop(Loop):
         }
         self._keys = [self._generators[v]["jax_state"] for v in self._keyed]
         self._steps = 0
-
-
-def _static_input(shared: Any) -> Any:
-    if not isinstance(shared.type, TensorType):
-        return shared.type()
-    return shared.type.clone(shape=shared.get_value(borrow=True).shape)()
 
 
 def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
