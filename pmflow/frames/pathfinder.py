@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +82,7 @@ def pathfinder_frame(density: LogDensity, start: Floats, seed: int, paths: int =
 def _best_on_path(density: LogDensity, start: Floats, rng: np.random.Generator) -> Frame | None:
     points = _path(density, start)
     _, gradients = density.value_and_gradient(points)
-    frames = []
-    for i in range(1, len(points)):
-        tick()
-        frame = _gaussian_at(points[: i + 1], gradients[: i + 1])
-        if frame is not None:
-            frames.append(frame)
+    frames = list(_gaussians(points, gradients))
     if not frames:
         return None
     elbos = _elbos(density, frames, _DRAWS, rng)
@@ -113,28 +110,38 @@ def _path(density: LogDensity, start: Floats) -> Floats:
     return np.stack(points)
 
 
-def _gaussian_at(points: Floats, gradients: Floats) -> Frame | None:
-    """The Gaussian that the last steps of L-BFGS say, None where they say nothing."""
-    pairs = list(zip(np.diff(points, axis=0), -np.diff(gradients, axis=0), strict=True))
-    pairs = [(s, y) for s, y in pairs if s @ y > 1e-12 * (y @ y)]  # curved upwards
-    if not pairs:
-        return None
+def _gaussians(points: Floats, gradients: Floats) -> Iterator[Frame]:
+    """The Gaussians that the steps of L-BFGS say, one for each step that says something."""
     diagonal = np.ones(points.shape[1])
-    for s, y in pairs:  # algorithm 3 of the paper
-        a, b, c = y @ (diagonal * y), y @ s, (s / diagonal) @ s
-        diagonal = 1 / (a / (b * diagonal) + y**2 / b - a * s**2 / (b * c * diagonal**2))
-    if not (np.isfinite(diagonal).all() and (diagonal > 0).all()):
-        return None
+    pairs: deque[tuple[Floats, Floats]] = deque(maxlen=_HISTORY)
+    steps, changes = np.diff(points, axis=0), -np.diff(gradients, axis=0)
+    for s, y, at, slope in zip(steps, changes, points[1:], gradients[1:], strict=True):
+        tick()
+        if s @ y > 1e-12 * (y @ y):  # curved upwards
+            a, b, c = y @ (diagonal * y), y @ s, (s / diagonal) @ s  # algorithm 3 of the paper
+            diagonal = 1 / (a / (b * diagonal) + y**2 / b - a * s**2 / (b * c * diagonal**2))
+            pairs.append((s, y))
+        if pairs and np.isfinite(diagonal).all() and (diagonal > 0).all():
+            frame = _gaussian_at(at, slope, diagonal, pairs)
+            if frame is not None:
+                yield frame
+
+
+def _gaussian_at(
+    at: Floats, slope: Floats, diagonal: Floats, pairs: Iterable[tuple[Floats, Floats]]
+) -> Frame | None:
+    """The Gaussian whose covariance is the inverse Hessian of L-BFGS, None where it is none."""
     if len(diagonal) > MOST_DENSE:
-        return Frame(points[-1], np.sqrt(diagonal), kind="pathfinder")
+        return Frame(at, np.sqrt(diagonal), kind="pathfinder")
     inverse = np.diag(diagonal)
-    for s, y in pairs[-_HISTORY:]:  # BFGS
-        rho = 1 / (s @ y)
-        left = np.eye(len(s)) - rho * np.outer(s, y)
-        inverse = left @ inverse @ left.T + rho * np.outer(s, s)
+    for s, y in pairs:  # BFGS
+        rho, moved = 1 / (s @ y), inverse @ y
+        cross = np.outer(s, moved)
+        inverse -= rho * (cross + cross.T)
+        inverse += rho * (1 + rho * (y @ moved)) * np.outer(s, s)
     try:
         factor = np.linalg.cholesky((inverse + inverse.T) / 2)
-        return Frame(points[-1] + inverse @ gradients[-1], factor, kind="pathfinder")
+        return Frame(at + inverse @ slope, factor, kind="pathfinder")
     except (np.linalg.LinAlgError, ValueError):
         return None
 

@@ -21,7 +21,8 @@ from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.verdict import ESS_RELIABLE
 from pmflow.judging.weights import NEARLY_EQUAL
-from pmflow.ladder.rungs import RUNGS, AbstractRung, NothingGained
+from pmflow.ladder.rung import AbstractRung, NothingGained
+from pmflow.ladder.rungs import RUNGS
 from pmflow.ladder.states import ClimbCheckpoint, ClimbState
 from pmflow.ladder.tried import Ladder, Tried, best_of
 from pmflow.training.option_states import options_state

@@ -5,13 +5,11 @@ A new rung is a class here, or another `FlowRung`, and a line in `RUNGS`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, override
+from typing import override
 
 import numpy as np
-import pymc as pm
 
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
@@ -20,92 +18,32 @@ from pmflow.family.stack import Stack
 from pmflow.family.state import FlowPoint
 from pmflow.inference import NFVI
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
-from pmflow.judging.diagnosis import Diagnosis, as_resampled
+from pmflow.judging.diagnosis import as_resampled
 from pmflow.ladder.backend import with_backend
+from pmflow.ladder.rung import AbstractRung, Ground, NothingGained
 from pmflow.records import FitState, Report
-from pmflow.starts.restarts import StartsState, fit_from_starts
+from pmflow.starts.restarts import NoMoreStarts, StartsState, fit_from_starts
 from pmflow.training.fixed_draws import fit_on_fixed_draws
-from pmflow.training.options import FitOptions
 from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.watch import why_stopped
 
 __all__ = [
     "RUNGS",
-    "AbstractRung",
     "FlowRung",
     "GaussianRung",
-    "Ground",
-    "NothingGained",
     "QuickRung",
     "ResampledRung",
 ]
 
 _JITTER = 0.01
 _SCHEDULE = ScheduleSettings(window=100, most_windows=12, patience=1)
+_SEARCH_WORK = 1.5e10
+"""Numbers that the density may go through in a search, before it goes on from a further start: a
+minute or so."""
 _MOST_BENT = 300
 """Dimensions up to which a map with parameters for each pair of coordinates is tried."""
 _SMALL_WEIGHT = 0.01
 """Share of the evidence below which a mode gets no flow of its own."""
-
-
-class Ground(Protocol):
-    """What a rung stands on: the model, what the user asked for, and the fits so far."""
-
-    model: pm.Model
-    start: dict[str, object] | None
-    options: FitOptions
-
-    @property
-    def dim(self) -> int:
-        """Length of the latent vector."""
-
-    @property
-    def gaussian(self) -> NormalizingFlow:
-        """The Gaussian, once it was found, with its starts."""
-
-    @property
-    def best(self) -> tuple[Approximation, Diagnosis | None]:
-        """The best of the fits so far."""
-
-    def next_seed(self) -> int:
-        """A seed for the next thing that draws."""
-
-
-class NothingGained(Exception):
-    """The fit is the one that it began with; the message says so."""
-
-
-class AbstractRung(ABC):
-    """Something to try for a model."""
-
-    name: str
-    """What the user reads of it."""
-
-    @abstractmethod
-    def applies(self, ground: Ground) -> bool:
-        """Whether it is for such a model; the rungs before it were climbed."""
-
-    @abstractmethod
-    def climb(
-        self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
-    ) -> Approximation:
-        """Fit it.
-
-        Parameters
-        ----------
-        ground : Ground
-        file : Checkpoint or None
-            Where the state of a fit is kept.
-        begun : FitCheckpoint or None
-            Where its fit was broken off.
-
-        Raises
-        ------
-        NonFiniteError
-            If it can't be fitted.
-        NothingGained
-            If it is no better than the Gaussian that it began with.
-        """
 
 
 class GaussianRung(AbstractRung):
@@ -131,7 +69,13 @@ class GaussianRung(AbstractRung):
             jitter=0.0,
             frame="gaussian",
         )
-        move = approx.groups[0].move
+        (flow,) = approx.groups
+
+        def move(seed: int) -> None:
+            if flow.log_density.spent > _SEARCH_WORK:
+                raise NoMoreStarts
+            flow.move(seed)
+
         moves = [partial(move, ground.next_seed()) for _ in range(ground.options.restarts - 1)]
         return fit_from_starts(approx, moves, "stack", lambda _: _found(approx))
 

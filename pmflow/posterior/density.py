@@ -42,6 +42,8 @@ is rounded otherwise where it has other rows.
 
 _WORTH_COMPILING = 10_000
 """Numbers of a density from which on it is worth to compile it by JAX."""
+_MANY = 150
+"""Dimensions above which every density is worth it: its mode takes thousands of evaluations."""
 _CALL = 1_000
 """Numbers that NumPy goes through in the time of a step of a scan: each of its Ops is called."""
 _WORTH_A_FUNCTION = 2e8
@@ -75,11 +77,14 @@ class LogDensity:
     ----------
     dim : int
         Length of the latent vector.
+    spent : float
+        About how many numbers all evaluations so far have gone through.
     """
 
     def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
         self.model = model
         self._has_safe_gradients = False
+        self.spent = 0.0
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
         self.dim = max(place.stop for _, place, *_ in ordering.values())
         self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
@@ -130,6 +135,7 @@ class LogDensity:
             rows = self._rows if run is None else self._batch
             for i in range(0, len(z), rows):
                 tick()
+                self.spent += self.work * min(rows, len(z) - i)
                 found = self._at(z[i : i + rows], run, with_gradient=with_gradient)
                 parts.append([np.array(x) for x in found])
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
@@ -162,6 +168,7 @@ class LogDensity:
     def _machine(self) -> Machine | None:
         """Density and gradient compiled by JAX, None where they are for NumPy."""
         is_light = self.work + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
+        is_light &= self.dim <= _MANY
         if is_light or self._z.dtype != "float64" or not has_jax():
             return None
         return self._by_jax("jax")

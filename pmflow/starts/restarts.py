@@ -22,7 +22,7 @@ from pmflow.records import FitState, State
 from pmflow.starts.agreement import starts_agreement
 from pmflow.watch import Stopped, grace, tick
 
-__all__ = ["StartsState", "fit_from_starts", "sample_starts"]
+__all__ = ["NoMoreStarts", "StartsState", "fit_from_starts", "sample_starts"]
 
 _log = logging.getLogger("pmflow")
 
@@ -30,6 +30,10 @@ _DRAWS, _FEW_DRAWS = 2000, 100
 """How many draws of each start they are compared by, and where the density is slow."""
 _WORK = 5e9
 """Numbers that the density may go through for them: some seconds."""
+
+
+class NoMoreStarts(Exception):
+    """Raised by a move where the starts so far have cost enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,7 @@ def fit_from_starts(
     approx : NormalizingFlow
         The first start is where it is.
     moves : sequence of callable
-        Each takes `approx` to a further start.
+        Each takes `approx` to a further start, or raises `NoMoreStarts`.
     combine : {"best", "stack"}
     fit_once : callable
         Trains `approx` from where it is; is told how far the fits have come, and says how its own
@@ -105,6 +109,9 @@ def fit_from_starts(
                 raise
             _log.warning("Start %d is left out: %s", number, error)
             continue
+        except NoMoreStarts:
+            _log.info("The search is long: %d of %d starts are taken.", number, len(moves) + 1)
+            break
         except KeyboardInterrupt:
             if not at.points:
                 raise

@@ -1,0 +1,76 @@
+"""What a rung of the ladder is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import pymc as pm
+
+from pmflow.family.approximation import Approximation
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
+from pmflow.judging.diagnosis import Diagnosis
+from pmflow.training.options import FitOptions
+
+__all__ = ["AbstractRung", "Ground", "NothingGained"]
+
+
+class Ground(Protocol):
+    """What a rung stands on: the model, what the user asked for, and the fits so far."""
+
+    model: pm.Model
+    start: dict[str, object] | None
+    options: FitOptions
+
+    @property
+    def dim(self) -> int:
+        """Length of the latent vector."""
+
+    @property
+    def gaussian(self) -> NormalizingFlow:
+        """The Gaussian, once it was found, with its starts."""
+
+    @property
+    def best(self) -> tuple[Approximation, Diagnosis | None]:
+        """The best of the fits so far."""
+
+    def next_seed(self) -> int:
+        """A seed for the next thing that draws."""
+
+
+class NothingGained(Exception):
+    """The fit is the one that it began with; the message says so."""
+
+
+class AbstractRung(ABC):
+    """Something to try for a model."""
+
+    name: str
+    """What the user reads of it."""
+
+    @abstractmethod
+    def applies(self, ground: Ground) -> bool:
+        """Whether it is for such a model; the rungs before it were climbed."""
+
+    @abstractmethod
+    def climb(
+        self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
+    ) -> Approximation:
+        """Fit it.
+
+        Parameters
+        ----------
+        ground : Ground
+        file : Checkpoint or None
+            Where the state of a fit is kept.
+        begun : FitCheckpoint or None
+            Where its fit was broken off.
+
+        Raises
+        ------
+        NonFiniteError
+            If it can't be fitted.
+        NothingGained
+            If it is no better than the Gaussian that it began with.
+        """
