@@ -54,6 +54,8 @@ class DrawFunction:
 
     def _function(self, var_names: tuple[str, ...] | None) -> tuple[Callable[..., Any], list[Any]]:
         """The compiled function, made once for the same variables, and its random generators."""
+        if len(_variables(self._approx, var_names)) == len(_variables(self._approx, None)):
+            var_names = None
         with self._lock:
             if var_names not in self._compiled:
                 with stage("Compiling"), piece("compiling the draws for NumPy"):

@@ -167,7 +167,7 @@ class Climb:
     def _is_broken_off(self) -> bool:
         """Whether the last fit did not come to its own end."""
         state = self._fits[-1].fit_state
-        return state is not None and state.ended in ("interrupted", "time", "callback")
+        return state is not None and state.ended in ("interrupted", "callback")
 
     def _why(self, watch: Watch) -> Literal["interrupted", "time"] | None:
         """Why the climb is to end, where a further fit could not be judged any more too."""

@@ -37,9 +37,9 @@ __all__ = [
 
 _JITTER = 0.01
 _SCHEDULE = ScheduleSettings(window=100, most_windows=12, patience=1)
-_SEARCH_WORK = 1.5e10
-"""Numbers that the density may go through in a search, before it goes on from a further start: a
-minute or so."""
+_SEARCH_WORK, _FEWEST_STARTS = 8e9, 2
+"""Numbers that the density may go through in a search, half a minute or so, before it goes on from
+a further start than the second."""
 _MOST_BENT = 300
 """Dimensions up to which a map with parameters for each pair of coordinates is tried."""
 _SMALL_WEIGHT = 0.01
@@ -71,12 +71,13 @@ class GaussianRung(AbstractRung):
         )
         (flow,) = approx.groups
 
-        def move(seed: int) -> None:
-            if flow.log_density.spent > _SEARCH_WORK:
+        def move(number: int, seed: int) -> None:
+            if number >= _FEWEST_STARTS and flow.log_density.spent > _SEARCH_WORK:
                 raise NoMoreStarts
             flow.move(seed)
 
-        moves = [partial(move, ground.next_seed()) for _ in range(ground.options.restarts - 1)]
+        numbers = range(1, ground.options.restarts)
+        moves = [partial(move, number, ground.next_seed()) for number in numbers]
         return fit_from_starts(approx, moves, "stack", lambda _: _found(approx))
 
 

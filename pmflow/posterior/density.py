@@ -48,6 +48,8 @@ _CALL = 1_000
 """Numbers that NumPy goes through in the time of a step of a scan: each of its Ops is called."""
 _WORTH_A_FUNCTION = 2e8
 """Numbers that values alone must save the gradients of, to be worth a function of their own."""
+_LEAST_SPENT = 1e6
+"""What a call costs at least, in numbers."""
 _MOST_AT_ONCE = 64
 _LIGHT = 100_000
 """Numbers of a density up to which a single point may as well be evaluated with others."""
@@ -135,7 +137,7 @@ class LogDensity:
             rows = self._rows if run is None else self._batch
             for i in range(0, len(z), rows):
                 tick()
-                self.spent += self.work * min(rows, len(z) - i)
+                self.spent += max(_LEAST_SPENT, self.work * min(rows, len(z) - i))
                 found = self._at(z[i : i + rows], run, with_gradient=with_gradient)
                 parts.append([np.array(x) for x in found])
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))

@@ -127,7 +127,9 @@ def fit_from_starts(
             break
         if len(at.points) == 1:
             with suppress(Stopped):
-                approx.draw(1, 0)  # compiled now: after Ctrl-C there is no time
+                approx.draw(
+                    1, 0, approx.judged_names
+                )  # compiled now: after Ctrl-C there is no time
     try:
         with grace():
             return _combined(approx, at, combine)
@@ -148,7 +150,10 @@ def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approxi
         same = next((i for i in range(number) if at.points[i] == point), None)
         if same is None:
             approx.go_to(point)
-        draws.append(approx.draw(size, seed) if same is None else draws[same])
+            # by the function that a diagnosis will need
+            draws.append(approx.draw(size, seed, approx.judged_names))
+        else:
+            draws.append(draws[same])
     # deterministics follow from what is free, and may be many
     starts = starts_agreement(
         [drawn.unconstrained for drawn in draws], [drawn.log_weights for drawn in draws]

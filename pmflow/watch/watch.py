@@ -205,7 +205,7 @@ class Watch:
                 because,
             )
         elif self._was_raised and returned:
-            late = -self.left
+            late = max(0.0, -self.left)
             _log.log(
                 logging.WARNING if late > _LONG else logging.INFO,
                 "Out of the %g s given: what was found so far is returned, %.1f s over%s.",

@@ -301,3 +301,14 @@ class TestArguments:
         assert str(approx.formula) == "scale-loc"
         assert approx.ladder is None
         assert approx.fit_state.ended == "steps"
+
+
+def test_a_long_search_has_fewer_starts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pmflow.ladder.rungs._SEARCH_WORK", 0)
+    with caplog.at_level(logging.INFO, "pmflow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)
+        approx = pmf.fit(model=skewed(), random_seed=1, progressbar=False)
+    assert "The search is long: 2 of 8 starts are taken." in caplog.text
+    assert len(approx.starts.elbo) == 2
