@@ -7,6 +7,7 @@ potential on the plane; prints how they compare and writes figures.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 import warnings
 from collections.abc import Callable
@@ -190,8 +191,12 @@ def _show_plane(target: pmf.targets.Target, out: Path, steps: int) -> None:
 
 def _fit(inference: pmf.NFVI, steps: int) -> pmf.Approximation:
     """Large steps to get there, small ones to settle."""
-    inference.fit(steps, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.01))
-    return inference.fit(steps // 4, obj_n_mc=50, obj_optimizer=pm.adam(learning_rate=0.001))
+    # JAX compiles in seconds what takes numba half a minute
+    backend = "jax" if importlib.util.find_spec("jax") else None
+    for number, rate in ((steps, 0.01), (steps // 4, 0.001)):
+        optimizer = pm.adam(learning_rate=rate)
+        inference.fit(number, obj_n_mc=50, obj_optimizer=optimizer, backend=backend)
+    return inference.approx
 
 
 def _nuts(model: pm.Model) -> tuple[Any, float]:
