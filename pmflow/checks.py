@@ -20,6 +20,7 @@ __all__ = [
     "check_names",
     "check_seed",
     "checked_count",
+    "checked_names",
     "checked_number",
     "refuse_with",
 ]
@@ -72,6 +73,13 @@ def check_names(given: Iterable[Any], accepted: Iterable[str], what: str) -> Non
             close = get_close_matches(str(name), names, n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
             raise ParameterError(f"{what} has no {name!r}. {hint}It takes {', '.join(names)}.")
+
+
+def checked_names(given: Iterable[str], accepted: Iterable[str], what: str) -> tuple[str, ...]:
+    """The names, each an accepted one; a single one may be given by itself."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    check_names(names, accepted, what)
+    return names
 
 
 def as_numbers(name: str, value: Any, shape: str) -> NDArray[np.float64]:

@@ -13,14 +13,14 @@ import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
 from pymc.util import RandomState
 from pymc.variational import opvi
-from pymc.variational.opvi import VIState, node_property
+from pymc.variational.opvi import node_property
 from pytensor.tensor.variable import TensorVariable
 from xarray import DataTree
 
-from pmflow.checks import as_numbers, check_flags, check_seed, checked_count
+from pmflow.checks import as_numbers, check_flags, check_seed, checked_count, checked_names
 from pmflow.errors import ParameterError
 from pmflow.family.flow_group import NormalizingFlowGroup
-from pmflow.family.functions import DensityFunction, DrawFunction
+from pmflow.family.functions import DensityFunction, DrawFunction, VarNames, joint_logq
 from pmflow.family.group_states import groups_of
 from pmflow.family.kept import Kept
 from pmflow.family.state import ApproximationState
@@ -34,13 +34,11 @@ from pmflow.graphs.evaluate import (
 from pmflow.graphs.private import seed_from
 from pmflow.posterior import export
 from pmflow.posterior.density import LogDensity
-from pmflow.posterior.model import checked_groups, checked_var_names
+from pmflow.posterior.model import checked_groups
 from pmflow.records import Report
 from pmflow.watch import watching
 
 __all__ = ["Approximation"]
-
-_STATE_DRAWS = 10_000
 
 
 class Approximation(Kept, opvi.Approximation, state=ApproximationState):
@@ -201,8 +199,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         include_transformed : bool
             Add the variables in unconstrained space as group ``unconstrained_posterior``.
         var_names : sequence of str, optional
-            Free variables and deterministics to return, all by default. The others are not
-            computed, which saves memory where a deterministic has a number for each row of data.
+            Free variables and deterministics to return, all by default; others are not computed.
 
         Returns
         -------
@@ -222,7 +219,8 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
             return_inferencedata=return_inferencedata, include_transformed=include_transformed
         )
         check_seed(random_seed)
-        names = checked_var_names(var_names, self.model)
+        known = [v.name for v in self.model.unobserved_RVs]
+        names = None if var_names is None else checked_names(var_names, known, "var_names")
         with watching(progressbar=False):
             samples = self.draw(draws, random_seed, names)
         if not return_inferencedata:
@@ -233,13 +231,17 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         )
 
     def draw(
-        self,
-        draws: int,
-        random_seed: RandomState = None,
-        var_names: tuple[str, ...] | None = (),
+        self, draws: int, random_seed: RandomState = None, var_names: VarNames = ()
     ) -> export.Samples:
         """Fresh draws as plain arrays; of constrained variables those named, all for None."""
-        return self._draw_function(draws, self._seed(random_seed), var_names=var_names)
+        return self._drawn(draws, self._seed(random_seed), var_names)
+
+    def _drawn(self, draws: int, seed: int, var_names: VarNames) -> export.Samples:
+        return self._draw_function(draws, seed, var_names=var_names)
+
+    def logq_at(self, z: TensorVariable) -> TensorVariable:
+        """Graph of log q at points of shape (n, dim), unconstrained: shape (n,)."""
+        return joint_logq(self.groups, z)
 
     @cached_property
     def _draw_function(self) -> DrawFunction:
@@ -287,13 +289,3 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log density at points of shape (n, dim), shape (n,)."""
         return self._density_function(points)
-
-    @property
-    def state(self) -> VIState:
-        """Mean and standard deviation of each free variable in constrained space.
-
-        Both are moments of 10,000 draws, not transforms of the unconstrained moments.
-        """
-        posterior = self.sample(_STATE_DRAWS)["posterior"].to_dataset()
-        free = posterior[[rv.name for rv in self.model.free_RVs]]
-        return VIState(mean=free.mean(("chain", "draw")), std=free.std(("chain", "draw")))

@@ -23,11 +23,12 @@ from pmflow.graphs.evaluate import compile_once
 from pmflow.posterior.export import Samples, as_latent
 from pmflow.watch import piece, stage, tick
 
-__all__ = ["DensityFunction", "DrawFunction"]
+__all__ = ["DensityFunction", "DrawFunction", "VarNames", "joint_logq"]
 
 _DRAWS_AT_ONCE = 1_000
 """Draws made by one call: memory stays bounded, and a call short. The numbers are the same."""
 
+type VarNames = tuple[str, ...] | None
 type Numbers = Sequence[NDArray[np.floating[Any]]]
 
 
@@ -52,7 +53,7 @@ class DrawFunction:
         self._lock = threading.RLock()
         self._compiled: dict[tuple[str, ...] | None, tuple[Callable[..., Any], list[Any]]] = {}
 
-    def _function(self, var_names: tuple[str, ...] | None) -> tuple[Callable[..., Any], list[Any]]:
+    def _function(self, var_names: VarNames) -> tuple[Callable[..., Any], list[Any]]:
         """The compiled function, made once for the same variables, and its random generators."""
         if len(_variables(self._approx, var_names)) == len(_variables(self._approx, None)):
             var_names = None
@@ -83,7 +84,7 @@ class DrawFunction:
         draws: int,
         seed: int,
         numbers: Numbers = (),
-        var_names: tuple[str, ...] | None = None,
+        var_names: VarNames = None,
     ) -> Samples:
         """Fresh draws; the same seed gives the same ones.
 
@@ -119,7 +120,7 @@ class DrawFunction:
         )
 
 
-def _variables(approx: Any, var_names: tuple[str, ...] | None) -> list[Any]:
+def _variables(approx: Any, var_names: VarNames) -> list[Any]:
     variables = approx.model.unobserved_RVs
     return [v for v in variables if var_names is None or v.name in var_names]
 
@@ -138,11 +139,7 @@ class DensityFunction:
         self, groups: Sequence[opvi.Group], numbers: Sequence[SharedVariable] = ()
     ) -> None:
         at = pt.matrix("z", dtype=groups[0].symbolic_initial.dtype)
-        logq, begin = pt.zeros_like(at[:, 0]), 0
-        for group in groups:
-            logq = logq + _logq_at(group, at[:, begin : begin + group.ddim])
-            begin += group.ddim
-        inputs, outputs = _with_inputs([logq], numbers)
+        inputs, outputs = _with_inputs([joint_logq(groups, at)], numbers)
         self._dtype = at.dtype
         with piece("compiling the density for NumPy"):
             self._function = compile_once([at, *inputs], outputs, on_unused_input="ignore")
@@ -163,6 +160,15 @@ def _with_inputs(
     if not inputs:
         return inputs, outputs
     return inputs, clone_replace(outputs, dict(zip(numbers, inputs, strict=True)))
+
+
+def joint_logq(groups: Sequence[opvi.Group], at: TensorVariable) -> TensorVariable:
+    """Log density of all groups together at points of shape (n, dim): shape (n,)."""
+    logq, begin = pt.zeros_like(at[:, 0]), 0
+    for group in groups:
+        logq = logq + _logq_at(group, at[:, begin : begin + group.ddim])
+        begin += group.ddim
+    return logq
 
 
 def _logq_at(group: opvi.Group, z: TensorVariable) -> TensorVariable:

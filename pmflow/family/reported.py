@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pymc.variational.opvi import VIState
 
 from pmflow.family.facts import facts_of
 from pmflow.posterior.model import short_variables
 from pmflow.records import Facts, FitState, Report, Starts
 
 __all__ = ["Reported"]
+
+_STATE_DRAWS = 10_000
 
 
 class Reported:
@@ -69,3 +72,13 @@ class Reported:
     def ladder(self) -> Any:
         """What `pmflow.fit` has tried, None for other fits."""
         return self.report.ladder
+
+    @property
+    def state(self: Any) -> VIState:
+        """Mean and standard deviation of each free variable in constrained space.
+
+        Both are moments of 10,000 draws, not transforms of the unconstrained moments.
+        """
+        free = [rv.name for rv in self.model.free_RVs]
+        posterior = self.sample(_STATE_DRAWS, var_names=free)["posterior"].to_dataset()
+        return VIState(mean=posterior.mean(("chain", "draw")), std=posterior.std(("chain", "draw")))

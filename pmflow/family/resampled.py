@@ -9,10 +9,10 @@ from typing import Any, override
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
-from pymc.util import RandomState
 
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
+from pmflow.family.functions import VarNames
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import ResampledState
@@ -124,14 +124,8 @@ class Resampled(Approximation, state=ResampledState):
         return np.asarray(logp - self.log_evidence)
 
     @override
-    def draw(
-        self,
-        draws: int,
-        random_seed: RandomState = None,
-        var_names: tuple[str, ...] | None = (),
-    ) -> Samples:
-        """As of every approximation, chosen among candidates by their weights."""
-        rng = np.random.default_rng(self._seed(random_seed))
+    def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
+        rng = np.random.default_rng(seed)
         number = max(_LEAST_CANDIDATES, math.ceil(_CANDIDATES * draws / self.ess))
         found = self._proposal.draw(number, int(rng.integers(2**30)), var_names)
         assert found.log_q is not None

@@ -10,11 +10,10 @@ from typing import Any, override
 import numpy as np
 import pymc as pm
 from numpy.typing import ArrayLike, NDArray
-from pymc.util import RandomState
 
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
-from pmflow.family.functions import DensityFunction, DrawFunction
+from pmflow.family.functions import DensityFunction, DrawFunction, VarNames
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint, StackState
 from pmflow.posterior.density import LogDensity
@@ -140,14 +139,8 @@ class Stack(Approximation, state=StackState):
         return np.asarray(np.logaddexp.reduce(np.stack(parts) + np.log(self.weights)[:, None]))
 
     @override
-    def draw(
-        self,
-        draws: int,
-        random_seed: RandomState = None,
-        var_names: tuple[str, ...] | None = (),
-    ) -> Samples:
-        """As of every approximation; the shares of the components are exact up to one draw."""
-        rng = np.random.default_rng(self._seed(random_seed))
+    def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
+        rng = np.random.default_rng(seed)
         # as many of each as its share says, up to one: less noise than independent choices
         chosen = systematic_choice(self.weights, draws, 1 - rng.random())
         counts = np.bincount(chosen, minlength=len(self.weights))

@@ -81,6 +81,11 @@ class Frame(State):
             What `pymc.sample` returns: constrained, with dimensions ``chain`` and ``draw``. With
             fewer than two draws a dimension only their variances are taken.
         model : pymc.Model
+
+        Raises
+        ------
+        ParameterError
+            If they are no draws of this model.
         """
         names = [model.rvs_to_values[rv].name for rv in model.free_RVs]
         latent = given_draws(model, names, draws)

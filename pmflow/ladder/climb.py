@@ -204,11 +204,12 @@ class Climb:
         try:
             with watching(seconds=left):
                 approx = rung.climb(self, file, begun)
-        except (NonFiniteError, NothingGained) as error:
-            if isinstance(error, NonFiniteError):
-                _log.warning("%s is left out: %s", rung.name, error)
-            said = "can't be fitted" if isinstance(error, NonFiniteError) else str(error)
-            self._note(Tried(rung.name, None, time.perf_counter() - began, said), None)
+        except NonFiniteError as error:
+            _log.warning("%s is left out: %s", rung.name, error)
+            self._leave_out(rung, began, "can't be fitted")
+            return
+        except NothingGained as error:
+            self._leave_out(rung, began, str(error))
             return
         if approx.fit_state is not None:
             state = replace(approx.fit_state, by="fit")
@@ -222,6 +223,9 @@ class Climb:
         file.within(lambda state: state)
         file.keep(lambda: here, now=True)
         file.within(lambda state: replace(here, fit=state))
+
+    def _leave_out(self, rung: AbstractRung, began: float, why: str) -> None:
+        self._note(Tried(rung.name, None, time.perf_counter() - began, why), None)
 
     def _note(self, tried: Tried, approx: Approximation | None) -> None:
         _log.info("%s", tried)

@@ -45,6 +45,11 @@ class ForwardKL(AbstractObjective):
         With dimensions ``chain`` and ``draw``, in constrained space: what `pymc.sample` returns,
         or its group ``posterior``. All free variables of the model must be there.
 
+    Raises
+    ------
+    ParameterError
+        By `fit`: if they are no draws of its model, or an option is about draws of the flow.
+
     References
     ----------
     Papamakarios et al. (2021), Normalizing flows for probabilistic modeling and inference, section
@@ -67,6 +72,7 @@ class ForwardKL(AbstractObjective):
 
     def __init__(self, draws: xr.DataTree | xr.Dataset) -> None:
         self.draws = draws
+        self._known: tuple[Any, list[str], NDArray[np.float64]] | None = None
 
     @override
     def why_not(self, approx: Any, beta: float, how: Mapping[str, Any]) -> str:
@@ -111,7 +117,10 @@ class ForwardKL(AbstractObjective):
     def _latent(self, approx: Any) -> NDArray[np.float64]:
         """The draws in the order of the groups, shape (draws, dim), unconstrained."""
         names = [name for group in approx.groups for name in group.ordering]
-        return given_draws(approx.model, names, self.draws)
+        if self._known is None or self._known[0] is not approx.model or self._known[1] != names:
+            latent = given_draws(approx.model, names, self.draws)
+            self._known = approx.model, names, latent  # three questions are asked of one fit
+        return self._known[2]
 
 
 class _AtDraws(Operator):
@@ -128,7 +137,7 @@ class _AtDraws(Operator):
         rng = pt.random.shared_rng(seed=None)
         shape = self._latent.type.shape
         _, rows = pt.random.integers(0, shape[0], size=self._size, rng=rng, return_next_rng=True)
-        return -_log_density(self.approx, self._latent[rows]).mean()
+        return -self.approx.logq_at(self._latent[rows]).mean()
 
 
 class _KeptAside:
@@ -140,7 +149,7 @@ class _KeptAside:
         self._latent = floatX(latent)
         with piece("compiling the density for NumPy"):
             points = pt.matrix("points", shape=(None, latent.shape[1]), dtype=self._latent.dtype)
-            self._function = compile_once([points], [_log_density(approx, points)])
+            self._function = compile_once([points], [approx.logq_at(points)])
 
     def values(self, seed: int) -> NDArray[np.float64]:
         """Log densities, shape (draws,); the draws are the same for all seeds."""
@@ -151,12 +160,3 @@ class _KeptAside:
                 parts.append(self._function(self._latent[i : i + _AT_ONCE])[0])
         values = np.concatenate(parts).astype(float)
         return np.where(np.isfinite(values), values, -np.inf)
-
-
-def _log_density(approx: Any, points: TensorVariable) -> TensorVariable:
-    """Of all groups together at points of shape (n, dim): shape (n,)."""
-    parts, begin = [], 0
-    for group in approx.groups:
-        parts.append(group.logq_at(points[:, begin : begin + group.ddim]))
-        begin += group.ddim
-    return sum(parts[1:], parts[0])

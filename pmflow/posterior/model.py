@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 from pymc.variational import opvi
 
 from pmflow.errors import ParameterError
 from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
 
-__all__ = ["check_start", "checked_groups", "checked_model", "checked_var_names", "short_variables"]
+__all__ = ["check_start", "checked_groups", "checked_model", "short_variables"]
 
 
 _LONG = 1_000
@@ -40,37 +40,23 @@ def checked_model(model: Any) -> pm.Model:
     return model
 
 
-def checked_var_names(names: Any, model: pm.Model) -> tuple[str, ...] | None:
-    """Names of free variables and deterministics; None, for all of them, stays None."""
-    if names is None:
-        return None
-    names = (names,) if isinstance(names, str) else tuple(names)
-    known = [variable.name for variable in model.unobserved_RVs]
-    for name in names:
-        if name not in known:
-            close = get_close_matches(str(name), known, n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            raise ParameterError(
-                f"var_names has {name!r}, which is no free variable or deterministic of the model. "
-                f"{hint}These are {', '.join(known)}."
-            )
-    return names
-
-
 def short_variables(model: pm.Model) -> tuple[str, ...]:
     """Names of the free variables, and of the deterministics of 1,000 numbers at most.
 
     A longer one has a number for each row of data, as a rule, and follows from what is free.
     """
-    shapes = [tuple(v.shape) for v in model.deterministics]
-    with GLOBAL_STATE:
-        lengths = [pt.prod(shape) if shape else pt.constant(1) for shape in shapes]
-        replaced = model.replace_rvs_by_values(lengths)
-    point = model.initial_point()
-    numbers = compile_once(model.value_vars, replaced, on_unused_input="ignore")(
-        *(point[v.name] for v in model.value_vars)
-    )
-    short = [v.name for v, n in zip(model.deterministics, numbers, strict=True) if n <= _LONG]
+    shapes = {v.name: v.type.shape for v in model.deterministics}
+    lengths = {name: math.prod(shape) for name, shape in shapes.items() if None not in shape}
+    unknown = [v for v in model.deterministics if v.name not in lengths]
+    if unknown:  # they follow from data that may change
+        with GLOBAL_STATE:
+            sizes = model.replace_rvs_by_values([v.size for v in unknown])
+        point = model.initial_point()
+        found = compile_once(model.value_vars, sizes, on_unused_input="ignore")(
+            *(point[v.name] for v in model.value_vars)
+        )
+        lengths |= {v.name: int(n) for v, n in zip(unknown, found, strict=True)}
+    short = [v.name for v in model.deterministics if lengths[v.name] <= _LONG]
     return (*(rv.name for rv in model.free_RVs), *short)
 
 

@@ -53,8 +53,8 @@ class JaxLoop(Loop):
         self._keyed = [rng for rng, _ in self.step.noise]
         draws = [draw.type for _, draw in self.step.noise]
         inputs = [static_input(v) for v in [*self._state, *self._constants]]
-        inputs += [draw() for draw in draws]
-        graph = _rewritten(inputs, rebuild(*inputs))
+        noise = [draw() for draw in draws]
+        graph = _rewritten([*inputs, *noise], rebuild(*inputs, noise=noise))
         self._run = compiled_by_xla(
             _make_run(
                 _as_function(graph),

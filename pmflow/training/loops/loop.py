@@ -186,16 +186,17 @@ def inner_graph(
         Shared variables that the step reads, with the static shapes of their values.
     state : list of shared variable
     rebuild : callable
-        ``(*state, *constants, *noise) -> [*new state, *traced]``; without noise of its own a step
-        draws it.
+        ``(*state, *constants, noise=()) -> [*new state, *traced]``; without noise that is given a
+        step draws its own.
     """
     state, shared = list(step.updates), step.constants
     graphs = [*step.updates.values(), *traced]
     constants = [with_static_shape(v) for v in shared]
-    noise = [draw for _, draw in step.noise]
 
-    def rebuild(*inputs: Variable) -> list[Variable]:
-        given = dict(zip([*state, *shared, *noise], inputs, strict=False))
+    def rebuild(*inputs: Variable, noise: Sequence[Variable] = ()) -> list[Variable]:
+        given = dict(zip([*state, *shared], inputs, strict=True))
+        if noise:
+            given |= dict(zip((draw for _, draw in step.noise), noise, strict=True))
         return clone_replace(graphs, given, rebuild_strict=False)
 
     return constants, state, rebuild
