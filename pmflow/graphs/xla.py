@@ -45,6 +45,7 @@ def compiled_by_xla(function: Callable[..., Any], **how: Any) -> Callable[..., A
 
 def _keep_on_disk() -> None:
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
     if jax.config.jax_compilation_cache_dir is not None:
         return
@@ -56,3 +57,6 @@ def _keep_on_disk() -> None:
     }
     for name, value in settings.items():
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    # JAX asks once whether there is a folder, when it first compiles; importing PyTensor's
+    # dispatch to JAX 0.5 compiles
+    compilation_cache.reset_cache()
