@@ -20,7 +20,7 @@ from xarray import DataTree
 from pmflow.checks import as_numbers, check_flags, check_seed, checked_count, checked_names
 from pmflow.errors import ParameterError
 from pmflow.family.flow_group import NormalizingFlowGroup
-from pmflow.family.functions import DensityFunction, DrawFunction, VarNames, joint_logq
+from pmflow.family.functions import DensityFunction, DrawFunction, joint_logq
 from pmflow.family.group_states import groups_of
 from pmflow.family.kept import Kept
 from pmflow.family.state import ApproximationState
@@ -33,6 +33,7 @@ from pmflow.graphs.evaluate import (
 )
 from pmflow.graphs.private import seed_from
 from pmflow.posterior import export
+from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.model import checked_groups
 from pmflow.records import Report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,19 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.errors import UnsupportedError
 from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.flows.bases import standard_normal_logp
-from pmflow.graphs.evaluate import compile_once
-from pmflow.posterior.export import Samples, as_latent
+from pmflow.graphs.evaluate import changed_flags, compile_once
+from pmflow.posterior.at_points import ModelAtPoints, VarNames, unconstrained_parts
+from pmflow.posterior.density import LogDensity
+from pmflow.posterior.export import Samples
 from pmflow.watch import piece, stage, tick
 
-__all__ = ["DensityFunction", "DrawFunction", "VarNames", "joint_logq"]
+__all__ = ["DensityFunction", "DrawFunction", "joint_logq"]
 
-_DRAWS_AT_ONCE = 1_000
-"""Draws made by one call: memory stays bounded, and a call short. The numbers are the same."""
+_NUMBERS_AT_ONCE = 50_000
+"""Numbers of the latent vectors drawn by one call: memory stays bounded, and a call short."""
+_DRAWS_AT_ONCE = 1_000, 10_000
+"""The fewest and the most draws of such a call."""
 
-type VarNames = tuple[str, ...] | None
 type Numbers = Sequence[NDArray[np.floating[Any]]]
 
 
@@ -47,36 +51,36 @@ class DrawFunction:
 
     def __init__(self, approx: Any, numbers: Sequence[SharedVariable] = ()) -> None:
         self._approx, self._numbers = approx, numbers
-        self._names = [name for g in approx.groups for name in g.ordering]
+        self._ordering = joint_ordering(approx.groups)
         self._has_logq = bool(approx.has_logq)
-        self._density = approx.joint_density
+        self._density: LogDensity | None = approx.joint_density
         self._lock = threading.RLock()
-        self._compiled: dict[tuple[str, ...] | None, tuple[Callable[..., Any], list[Any]]] = {}
+        self._at_once = int(np.clip(_NUMBERS_AT_ONCE // approx.ddim, *_DRAWS_AT_ONCE))
 
-    def _function(self, var_names: VarNames) -> tuple[Callable[..., Any], list[Any]]:
-        """The compiled function, made once for the same variables, and its random generators."""
-        if len(_variables(self._approx, var_names)) == len(_variables(self._approx, None)):
-            var_names = None
-        with self._lock:
-            if var_names not in self._compiled:
-                with stage("Compiling"), piece("compiling the draws for NumPy"):
-                    self._compiled[var_names] = self._compile(_variables(self._approx, var_names))
-            return self._compiled[var_names]
+    @cached_property
+    def _variables(self) -> ModelAtPoints:
+        if self._density is not None:
+            return self._density.variables
+        return ModelAtPoints(self._approx.model, self._ordering)
 
-    def _compile(self, variables: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+    @cached_property
+    def _function(self) -> tuple[Callable[..., Any], list[Any]]:
+        """Draws of the latent vector as a compiled function, and its random generators."""
         approx, size = self._approx, pt.lscalar("size")
-        logs = [approx.symbolic_logq] if self._has_logq else []
-        logs += [approx.sized_symbolic_logp] if self._density is None else []
-        constrained = approx.symbolic_sample_over_posterior(
-            approx.model.replace_rvs_by_values(variables)
-        )
-        latents = [approx.rslice(name) for name in self._names]
-        outputs = approx.set_size_and_deterministic([*logs, *latents, *constrained], size, 0)
-        inputs, outputs = _with_inputs(outputs, self._numbers)
-        # a draw does not need the inverse of a frame, nor a density its factor
-        function = compile_once(
-            [size, *inputs], outputs, random_seed=False, on_unused_input="ignore"
-        )
+        with stage("Compiling"), piece("compiling the draws for NumPy"):
+            with changed_flags(traceback__limit=0):
+                logq = [approx.symbolic_logq] if self._has_logq else []
+                parts = [g.symbolic_random for g in approx.groups]
+                outputs = approx.set_size_and_deterministic([*parts, *logq], size, 0)
+            inputs, outputs = _with_inputs(outputs, self._numbers)
+            # a draw does not need the inverse of a frame, nor a density its factor
+            function = compile_once(
+                [size, *inputs],
+                outputs,
+                as_written=True,
+                random_seed=False,
+                on_unused_input="ignore",
+            )
         return function, find_rng_nodes(outputs)
 
     def __call__(
@@ -97,32 +101,47 @@ class DrawFunction:
         var_names : tuple of str, optional
             The constrained variables that come along, all by default.
         """
-        function, rngs = self._function(var_names)
-        sizes = [min(_DRAWS_AT_ONCE, draws - i) for i in range(0, draws, _DRAWS_AT_ONCE)]
-        parts = []
-        with self._lock, stage("Drawing", draws), piece("drawing", can_be_cut=True):
-            reseed_rngs(rngs, seed)
-            for number, size in enumerate(sizes):
-                tick(number * _DRAWS_AT_ONCE)
-                parts.append(function(size, *numbers))
-        columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        logq = columns.pop(0) if self._has_logq else None
-        logp = columns.pop(0) if self._density is None else None
-        latents, constrained = columns[: len(self._names)], columns[len(self._names) :]
-        if logp is None:
-            logp = self._density.value(as_latent(latents))
-        names = [v.name for v in _variables(self._approx, var_names)]
+        z, logq = self._latent(draws, seed, numbers)
+        with stage("Drawing", draws):
+            logp, constrained = self._variables(
+                z, seed + 1, var_names, with_logp=self._density is None
+            )
+            if self._density is not None:
+                logp = self._density.value(z)
+        assert logp is not None
         return Samples(
             log_q=logq,
             log_p=logp,
-            unconstrained=dict(zip(self._names, latents, strict=True)),
-            constrained=dict(zip(names, constrained, strict=True)),
+            unconstrained=unconstrained_parts(z, self._ordering),
+            constrained=constrained,
         )
 
+    def _latent(
+        self, draws: int, seed: int, numbers: Numbers
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Draws of the latent vector, shape (draws, dim), and log q of each, shape (draws,)."""
+        function, rngs = self._function
+        with self._lock, stage("Drawing", draws), piece("drawing", can_be_cut=True):
+            reseed_rngs(rngs, seed)
+            parts = []
+            for begin in range(0, draws, self._at_once):
+                tick(begin)
+                parts.append(function(min(self._at_once, draws - begin), *numbers))
+        columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        logq = columns.pop() if self._has_logq else None
+        return np.concatenate(columns, axis=1), logq
 
-def _variables(approx: Any, var_names: VarNames) -> list[Any]:
-    variables = approx.model.unobserved_RVs
-    return [v for v in variables if var_names is None or v.name in var_names]
+
+def joint_ordering(groups: Sequence[opvi.Group]) -> dict[str, Any]:
+    """Name of each value variable to (name, slice, shape, dtype), the groups one after another."""
+    ordering: dict[str, Any] = {}
+    begin = 0
+    for group in groups:
+        for name, place, shape, dtype in group.ordering.values():
+            there = slice(begin + place.start, begin + place.stop)
+            ordering[name] = (name, there, shape, dtype)
+        begin += group.ddim
+    return ordering
 
 
 class DensityFunction:
@@ -142,7 +161,9 @@ class DensityFunction:
         inputs, outputs = _with_inputs([joint_logq(groups, at)], numbers)
         self._dtype = at.dtype
         with piece("compiling the density for NumPy"):
-            self._function = compile_once([at, *inputs], outputs, on_unused_input="ignore")
+            self._function = compile_once(
+                [at, *inputs], outputs, as_written=True, on_unused_input="ignore"
+            )
         self._lock = threading.Lock()
 
     def __call__(self, points: NDArray[np.float64], numbers: Numbers = ()) -> NDArray[np.float64]:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
-from pmflow.family.functions import VarNames
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import ResampledState
+from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.export import Samples
 from pmflow.records import Report, systematic_choice
 

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
-from pmflow.family.functions import DensityFunction, DrawFunction, VarNames
+from pmflow.family.functions import DensityFunction, DrawFunction
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint, StackState
+from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples, as_latent
 from pmflow.records import Report, systematic_choice

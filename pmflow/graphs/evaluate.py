@@ -55,6 +55,8 @@ __all__ = [
 GLOBAL_STATE = threading.RLock()
 """Held by the thread that changes, for a while, what all threads share."""
 
+_AS_WRITTEN = Mode("py", optimizer="minimum_compile").excluding("inplace")
+
 
 class NotVectorizedError(Exception):
     """Part of a graph can't be batched; the message names the Op."""
@@ -145,7 +147,11 @@ def _remove_notes(fgraph: Any) -> None:
 
 
 def compile_once(
-    inputs: Sequence[Variable], outputs: Sequence[Variable], **kwargs: object
+    inputs: Sequence[Variable],
+    outputs: Sequence[Variable],
+    *,
+    as_written: bool = False,
+    **kwargs: object,
 ) -> Callable[..., Any]:
     """Compile for NumPy: starts in a fraction of a second, runs at NumPy's speed.
 
@@ -153,12 +159,15 @@ def compile_once(
     ----------
     inputs, outputs : sequence of Variable
         As for `pymc.compile`.
+    as_written : bool
+        Leave out PyTensor's rewrites for stability and speed, which take ten times as long as all
+        else: for graphs of layers, which are stable as they are written.
     **kwargs
         Passed on to `pymc.compile`.
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
     with changed_flags(cxx="", traceback__limit=0):
-        mode = for_numpy(FAST_COMPILE)
+        mode = for_numpy(_AS_WRITTEN if as_written else FAST_COMPILE)
         return pm.compile(list(inputs), ready_to_compile(outputs), mode=mode, **kwargs)
 
 

@@ -10,15 +10,21 @@ import numpy as np
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import HasInnerGraph
-from pytensor.graph.traversal import io_toposort
+from pytensor.graph.traversal import ancestors, io_toposort
 from pytensor.scalar.loop import ScalarLoop
 from pytensor.scalar.math import Hyp2F1
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.math import Dot
 
-__all__ = ["calls_in", "data_size", "has_loops", "numbers_in"]
+__all__ = ["calls_in", "data_size", "has_loops", "numbers_in", "rows_at_once"]
 
+_NUMBERS_AT_ONCE = 2**22
+"""Points times the longest data array of one call: memory stays bounded, and a call short.
+
+How points are divided is the same on a fast and on a slow machine, because a product of matrices
+is rounded otherwise where it has other rows.
+"""
 
 _CALL = 5_000
 """Numbers that NumPy adds up in the time that a call from Python takes."""
@@ -106,3 +112,9 @@ def _static_size(variable: Variable) -> int | None:
     """None where it is not known."""
     shape = getattr(variable.type, "shape", ())
     return None if None in shape else prod(shape)
+
+
+def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
+    """How many points to evaluate a graph at in one call, given the longest data in it."""
+    longest = max((data_size(v) or 1 for v in ancestors(list(graphs))), default=1)
+    return max(1, _NUMBERS_AT_ONCE // max(longest, dim))

@@ -12,7 +12,7 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
 from pmflow.graphs.evaluate import compile_once
 from pmflow.graphs.minibatches import has_minibatches
-from pmflow.posterior.density import rows_at_once
+from pmflow.graphs.work import rows_at_once
 from pmflow.watch import piece, tick
 
 __all__ = ["FreshElbo"]

@@ -13,9 +13,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
@@ -28,17 +26,14 @@ from pmflow.graphs.evaluate import (
 )
 from pmflow.graphs.machine import Gradient, NotCompiledError, compiled_at_points, has_jax
 from pmflow.graphs.minibatches import minibatch_nodes
-from pmflow.graphs.work import calls_in, data_size, numbers_in
+from pmflow.graphs.work import calls_in, numbers_in, rows_at_once
+from pmflow.posterior.at_points import ModelAtPoints, latent_values, one_by_one
 from pmflow.watch import piece, stage, tick
 
-__all__ = ["LogDensity", "rows_at_once"]
+__all__ = ["LogDensity"]
 
-_NUMBERS_AT_ONCE = 2**22
-"""Draws times the longest data array of one call: memory stays bounded, and a call short.
-
-How points are divided is the same on a fast and on a slow machine, because a product of matrices
-is rounded otherwise where it has other rows.
-"""
+_NUMBERS_OF_A_CALL = 2**22
+"""Numbers gone through by one call of JAX: memory stays bounded, and a call short."""
 
 _WORTH_COMPILING = 10_000
 """Numbers of a density from which on it is worth to compile it by JAX."""
@@ -90,17 +85,19 @@ class LogDensity:
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
         self.dim = max(place.stop for _, place, *_ in ordering.values())
         self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
-        values = {
-            value: self._z[place].reshape(shape).astype(dtype)
-            for value in model.value_vars
-            for _, place, shape, dtype in [ordering[value.name]]
-        }
+        self._ordering = dict(ordering)
+        values = latent_values(model, ordering, self._z)
         with stage("Reading the model"), piece("reading the model"):
             with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
                 logp = _over_all_rows(model.logp())
             (logp,) = clone_replace([logp], values, rebuild_strict=False)
             self._rows = rows_at_once([logp], self.dim)
             (self._logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
+
+    @cached_property
+    def variables(self) -> ModelAtPoints:
+        """The variables of the model at points of the latent space."""
+        return ModelAtPoints(self.model, self._ordering)
 
     @cached_property
     def work(self) -> int:
@@ -164,7 +161,7 @@ class LogDensity:
     @cached_property
     def _batch(self) -> int:
         """Points of one call of JAX: another number would be compiled anew."""
-        return int(np.clip(_NUMBERS_AT_ONCE // self.work, 1, _MOST_AT_ONCE))
+        return int(np.clip(_NUMBERS_OF_A_CALL // self.work, 1, _MOST_AT_ONCE))
 
     @cached_property
     def _machine(self) -> Machine | None:
@@ -200,24 +197,9 @@ class LogDensity:
         except NotVectorizedError:
             gradient = pt.grad(self._logp, self._z, disconnected_inputs="ignore")
             fn = compile_once([self._z], [self._logp, gradient], random_seed=False)
-            return partial(_one_by_one, fn)
+            return partial(one_by_one, fn)
         gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
         return compile_once([points], [logp, gradient], random_seed=False)
-
-
-def _one_by_one(fn: Callable[..., Any], z: Floats) -> list[Floats]:
-    """What a function of one point gives at each of some."""
-    parts = []
-    for point in z:
-        tick()
-        parts.append(fn(point))
-    return [np.stack(part) for part in zip(*parts, strict=True)]
-
-
-def rows_at_once(graphs: Sequence[Variable], dim: int) -> int:
-    """How many points to evaluate a graph at in one call, given the longest data in it."""
-    longest = max((data_size(v) or 1 for v in ancestors(list(graphs))), default=1)
-    return max(1, _NUMBERS_AT_ONCE // max(longest, dim))
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:

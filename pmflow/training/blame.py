@@ -10,7 +10,7 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
 from pmflow.errors import NonFiniteError
 from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
-from pmflow.posterior.density import rows_at_once
+from pmflow.graphs.work import rows_at_once
 
 __all__ = ["check_beginning", "find_culprits"]
 

@@ -272,8 +272,12 @@ class TestCompileOnce:
             pm.Potential("either", pt.logaddexp(x[0], x[1]))
         approx = pmf.NormalizingFlow(model=model, random_seed=1)
         draws = approx.sample(50)
-        function: Any = approx._draw_function._function(None)[0]
-        assert not any(isinstance(n.op, Blockwise) for n in function.maker.fgraph.apply_nodes)
+        variables = approx._draw_function._variables
+        function: Any
+        (function,) = variables._compiled.values()
+        nodes = function.run.maker.fgraph.apply_nodes
+        assert nodes
+        assert not any(isinstance(n.op, Blockwise) for n in nodes)
         x_0, x_1 = np.asarray(draws["posterior"]["x"])[0].T
         exact = np.logaddexp(x_0, x_1) - 0.5 * (x_0**2 + x_1**2) - np.log(2 * np.pi)
         log_p = np.asarray(draws["sample_stats"]["log_p"])[0]

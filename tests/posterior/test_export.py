@@ -247,7 +247,7 @@ class TestChunks:
         self, approx: pmf.NormalizingFlow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole: Any = approx.sample(20, random_seed=3)
-        monkeypatch.setattr(functions, "_DRAWS_AT_ONCE", 7)
+        monkeypatch.setattr(functions, "_DRAWS_AT_ONCE", (7, 7))
         parts: Any = approx.sample(20, random_seed=3)
         for name in ("a", "s", "mean"):
             np.testing.assert_array_equal(parts["posterior"][name], whole["posterior"][name])
@@ -256,7 +256,7 @@ class TestChunks:
         )
 
     def test_more_draws_than_a_chunk_are_all_there(self, approx: pmf.NormalizingFlow) -> None:
-        draws = functions._DRAWS_AT_ONCE + 1
+        draws = functions._DRAWS_AT_ONCE[1] + 1
         found: Any = approx.sample(draws, random_seed=3)["posterior"]["a"]
         assert found.shape == (1, draws, 3)
         assert len(np.unique(found[..., 0])) == draws

@@ -16,7 +16,7 @@ from scipy import stats
 
 import pmflow as pmf
 from pmflow.errors import UnsupportedError
-from pmflow.posterior import density as density_module
+from pmflow.graphs import work
 from pmflow.posterior.density import LogDensity
 
 RNG = np.random.default_rng(1)
@@ -220,7 +220,7 @@ def test_points_are_taken_in_parts_where_they_would_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = log_density(garch())
-    monkeypatch.setattr(density_module, "_NUMBERS_AT_ONCE", 36)  # 3 draws of 12 numbers
+    monkeypatch.setattr(work, "_NUMBERS_AT_ONCE", 36)  # 3 draws of 12 numbers
     parts = log_density(garch())
     z = RNG.normal(size=(8, 2))
     assert (whole._rows, parts._rows) == (2**22 // 12, 3)
