@@ -11,7 +11,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import FAST_COMPILE
-from pytensor.scalar.basic import Clip, Second
+from pytensor.scalar.basic import Add, Clip, Second
 from pytensor.scalar.loop import ScalarLoop
 from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.basic import second
@@ -107,6 +107,18 @@ def test_clip_is_that_of_each_entry(dtype: str) -> None:
     assert_same([x, low, high], pt.clip(x, low, high), values)
 
 
+@pytest.mark.parametrize("joined", [pt.add, pt.mul], ids=["sum", "product"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int8"])
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+def test_many_terms_are_joined_as_those_of_each_entry(
+    joined: Callable[..., Any], dtype: str
+) -> None:
+    terms = [pt.tensor(dtype=dtype, shape=(None, None)) for _ in range(3)]
+    rng = np.random.default_rng(3)
+    values = [rng.permuted(odd(dtype, 7, 14)) for _ in range(3)]
+    assert_same(terms, joined(*terms), values)
+
+
 def test_a_product_without_zeros_is_that_of_each_entry() -> None:
     x, y = pt.dmatrices("x", "y")
     assert_same(
@@ -176,10 +188,13 @@ def test_entries_of_a_loop_end_when_they_are_done(bound: float | None) -> None:
 def test_no_entry_is_met_in_python() -> None:
     x, row = pt.dmatrix("x"), pt.drow("row")
     terms = [pt.softplus(x), pt.log1mexp(-pt.exp(x)), pt.clip(x, 0, 1), pt.gammainc(pt.exp(x), 2.0)]
-    loss = sum(t.sum() for t in terms)
+    loss = pt.add(*terms).sum()
     function: Any = compile_once([x, row], [loss, pt.grad(loss, x), second(x, row)])
     function(np.ones((2, 3)), np.ones((1, 3)))
-    ops = [n.op for n in function.maker.fgraph.apply_nodes if isinstance(n.op, Elemwise)]
+    nodes = [n for n in function.maker.fgraph.apply_nodes if isinstance(n.op, Elemwise)]
+    sums = [n.op for n in nodes if isinstance(n.op.scalar_op, Add) and len(n.inputs) > 2]
+    assert [op.ufunc for op in sums if op.ufunc is not None]
+    ops = [n.op for n in nodes]
     kinds = {type(op.scalar_op) for op in ops}
     assert {Second, Softplus, Log1mexp, Clip, ScalarLoop} <= kinds
     assert not [op for op in ops if isinstance(op.ufunc, np.ufunc)]
