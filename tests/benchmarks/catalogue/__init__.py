@@ -1,0 +1,1 @@
+"""Every model of a public catalogue, fitted, timed and judged."""
