@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,14 @@ from pmflow.frames import FoundFrame, Frame, build_frame, checked_frame
 from pmflow.graphs.private import seed_from
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.model import check_start, checked_model
-from pmflow.posterior.start import latent_start
+from pmflow.posterior.start import LatentStart
 
 __all__ = ["START_SPREAD", "PlacedFlow"]
 
 START_SPREAD = 2.0
 """How far further starts may lie from the first, unconstrained, as Stan's initial points."""
+
+type Floats = NDArray[np.float64]
 
 
 class PlacedFlow(opvi.Group):
@@ -138,13 +141,17 @@ class PlacedFlow(opvi.Group):
     def _next_seed(self) -> Any:
         return self.rng.randint(2**30, dtype=np.int64)
 
-    def _latent_start(self) -> NDArray[np.float64]:
+    def _latent_start(self) -> Floats:
         """The start as a latent vector, shape (dim,), unconstrained, in the order of the group."""
-        return latent_start(self.model, self.group, self._start, self._next_seed())
+        return self._start_function(int(self._next_seed()))
+
+    @cached_property
+    def _start_function(self) -> LatentStart:
+        return LatentStart(self.model, self.group, self._start)
 
     def _start_values(
-        self, offset: NDArray[np.float64], rng: np.random.Generator
-    ) -> tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.float64]]:
+        self, offset: Floats, rng: np.random.Generator
+    ) -> tuple[list[dict[str, Floats]], Floats]:
         """Parameters of every layer, and what of the offset is not among them."""
         values = self.flow.init_params(self.ddim, self._jitter, rng)
         absorbed = self.flow.layers[-1].absorb_shift(values[-1], offset) if offset.any() else None
@@ -163,8 +170,7 @@ class PlacedFlow(opvi.Group):
             How far it may move to either side, unconstrained; uniformly distributed.
         """
         rng = np.random.default_rng(seed)
-        start = self._latent_start()
-        start = start + rng.uniform(-spread, spread, self.ddim)
+        start = self._latent_start() + rng.uniform(-spread, spread, self.ddim)
         frame = self.frame
         if isinstance(self._asked_frame, str) and frame is not None:
             frame = self._searched(self._asked_frame, start, seed) or frame
@@ -174,9 +180,7 @@ class PlacedFlow(opvi.Group):
         """Begin anew in another frame, for a flow that has one."""
         self._begin_anew(np.zeros(self.ddim), frame, np.random.default_rng(seed))
 
-    def _begin_anew(
-        self, start: NDArray[np.float64], frame: Frame | None, rng: np.random.Generator
-    ) -> None:
+    def _begin_anew(self, start: Floats, frame: Frame | None, rng: np.random.Generator) -> None:
         values, rest = self._start_values(start, rng)
         base = self.base.init_params(self.ddim, self._jitter, rng)
         places = [(self.base_params, base), *zip(self.layer_params, values, strict=True)]
@@ -186,9 +190,7 @@ class PlacedFlow(opvi.Group):
                     value.set_value(floatX(fresh[name]))
         self._place(rest, start - rest, frame)
 
-    def _place(
-        self, offset: NDArray[np.float64], origin: NDArray[np.float64], frame: Frame | None
-    ) -> None:
+    def _place(self, offset: Floats, origin: Floats, frame: Frame | None) -> None:
         self.offset, self.frame, self._origin = offset, frame, origin
         self._placement.place(offset, frame, origin=origin)
 
@@ -252,7 +254,7 @@ class PlacedFlow(opvi.Group):
         seed = int(self._next_seed())
         return self._searched(self._asked_frame, self._latent_start(), seed)
 
-    def _searched(self, kind: str, start: NDArray[np.float64], seed: int) -> Frame | None:
+    def _searched(self, kind: str, start: Floats, seed: int) -> Frame | None:
         """The frame found from a start, which may be that of an earlier one."""
         found = build_frame(kind, self.log_density, start, seed, self._found)
         if found is None:

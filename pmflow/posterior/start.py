@@ -11,10 +11,10 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.pytensorf import get_symbolic_rv_shapes
 
 from pmflow.errors import ParameterError
-from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
+from pmflow.graphs.evaluate import GLOBAL_STATE, changed_flags, compile_once
 from pmflow.posterior.model import check_start
 
-__all__ = ["checked_start", "latent_start"]
+__all__ = ["LatentStart", "checked_start"]
 
 
 def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
@@ -40,10 +40,8 @@ def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, A
     return checked
 
 
-def latent_start(
-    model: Any, variables: Sequence[Any], start: Mapping[str, Any] | None, seed: int
-) -> NDArray[np.float64]:
-    """The start as a latent vector, shape (dim,), unconstrained.
+class LatentStart:
+    """A start as a latent vector; what it takes is compiled once.
 
     Parameters
     ----------
@@ -52,26 +50,39 @@ def latent_start(
         Free variables in the order that they take in the vector.
     start : mapping of str to array_like or None
         By variable, in constrained space; the model's initial point for those left out.
-    seed : int
-        For initial points that are drawn.
 
     Raises
     ------
     ParameterError
-        If it is outside of a variable's support.
+        If a value does not have the shape of its variable.
     """
-    start = checked_start(start, model)
-    point_fn = make_initial_point_fn(
-        model=model, overrides=start, jitter_rvs={}, return_transformed=True
-    )
-    point = point_fn(seed)
-    values = {rv: point[model.rvs_to_values[rv].name] for rv in variables}
-    for rv, value in values.items():
-        given = "the initial point" if start is None or rv.name not in start else "start"
-        if not np.isfinite(value).all():
-            raise ParameterError(
-                f"{given} must put {rv.name!r} inside of its support, but in unconstrained "
-                f"space it is {value}. Give start={{{rv.name!r}: ...}} a finite value "
-                "away from the border."
+
+    def __init__(
+        self, model: Any, variables: Sequence[Any], start: Mapping[str, Any] | None
+    ) -> None:
+        self._start = checked_start(start, model)
+        self._names = {rv.name: model.rvs_to_values[rv].name for rv in variables}
+        with changed_flags(traceback__limit=0):
+            self._point = make_initial_point_fn(
+                model=model, overrides=self._start, jitter_rvs={}, return_transformed=True
             )
-    return np.concatenate([np.ravel(value) for value in values.values()]).astype(float)
+
+    def __call__(self, seed: int) -> NDArray[np.float64]:
+        """The start, shape (dim,), unconstrained; `seed` is for initial points that are drawn.
+
+        Raises
+        ------
+        ParameterError
+            If it is outside of a variable's support.
+        """
+        point = self._point(seed)
+        values = {name: point[value_name] for name, value_name in self._names.items()}
+        for name, value in values.items():
+            is_given = self._start is not None and name in self._start
+            if not np.isfinite(value).all():
+                raise ParameterError(
+                    f"{'start' if is_given else 'the initial point'} must put {name!r} inside of "
+                    f"its support, but in unconstrained space it is {value}. Give "
+                    f"start={{{name!r}: ...}} a finite value away from the border."
+                )
+        return np.concatenate([np.ravel(value) for value in values.values()]).astype(float)
