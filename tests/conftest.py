@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+# with empty caches, compilers took most of the time of all tests: numba does not optimise
+os.environ.setdefault("NUMBA_OPT", "1")
 # a process that a shell starts in the background ignores Ctrl-C, and fits would run on for ever
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -29,6 +32,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         backend = values.params.get("backend") if values is not None else None
         if isinstance(backend, str) and backend.lower() in marks:
             item.add_marker(marks[backend.lower()])
+
+
+@pytest.fixture(autouse=True)
+def _c_for_its_own_tests_alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Loops in Python stay in Python: PyTensor would compile all that it can by C."""
+    import pytensor  # here: after the choice of matplotlib's backend
+
+    values = getattr(request.node, "callspec", None)
+    backend = values.params.get("backend") if values is not None else None
+    flags = {"gcc__cxxflags": "-O0"} if backend in ("c", "CVM") else {"cxx": ""}
+    with pytensor.config.change_flags(**flags):
+        yield
 
 
 @pytest.fixture

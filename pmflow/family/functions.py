@@ -77,7 +77,7 @@ class DrawFunction:
             function = compile_once(
                 [size, *inputs],
                 outputs,
-                as_written=True,
+                rewrites="none",
                 random_seed=False,
                 on_unused_input="ignore",
             )
@@ -162,7 +162,7 @@ class DensityFunction:
         self._dtype = at.dtype
         with piece("compiling the density for NumPy"):
             self._function = compile_once(
-                [at, *inputs], outputs, as_written=True, on_unused_input="ignore"
+                [at, *inputs], outputs, rewrites="none", on_unused_input="ignore"
             )
         self._lock = threading.Lock()
 

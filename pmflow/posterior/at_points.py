@@ -124,12 +124,13 @@ class ModelAtPoints:
                 "The result is the same, but many draws will be slow.",
                 stacklevel=2,
             )
-            run: Callable[..., Any] = partial(
-                one_by_one, compile_once([z], graphs, random_seed=False, on_unused_input="ignore")
-            )
+            run: Callable[..., Any] = partial(one_by_one, _compiled(z, graphs))
             return _Function(run, find_rng_nodes(graphs), rows)
-        run = compile_once([points], batched, random_seed=False, on_unused_input="ignore")
-        return _Function(run, find_rng_nodes(batched), rows)
+        return _Function(_compiled(points, batched), find_rng_nodes(batched), rows)
+
+
+def _compiled(z: TensorVariable, graphs: Sequence[TensorVariable]) -> Callable[..., Any]:
+    return compile_once([z], graphs, rewrites="values", random_seed=False, on_unused_input="ignore")
 
 
 class _Function:

@@ -196,10 +196,12 @@ class LogDensity:
             (logp,) = vectorize_over_draws([self._logp], {self._z: points})
         except NotVectorizedError:
             gradient = pt.grad(self._logp, self._z, disconnected_inputs="ignore")
-            fn = compile_once([self._z], [self._logp, gradient], random_seed=False)
+            fn = compile_once(
+                [self._z], [self._logp, gradient], rewrites="values", random_seed=False
+            )
             return partial(one_by_one, fn)
         gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
-        return compile_once([points], [logp, gradient], random_seed=False)
+        return compile_once([points], [logp, gradient], rewrites="values", random_seed=False)
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:

@@ -267,8 +267,8 @@ class _Map:
         z, logq = clone_replace(list(flow.drawn(noise)), replaced, rebuild_strict=False)
         loss = (logq.sum() - (z * slope).sum()) / noise.shape[0]
         gradient = pt.grad(loss, values, disconnected_inputs="ignore")
-        self._drawn = compile_once([values, noise], [z, logq], as_written=True)
-        self._gradient = compile_once([values, noise, slope], [gradient], random_seed=False)
+        self._drawn = compile_once([values, noise], [z, logq], rewrites="none")
+        self._gradient = compile_once([values, noise, slope], [gradient], rewrites="values")
         self._dtype = dtype
 
     @property
