@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pymc as pm
@@ -99,14 +100,18 @@ class Checkpoint:
         state = take()
         if state is None:
             return
-        about = {"kind": "checkpoint", **description(self._model)}
         try:
-            write_archive(self._path, pack(self._whole(state), about))
+            write_archive(self._path, pack(self._whole(state), self._about))
         except StorageError as error:
             if self._written is None:
                 raise
             self.warn(f"The checkpoint could not be written, the fit goes on. {error}")
         self._written = time.monotonic()
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        """What the file says of the model, which is the same throughout a fit."""
+        return {"kind": "checkpoint", **description(self._model)}
 
     def warn(self, message: str) -> None:
         """Say once what is not as it should be."""
