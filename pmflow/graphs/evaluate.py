@@ -36,6 +36,7 @@ from pmflow.graphs.workarounds.elementwise import (
     split_long_sums,
 )
 from pmflow.graphs.workarounds.narrow_indices import widen_indices
+from pmflow.graphs.workarounds.structure import without_search_for_structure
 
 __all__ = [
     "GLOBAL_STATE",
@@ -44,6 +45,7 @@ __all__ = [
     "checks_as_values",
     "compile_once",
     "for_numpy",
+    "made_anew",
     "opened",
     "ready_to_compile",
     "static_input",
@@ -90,7 +92,7 @@ def opened(node: Apply) -> list[Variable] | None:
 
 def for_numpy(mode: Mode) -> Mode:
     """A mode that runs in Python, made of NumPy's loops, with sums short enough for them."""
-    return mode.excluding("fusion").register(
+    return without_search_for_structure(mode.excluding("fusion")).register(
         (in2out(_open_batched_graphs, name="open_batched_graphs"), 0),
         # before what is common is merged and constants are folded
         (out2in(products_without_zeros, name="products_without_zeros"), 0.2),
@@ -123,6 +125,19 @@ def static_input(shared: Any) -> Any:
     if not isinstance(shared.type, TensorType):
         return shared.type()
     return shared.type.clone(shape=shared.get_value(borrow=True).shape)()
+
+
+def made_anew(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[Variable]:
+    """The outputs, of nodes that have seen their inputs: what follows of shapes is known then.
+
+    Where inputs of known shape take the place of others, PyTensor keeps the nodes behind them as
+    they are, and its rewrites work each shape out for each node: half of their time.
+    """
+    new: dict[Variable, Variable] = {}
+    for node in io_toposort(list(inputs), list(outputs)):
+        made = node.op.make_node(*(new.get(x, x) for x in node.inputs))
+        new.update(zip(node.outputs, made.outputs, strict=True))
+    return [new.get(x, x) for x in outputs]
 
 
 def without_notes(graphs: Sequence[Variable]) -> list[Variable]:

@@ -28,6 +28,7 @@ from pytensor.tensor.blockwise import Blockwise
 
 from pmflow.graphs.evaluate import changed_flags, opened, ready_to_compile, static_input
 from pmflow.graphs.work import has_loops
+from pmflow.graphs.workarounds.structure import SEARCHES, without_search_for_structure
 from pmflow.graphs.xla import compiled_by_xla
 
 __all__ = ["HeldOnDevice", "NotCompiledError", "compiled_at_points", "has_jax", "without_jax"]
@@ -130,7 +131,7 @@ class _Compiled:
         with changed_flags(cxx=""):
             _rewrite(graph)
             if self._gradient == "pytensor":
-                get_mode("JAX").optimizer.rewrite(graph)
+                without_search_for_structure(get_mode("JAX")).optimizer.rewrite(graph)
             translated = jax_funcify(graph)
 
         def scalar(z: Any, *data: Any) -> Any:
@@ -162,7 +163,8 @@ def _rewrite(graph: FunctionGraph) -> None:
     """Write the graph so that it is stable: no more, since XLA does the rest."""
     in2out(_open_graphs, name="open_graphs").rewrite(graph)
     stable = RewriteDatabaseQuery(
-        include=["ShapeOpt", "canonicalize", "stabilize"], exclude=["cxx_only", "inplace", "fusion"]
+        include=["ShapeOpt", "canonicalize", "stabilize"],
+        exclude=["cxx_only", "inplace", "fusion", *SEARCHES],
     )
     optdb.query(stable).rewrite(graph)
     in2out(_open_graphs, name="open_graphs").rewrite(graph)

@@ -18,9 +18,10 @@ from pytensor.tensor.basic import Split
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.type import RandomType
 
-from pmflow.graphs.evaluate import changed_flags, static_input
+from pmflow.graphs.evaluate import changed_flags, made_anew, static_input
 from pmflow.graphs.machine import HeldOnDevice
 from pmflow.graphs.private import core_node
+from pmflow.graphs.workarounds.structure import without_search_for_structure
 from pmflow.graphs.xla import compiled_by_xla
 from pmflow.training.loops.loop import Loop, LoopState, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
@@ -144,9 +145,9 @@ class JaxLoop(Loop):
 
 
 def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
-    graph = FunctionGraph(inputs, outputs, clone=True)
-    with changed_flags(cxx=""):
-        get_mode("JAX").optimizer.rewrite(graph)
+    with changed_flags(cxx="", traceback__limit=0):
+        graph = FunctionGraph(inputs, made_anew(inputs, outputs), clone=True)
+        without_search_for_structure(get_mode("JAX")).optimizer.rewrite(graph)
         out2in(_bind_constants_of_batches).rewrite(graph)
     return graph
 

@@ -12,6 +12,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pytensor.compile.mode import get_mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
@@ -21,6 +22,7 @@ from pytensor.tensor.type import TensorType
 
 from pmflow.errors import StorageError
 from pmflow.graphs.evaluate import with_static_shape
+from pmflow.graphs.workarounds.structure import without_search_for_structure
 from pmflow.records import State
 from pmflow.training.step import MAX_FAILURES, Step
 
@@ -224,12 +226,13 @@ class ScanLoop(Loop):
         )
         # of a tensor all values come out, of a random generator the last one
         last = [r[-1] if isinstance(r.type, TensorType) else r for r in results[: len(state)]]
+        mode = without_search_for_structure(get_mode(compile_kwargs.get("mode")))
         self._function = pm.compile(
             [n],
             results[len(state) :],
             updates=dict(zip(state, last, strict=True)),
             random_seed=False,
-            **compile_kwargs,
+            **compile_kwargs | {"mode": mode},
         )
 
     @override
