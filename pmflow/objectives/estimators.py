@@ -15,7 +15,8 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import check_flags
 from pmflow.errors import ParameterError
-from pmflow.objectives.fresh import FreshElbo
+from pmflow.graphs.minibatches import observed_in_minibatches
+from pmflow.objectives.fresh import DrawnElbo, FreshElbo
 from pmflow.objectives.objective import AbstractObjective, Measure
 
 __all__ = [
@@ -155,4 +156,6 @@ class ReverseKL(AbstractObjective):
     @override
     def measure(self, approx: Any, beta: float) -> Measure:
         """The ELBO at fresh draws."""
+        if beta == 1 and not observed_in_minibatches(approx.model):
+            return DrawnElbo(approx)
         return FreshElbo(approx, beta=beta)

@@ -15,17 +15,37 @@ from pmflow.graphs.minibatches import has_minibatches
 from pmflow.graphs.work import rows_at_once
 from pmflow.watch import piece, tick
 
-__all__ = ["FreshElbo"]
+__all__ = ["DrawnElbo", "FreshElbo"]
 
 _DRAWS_A_MINIBATCH = 20
 """Draws that share a minibatch: a single one for all would be fitted, not the data."""
 
 
-class FreshElbo:
-    """Log weights ``log p - log q`` of an approximation at fresh draws, compiled for NumPy.
+class DrawnElbo:
+    """Log weights ``log p - log q`` of an approximation at fresh draws of its own.
 
     The same seed gives the same base draws: two states are compared draw by draw, which leaves
     little noise in their difference.
+
+    Parameters
+    ----------
+    approx : Approximation
+        With a density, of a model whose density is no estimate.
+    draws : int
+    """
+
+    name = "ELBO"
+
+    def __init__(self, approx: Any, draws: int = 1000) -> None:
+        self._approx, self.draws = approx, draws
+
+    def values(self, seed: int) -> NDArray[np.float64]:
+        """Log weight of each draw, shape (draws,); -inf where it is not finite."""
+        return _finite(self._approx.draw(self.draws, seed).log_weights)
+
+
+class FreshElbo:
+    """The same of a target that is not the posterior, or whose density is an estimate.
 
     Parameters
     ----------
@@ -66,5 +86,9 @@ class FreshElbo:
                 tick()
                 parts.append(self._function(size))
         other, logp = (np.concatenate(part).astype(float) for part in zip(*parts, strict=True))
-        weights = logp - other
-        return np.where(np.isfinite(weights), weights, -np.inf)
+        return _finite(logp - other)
+
+
+def _finite(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log weights with -inf in the place of what is not finite."""
+    return np.where(np.isfinite(weights), weights, -np.inf)

@@ -10,7 +10,6 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
 from pmflow.errors import NonFiniteError
 from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
-from pmflow.graphs.work import rows_at_once
 
 __all__ = ["check_beginning", "find_culprits"]
 
@@ -36,19 +35,10 @@ def check_beginning(approx: Any, step: int) -> None:
     NonFiniteError
         If it is infinite or NaN at all of 100 draws.
     """
-    size = pt.lscalar("size")
-    outputs = approx.set_size_and_deterministic([approx.sized_symbolic_logp], size, 0)
-    fn = compile_once([size], outputs, random_seed=False)
-    reseed_rngs(find_rng_nodes(outputs), 0)
-    most = rows_at_once(outputs, approx.ddim)
-    seen, draws = 0, _FIRST
-    while seen < _DRAWS:
-        draws = min(draws, most, _DRAWS - seen)
+    for draws in (_FIRST, _DRAWS):
         with np.errstate(all="ignore"):
-            (logp,) = fn(draws)
-        if np.isfinite(logp).any():
-            return
-        seen, draws = seen + draws, _DRAWS
+            if np.isfinite(approx.draw(draws, 0).log_p).any():
+                return
     culprits = find_culprits(approx, 0)
     found = "; ".join(f"{name!r}: {what}" for name, what in culprits.items())
     raise NonFiniteError(

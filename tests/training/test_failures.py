@@ -295,23 +295,24 @@ class TestCtrlC:
             signal.raise_signal(signal.SIGINT)
 
         with monkeypatch.context() as patch:
-            patch.setattr(approx._draw_function, "_function", lambda _: (interrupt, []))
+            patch.setattr(approx._draw_function, "_function", (interrupt, []))
             with pytest.raises(KeyboardInterrupt):
                 approx.sample(50, random_seed=1)
         np.testing.assert_array_equal(
             approx.sample(50, random_seed=1)["posterior"]["x"].values, whole
         )
 
+    @pytest.mark.parametrize("where", ["family.functions", "posterior.at_points"])
     def test_in_the_compilation_of_sampling_leaves_nothing_half_done(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, where: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        approx = nfvi().fit(3, **FAST)
+        approx = nfvi().approx
 
         def interrupt(*args: Any, **kwargs: Any) -> Any:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("pmflow.family.functions.compile_once", interrupt)
+            patch.setattr(f"pmflow.{where}.compile_once", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 approx.sample(50, random_seed=1)
         assert approx.sample(50, random_seed=1)["posterior"]["x"].shape == (1, 50, 2)
