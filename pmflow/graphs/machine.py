@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 import numpy as np
+import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.compile.builders import OpFromGraph
@@ -31,14 +32,21 @@ from pmflow.graphs.work import has_loops
 from pmflow.graphs.workarounds.structure import SEARCHES, without_search_for_structure
 from pmflow.graphs.xla import compiled_by_xla
 
-__all__ = ["HeldOnDevice", "NotCompiledError", "compiled_at_points", "has_jax", "without_jax"]
+__all__ = [
+    "HeldOnDevice",
+    "NotCompiledError",
+    "compiled_at_points",
+    "compiled_by_numba",
+    "has_jax",
+    "without_jax",
+]
 
 type Floats = NDArray[np.floating[Any]]
 type Gradient = Literal["jax", "pytensor", "none"]
 
 
 class NotCompiledError(Exception):
-    """JAX can't compile the graph; the message says why."""
+    """JAX or numba can't compile the graph; the message says why."""
 
 
 _is_wanted = ContextVar("is_wanted", default=True)
@@ -93,6 +101,40 @@ def compiled_at_points(
     except Exception as error:
         # whatever an Op's translation raises: there is no narrower class to catch
         raise NotCompiledError(f"{type(error).__name__}: {error}") from error
+
+
+def compiled_by_numba(point: Variable, value: Variable) -> Callable[..., list[Any]]:
+    """Compile a scalar graph of a vector, and its gradient, for one point by numba.
+
+    For functions of single numbers that are loops: a series that does not converge goes through a
+    million terms, which takes NumPy minutes. The compilation, ten seconds and more with an empty
+    cache, is done here.
+
+    Parameters
+    ----------
+    point : Variable, shape (dim,)
+    value : Variable, shape ()
+
+    Returns
+    -------
+    callable
+        ``point -> [value, gradient]``
+
+    Raises
+    ------
+    NotCompiledError
+        If numba can't.
+    """
+    gradient = pt.grad(value, point, disconnected_inputs="ignore")
+    mode = without_search_for_structure(get_mode("NUMBA"))
+    try:
+        with changed_flags(traceback__limit=0):
+            graphs = ready_to_compile([value, gradient])
+            function = pm.compile([point], graphs, mode=mode, random_seed=False)
+        function(np.zeros(point.type.shape, dtype=point.type.dtype))
+    except Exception as error:
+        raise NotCompiledError(f"{type(error).__name__}: {error}") from error
+    return function
 
 
 class _Compiled:

@@ -30,8 +30,8 @@ _CALL = 5_000
 """Numbers that NumPy adds up in the time that a call from Python takes."""
 
 
-_TERMS = 100
-"""Of a series that is summed for a single number."""
+_TERMS = 500
+"""Operations for a single number of a series: a hundred terms of five each."""
 
 
 def numbers_in(graphs: Sequence[Variable]) -> int:

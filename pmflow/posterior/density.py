@@ -24,9 +24,15 @@ from pmflow.graphs.evaluate import (
     compile_once,
     vectorize_over_draws,
 )
-from pmflow.graphs.machine import Gradient, NotCompiledError, compiled_at_points, has_jax
+from pmflow.graphs.machine import (
+    Gradient,
+    NotCompiledError,
+    compiled_at_points,
+    compiled_by_numba,
+    has_jax,
+)
 from pmflow.graphs.minibatches import minibatch_nodes
-from pmflow.graphs.work import calls_in, numbers_in, rows_at_once
+from pmflow.graphs.work import calls_in, has_loops, numbers_in, rows_at_once
 from pmflow.posterior.at_points import ModelAtPoints, latent_values, one_by_one
 from pmflow.watch import piece, stage, tick
 
@@ -187,6 +193,13 @@ class LogDensity:
 
     @cached_property
     def _for_numpy(self) -> Callable[[Floats], Sequence[Floats]]:
+        has_series = has_loops([self._logp]) and self.work >= _WORTH_COMPILING
+        if has_series and self._z.dtype == "float64":
+            with stage("Reading the model"), piece("compiling the log density by numba"):
+                try:
+                    return partial(one_by_one, compiled_by_numba(self._z, self._logp))
+                except NotCompiledError as error:
+                    _log.debug("The log density is run by NumPy: numba can't compile it: %s", error)
         with stage("Reading the model"), piece("compiling the log density for NumPy"):
             return self._compiled()
 
