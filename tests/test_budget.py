@@ -46,6 +46,7 @@ def test_a_fit_that_is_done_sooner_does_not_use_it_up() -> None:
     assert ended(inference().fit(5, seconds=1000.0, **PYTHON)) == "steps"
 
 
+@pytest.mark.slow
 def test_an_automatic_fit_comes_back_judged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

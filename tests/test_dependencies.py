@@ -36,6 +36,7 @@ def test_a_model_is_fitted_without_a_compiler() -> None:
     assert np.isfinite(inference.hist).all()
 
 
+@pytest.mark.slow
 def test_groups_of_pymc_stand_beside_flows() -> None:
     model = eight_schools()
     groups = [pmf.Group([model["tau"]], "planar", model=model)]

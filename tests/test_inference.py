@@ -82,6 +82,7 @@ class TestFit:
         assert approx is inference.approx
         assert approx.hist.shape == (4,)
 
+    @pytest.mark.slow
     def test_beta_weighs_the_divergence_from_the_prior(self) -> None:
         data = np.full(10, 3.0)
         means = []

@@ -135,6 +135,7 @@ def added(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return loaded_by("import pmflow", elsewhere) - loaded_by("import pymc", elsewhere)
 
 
+@pytest.mark.slow
 def test_import_adds_pmflow(added: set[str]) -> None:
     assert "pmflow.inference" in added  # else the tests below would see nothing
 

@@ -87,6 +87,7 @@ def fit(model: pm.Model, **kwargs: Any) -> Any:
 class TestCtrlC:
     """`pmf.fit`, interrupted in each of its stages."""
 
+    @pytest.mark.slow
     def test_before_there_is_anything(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = banana()
         with monkeypatch.context() as patch:
@@ -122,6 +123,7 @@ class TestCtrlC:
         assert (approx.diagnosis is not None) == taken_is_judged
         assert approx.sample(100, random_seed=1)["posterior"]["x"].shape == (1, 100)
 
+    @pytest.mark.slow
     def test_a_flow_that_is_better_is_taken_unjudged(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pressed = []
 
@@ -185,6 +187,7 @@ class TestBudget:
         with watching(seconds, progressbar=False) as watch:
             return fit(banana(), **kwargs), watch
 
+    @pytest.mark.slow
     def test_enough_time_changes_nothing(self) -> None:
         approx, watch = self.fitted(600.0)
         assert approx.fit_state.ended in ("converged", "limit")

@@ -242,6 +242,7 @@ def test_the_same_seed_gives_the_same_exact_draws(target: Target) -> None:
     assert sample(target, 10).shape == (10, target.dim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boxes", [2, 12], ids=["coarse", "fine"])  # weights; places and sds
 @sampled_on_the_plane
 def test_exact_draws_fall_where_the_density_is(target: Target, boxes: int) -> None:
@@ -368,6 +369,7 @@ def test_a_posterior_predictive_draw_has_nothing_to_draw() -> None:
     assert not [name for group in drawn.children.values() for name in group.data_vars]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The effect of Potentials on other parameters is ignored")
 @pytest.mark.filterwarnings("ignore:The number of samples is too small")
 def test_nuts_samples_a_target_as_it_is() -> None:

@@ -76,6 +76,7 @@ class TestCtrlC:
             with pytest.raises(Interrupted):
                 tick()
 
+    @pytest.mark.slow
     def test_it_is_not_lost_in_a_callback_of_the_garbage_collector(
         self, recwarn: pytest.WarningsRecorder
     ) -> None:

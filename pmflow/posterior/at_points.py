@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pymc as pm
@@ -76,9 +76,8 @@ class ModelAtPoints:
         variables = self._variables(var_names)
         names = [v.name for v in variables]
         unconstrained = unconstrained_parts(z, self._ordering)
-        # most models have variables without a transform: these are there already
-        direct = {v.name: v.name for v in variables if v.name in unconstrained}
-        computed = [v for v in variables if v.name not in direct]
+        # variables without a transform are there already
+        computed = [v for v in variables if v.name not in unconstrained]
         if not computed and not with_logp:
             return None, {name: unconstrained[name] for name in names}
         with self._lock:
@@ -133,11 +132,12 @@ def _compiled(z: TensorVariable, graphs: Sequence[TensorVariable]) -> Callable[.
     return compile_once([z], graphs, rewrites="values", random_seed=False, on_unused_input="ignore")
 
 
-class _Function:
+class _Function(NamedTuple):
     """A compiled function of points, its random generators, and the points of one call."""
 
-    def __init__(self, run: Callable[..., Any], rngs: list[Any], rows: int) -> None:
-        self.run, self.rngs, self.rows = run, rngs, rows
+    run: Callable[..., Any]
+    rngs: list[Any]
+    rows: int
 
 
 def unconstrained_parts(z: NDArray[Any], ordering: Ordering) -> dict[str, NDArray[Any]]:

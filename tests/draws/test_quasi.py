@@ -61,6 +61,7 @@ class TestQuantile:
 
 
 class TestDraws:
+    @pytest.mark.slow
     @pytest.mark.parametrize("draws", [1, 5, 64], ids="{} draws".format)
     def test_every_number_is_standard_normal(self, draws: int) -> None:
         _, z = steps(approximation(), draws, 3_000)
@@ -70,12 +71,14 @@ class TestDraws:
                 assert stats.kstest(column, "norm").pvalue > 1e-3
         assert np.isfinite(z).all()
 
+    @pytest.mark.slow
     def test_the_numbers_of_a_draw_are_independent(self) -> None:
         _, z = steps(approximation("scale-loc", base="student_t"), 8, 3_000)
         correlation = np.corrcoef(z[:, 3].T)
         # four standard errors
         np.testing.assert_allclose(correlation, np.eye(4), atol=4 / np.sqrt(3_000))
 
+    @pytest.mark.slow
     def test_means_over_draws_are_unbiased(self) -> None:
         _, z = steps(approximation(), 32, 4_000)
         f = np.exp(z[..., 0]) * (1 + z[..., 1]) + z[..., 0] ** 2 * z[..., 1] ** 2
@@ -101,6 +104,7 @@ class TestDraws:
             for cells in (*np.floor(64 * step).T, boxes):
                 np.testing.assert_array_equal(np.sort(cells), np.arange(64))
 
+    @pytest.mark.slow
     def test_all_groups_share_one_set(self) -> None:
         with gaussian(MEAN, COV) as model:
             x = pm.Normal("x")

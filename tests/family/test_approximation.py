@@ -162,6 +162,7 @@ class TestSampleLayers:
         np.testing.assert_allclose(scaled, base * softplus(rho), rtol=1e-12)
         np.testing.assert_allclose(moved, scaled + loc, rtol=1e-12)
 
+    @pytest.mark.slow
     def test_the_last_is_a_draw_from_the_approximation(self, approx: pmf.NormalizingFlow) -> None:
         last = approx.sample_layers(2_000, random_seed=2)[-1]
         z, _ = draws_and_log_q(approx, 2_000, seed=5)

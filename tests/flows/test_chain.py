@@ -104,6 +104,7 @@ MIXED = "scale-planar-cubic[shrink=0.1]*2-radial-hh-loc"
 
 
 # ------------------------------------------------------------------------- any formula
+@pytest.mark.slow
 @few
 @given(formula=formulas, seed=st.integers(0, 1000))
 def test_log_det_is_the_sum_of_the_layers(formula: str, seed: int) -> None:
@@ -125,6 +126,7 @@ def test_the_steps_are_the_layers_applied_left_to_right(formula: str, seed: int)
     np.testing.assert_allclose(steps, expected, rtol=1e-11, atol=1e-11)  # ulps, stretched
 
 
+@pytest.mark.slow
 @few
 @given(formula=formulas, seed=st.integers(0, 1000))
 def test_inverse_undoes_forward(formula: str, seed: int) -> None:

@@ -216,6 +216,7 @@ def test_absorbing_a_shift_moves_every_point_by_it(layer: AbstractLayer) -> None
 
 
 # ----------------------------------------------------------------------- the gradient
+@pytest.mark.slow
 @each_layer
 @dims(1, 2, 5)
 def test_at_jitter_0_1_every_entry_of_every_parameter_has_a_gradient(
@@ -240,6 +241,7 @@ def test_in_1000_dimensions_everything_is_finite(layer: AbstractLayer) -> None:
         assert all(np.isfinite(array).all() for array in found), kind
 
 
+@pytest.mark.slow
 @each_word
 def test_in_1000_dimensions_the_way_there_and_back_ends_where_it_began(
     layer: AbstractLayer,
@@ -271,6 +273,7 @@ def test_pytensors_rewrites_keep_the_gradient_and_the_score(layer: AbstractLayer
     np.testing.assert_allclose(of_both, fn.gradient(z, params)["z"], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @each_layer
 def test_the_inverse_can_be_differentiated(layer: AbstractLayer) -> None:
     fn, at, params = numeric(layer, 2), points(6, 2), start(layer, 2, 1.0)

@@ -31,6 +31,7 @@ def params_of(layers: int, dim: int, spread: float) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "dim"), [(1, 1), (2, 3), (9, 2)])
 @pytest.mark.parametrize("shape", [(7,), (), (2, 3)], ids=["batch", "point", "batches"])
 def test_a_run_is_its_layers_one_by_one(layers: int, dim: int, shape: tuple[int, ...]) -> None:
@@ -83,6 +84,7 @@ CASES: dict[str, tuple[int, int, int, Callable[[int], NDArray[Any]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_kernels_do_what_numpy_does(
     kernels: tuple[Callable[..., Arrays], Callable[..., Arrays]], case: str

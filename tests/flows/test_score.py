@@ -39,6 +39,7 @@ def dense(layer: AbstractLayer) -> AbstractLayer:
     return cls(**{field.name: getattr(layer, field.name) for field in fields(layer)})
 
 
+@pytest.mark.slow
 @each_layer
 @dims(1, 2, 5)
 def test_the_score_is_the_gradient_of_the_density_through_the_inverse(
@@ -77,6 +78,7 @@ def test_points_and_log_det_are_those_of_forward(layer: AbstractLayer, dim: int)
         np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 @each_layer
 def test_a_batch_of_scores_keeps_its_shape(layer: AbstractLayer) -> None:
     for batch in [(), (2, 5)]:
@@ -95,6 +97,7 @@ def test_the_closed_form_is_what_the_dense_jacobian_gives(layer: AbstractLayer) 
     np.testing.assert_allclose(carried(layer, z, params)[2], expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["NUMBA", "CVM", "JAX"])
 @pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS")
 def test_every_backend_compiles_the_dense_jacobian(backend: str) -> None:

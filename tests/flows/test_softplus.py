@@ -40,6 +40,7 @@ def softplus(request: pytest.FixtureRequest) -> Callable[..., list[NDArray[Any]]
     return lambda x: [np.asarray(out) for out in function(x)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(3), ids=["softplus", "log", "slope"])
 def test_it_is_exact_to_a_few_ulps(softplus: Callable[..., list[NDArray[Any]]], place: int) -> None:
     found, expected = softplus(X)[place], np.array([exact(x)[place] for x in X])

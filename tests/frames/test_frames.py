@@ -168,6 +168,7 @@ HARD: dict[str, tuple[Callable[[Any], Any], list[float], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FRAMES)
 @pytest.mark.parametrize(("graph", "start", "why"), HARD.values(), ids=HARD.keys())
 def test_without_a_mode_the_next_frame_is_taken(

@@ -639,6 +639,7 @@ if settings.get_current_profile_name() == "thorough":
     FUZZ = settings.get_profile("thorough")  # 10,000 examples
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     st.text(max_size=300)

@@ -152,6 +152,7 @@ LOOPS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", LOOPS.values(), ids=LOOPS.keys())
 @pytest.mark.parametrize("wrt", ["a", "b"])
 @pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")

@@ -161,6 +161,7 @@ class TestWithoutTraining:
         share = (np.asarray(approx.sample(4000, random_seed=1)["posterior"]["x"]) < 0).mean()
         assert share == pytest.approx(0.6, abs=0.03)
 
+    @pytest.mark.slow
     def test_a_network_that_is_asked_for_keeps_jax_out(self) -> None:
         density = ladder_of(many_rows(), backend="numba").groups[0].log_density
         assert density._machine is None
@@ -303,6 +304,7 @@ class TestArguments:
         assert approx.fit_state.ended == "steps"
 
 
+@pytest.mark.slow
 def test_a_long_search_has_fewer_starts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,6 +62,7 @@ def exact_fit(flow: str) -> pmf.NormalizingFlow:
 
 
 class TestNoise:
+    @pytest.mark.slow
     @pytest.mark.parametrize("flow", ["tril-loc", "scale-loc"])
     def test_at_the_exact_posterior_every_draw_has_the_gradient_zero(self, flow: str) -> None:
         approx = exact_fit(flow)

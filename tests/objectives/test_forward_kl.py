@@ -86,6 +86,7 @@ class TestGivenDraws:
 
 
 class TestFit:
+    @pytest.mark.slow
     def test_the_best_gaussian_has_the_moments_of_the_draws(self) -> None:
         rng = np.random.default_rng(1)
         draws = rng.multivariate_normal([1.0, -2.0], [[2.0, 0.6], [0.6, 0.5]], size=(2, 2000))
@@ -107,6 +108,7 @@ class TestFit:
         assert approx.fit_state.ended == "converged"
         assert "mean log density" in approx.fit_state.message
 
+    @pytest.mark.slow
     def test_both_modes_of_the_draws_are_covered(self) -> None:
         rng = np.random.default_rng(1)
         draws = rng.choice([-4.0, 4.0], size=(2, 2000)) + rng.normal(size=(2, 2000))

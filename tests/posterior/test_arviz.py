@@ -104,6 +104,7 @@ def test_plot_pair_has_the_joint_plots(flow: Any) -> None:
     assert matrix.viz["scatter"] is not None
 
 
+@pytest.mark.slow
 @several_chains
 def test_plot_forest_has_the_flow_beside_nuts(flow: Any, nuts: Any) -> None:
     collection = az.plot_forest(

@@ -244,6 +244,7 @@ def test_a_minibatch_that_cannot_be_batched_is_refused() -> None:
         log_density(model)
 
 
+@pytest.mark.slow
 def test_numbers_are_single_where_pytensor_says_so() -> None:
     with pytensor.config.change_flags(floatX="float32"):
         model = shapes()

@@ -110,6 +110,7 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_every_class_has_a_case() -> None:
     assert set(classes()) == set(MADE)
     for kind, make in MADE.items():

@@ -106,6 +106,7 @@ FORMULAS = [
 
 
 class TestRoundTrip:
+    @pytest.mark.slow
     @pytest.mark.parametrize("formula", FORMULAS)
     def test_the_draws_are_the_same(self, formula: str, small: pm.Model, tmp_path: Path) -> None:
         approx = pmf.NormalizingFlow(formula, model=small, random_seed=1, jitter=0.3)
@@ -141,6 +142,7 @@ class TestRoundTrip:
         assert (loaded.kind, loaded.note) == (frame.kind, frame.note)
         assert draws_of(pmf.load(tmp_path / "fit.safetensors", small)).equals(draws_of(approx))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("formula", ["scale-loc", "planar"])
     def test_transforms_dims_and_shapes(self, formula: str, rich: pm.Model, tmp_path: Path) -> None:
         approx = pmf.NormalizingFlow(formula, model=rich, random_seed=1, start={"h": 3.0})
@@ -149,6 +151,7 @@ class TestRoundTrip:
         assert draws_of(loaded).equals(draws_of(approx))
         np.testing.assert_array_equal(loaded.groups[0].offset, approx.groups[0].offset)
 
+    @pytest.mark.slow
     def test_groups(self, rich: pm.Model, tmp_path: Path) -> None:
         with rich:
             flow = pmf.Group([rich["o"], rich["h"]], "planar*2", random_seed=1)
@@ -333,6 +336,7 @@ class TestCopies:
     def test_a_deep_copy_is_of_the_same_model(self, small: pm.Model) -> None:
         assert copy.deepcopy(pmf.NormalizingFlow("loc", model=small)).model is small
 
+    @pytest.mark.slow
     def test_of_an_inference(self, small: pm.Model) -> None:
         inference = pmf.NFVI("scale-loc", model=small, random_seed=1, beta=0.5)
         inference.fit(4, **FAST)

@@ -65,6 +65,7 @@ def is_usable(inference: pmf.NFVI, steps: int) -> None:
 
 
 class TestAtTheStart:
+    @pytest.mark.slow
     @both
     @pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf], ids=["nan", "-inf", "inf"])
     def test_it_is_said_before_steps_are_compiled(

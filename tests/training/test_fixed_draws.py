@@ -75,6 +75,7 @@ def test_only_parameters_that_matter_are_fitted() -> None:
     assert np.abs(rest).max() < 0.05
 
 
+@pytest.mark.slow
 def test_pairs_are_found_among_many() -> None:
     """A scale that all other coordinates share, in 60 dimensions: 3 of some 7,000 parameters."""
     with pm.Model() as model:

@@ -147,6 +147,7 @@ OPTIMIZERS = [
 
 
 class TestOptimizers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("make", OPTIMIZERS, ids=lambda make: make.__name__)
     def test_one_vector_gives_what_separate_parameters_give(self, make: Any) -> None:
         # wrapped, an optimiser is not known to work on each number alone
@@ -281,6 +282,7 @@ class TestFailures:
         assert vi.skipped == 100
         assert all(np.isfinite(p.get_value()).all() for p in vi.approx.params)
 
+    @pytest.mark.slow
     def test_a_parameter_out_of_range_is_an_infinite_loss(self) -> None:
         # PyMC checks sigma > 0: an error in a compiled loop, unless rewritten before
         with pm.Model() as model:

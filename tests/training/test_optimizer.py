@@ -89,6 +89,7 @@ def test_a_wild_gradient_counts_as_twice_the_median_one() -> None:
     np.testing.assert_allclose(found, adam(np.array(START), clipped, 0.01), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_median_is_that_of_the_lengths() -> None:
     rng = np.random.default_rng(2)
     lengths = rng.lognormal(1.0, 1.5, size=4_000)
