@@ -17,6 +17,9 @@ __all__ = ["Frame"]
 
 type Floats = NDArray[np.float64]
 
+_LEAST_LEFT = 1e-7
+"""Share of a variable's sd that must not follow from others: below it is rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame(State):
@@ -85,14 +88,13 @@ class Frame(State):
         Raises
         ------
         ParameterError
-            If they are no draws of this model.
+            If they are no draws of this model, or do not differ in every direction.
         """
         names = [model.rvs_to_values[rv].name for rv in model.free_RVs]
         latent = given_draws(model, names, draws)
         if len(latent) < 2 * latent.shape[1]:
             return cls(latent.mean(0), latent.std(0), "draws")
-        covariance = np.atleast_2d(np.cov(latent.T))
-        return cls(latent.mean(0), np.linalg.cholesky(covariance), "draws")
+        return cls(latent.mean(0), _factor(np.atleast_2d(np.cov(latent.T))), "draws")
 
     @property
     def dim(self) -> int:
@@ -137,3 +139,20 @@ class Frame(State):
         loc = self.forward(shift[None])[0]
         factor = self.factor * inner if self.is_diagonal else self.factor @ inner
         return Frame(loc, factor, self.kind, self.note)
+
+
+def _factor(covariance: Floats) -> Floats:
+    """The Cholesky factor of a covariance of draws."""
+    sds = np.sqrt(np.diag(covariance))
+    try:
+        factor = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        factor = np.zeros_like(covariance)
+    # what is left of a variable's sd, given those before it
+    if not (np.diag(factor) > _LEAST_LEFT * sds).all():
+        raise ParameterError(
+            "draws must differ in every direction of the unconstrained space, but their "
+            "covariance is singular: a variable is the same in all of them, or one follows from "
+            "others. Give draws of this model that are not all at one place."
+        )
+    return factor

@@ -45,6 +45,17 @@ def prior(model: pm.Model, draws: int = 50) -> xr.DataTree:
 
 
 class TestGivenDraws:
+    @pytest.mark.parametrize(
+        "x",
+        [np.full((1, 20, 2), 0.5), np.arange(20.0)[None, :, None] * np.ones(2)],
+        ids=["all the same", "one follows from the other"],
+    )
+    def test_a_frame_needs_draws_that_differ_in_every_direction(self, x: np.ndarray) -> None:
+        with pm.Model() as model:
+            pm.Normal("x", shape=2)
+        with pytest.raises(ParameterError, match="their covariance is singular"):
+            pmf.Frame.of_draws(as_draws(x=x), model)
+
     def test_they_are_where_the_models_own_transforms_put_them(self) -> None:
         model = constrained()
         found = prior(model)["prior"].to_dataset()

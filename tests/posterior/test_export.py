@@ -242,6 +242,35 @@ class TestSeeds:
         np.testing.assert_array_equal(long[:, :4], short)
 
 
+class TestVarNames:
+    def test_those_asked_for_are_those_of_all(self, approx: pmf.NormalizingFlow) -> None:
+        whole: Any = approx.sample(4, random_seed=3)["posterior"]
+        some: Any = approx.sample(4, random_seed=3, var_names=["s", "mean"])["posterior"]
+        assert set(some.data_vars) == {"s", "mean"}
+        for name in some.data_vars:
+            np.testing.assert_array_equal(some[name], whole[name])
+
+    def test_one_without_a_transform_needs_nothing_compiled(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        approx = make_approx(make_model())
+        approx.sample(4, var_names=["s"])  # the log density comes with the first
+
+        def refused(*_: Any, **__: Any) -> Any:
+            raise AssertionError("compiled")
+
+        expected: Any = approx.sample(4, random_seed=3)["posterior"]["a"]
+        monkeypatch.setattr("pmflow.posterior.at_points.compile_once", refused)
+        variables = approx._draw_function._variables
+        z = approx._draw_function._latent(4, 3, ())[0]
+        _, found = variables(z, 0, ("a",))
+        np.testing.assert_array_equal(found["a"][None], expected)
+
+    def test_an_unknown_one_is_refused(self, approx: pmf.NormalizingFlow) -> None:
+        with pytest.raises(ParameterError, match="'sigma'"):
+            approx.sample(4, var_names=["sigma"])
+
+
 class TestChunks:
     def test_the_result_does_not_depend_on_their_size(
         self, approx: pmf.NormalizingFlow, monkeypatch: pytest.MonkeyPatch
