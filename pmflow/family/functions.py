@@ -54,14 +54,13 @@ class DrawFunction:
         self._ordering = joint_ordering(approx.groups)
         self._has_logq = bool(approx.has_logq)
         self._density: LogDensity | None = approx.joint_density
+        self._variables = (
+            ModelAtPoints(approx.model, self._ordering)
+            if self._density is None
+            else self._density.variables
+        )
         self._lock = threading.RLock()
         self._at_once = int(np.clip(_NUMBERS_AT_ONCE // approx.ddim, *_DRAWS_AT_ONCE))
-
-    @cached_property
-    def _variables(self) -> ModelAtPoints:
-        if self._density is not None:
-            return self._density.variables
-        return ModelAtPoints(self._approx.model, self._ordering)
 
     @cached_property
     def _function(self) -> tuple[Callable[..., Any], list[Any]]:
@@ -120,13 +119,14 @@ class DrawFunction:
         self, draws: int, seed: int, numbers: Numbers
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Draws of the latent vector, shape (draws, dim), and log q of each, shape (draws,)."""
-        function, rngs = self._function
-        with self._lock, stage("Drawing", draws), piece("drawing", can_be_cut=True):
-            reseed_rngs(rngs, seed)
-            parts = []
-            for begin in range(0, draws, self._at_once):
-                tick(begin)
-                parts.append(function(min(self._at_once, draws - begin), *numbers))
+        parts = []
+        with self._lock:
+            function, rngs = self._function
+            with stage("Drawing", draws), piece("drawing", can_be_cut=True):
+                reseed_rngs(rngs, seed)
+                for begin in range(0, draws, self._at_once):
+                    tick(begin)
+                    parts.append(function(min(self._at_once, draws - begin), *numbers))
         columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
         logq = columns.pop() if self._has_logq else None
         return np.concatenate(columns, axis=1), logq

@@ -65,10 +65,10 @@ class LogDensity:
     """Unnormalised log posterior density over the unconstrained space, with its derivatives.
 
     A small density is run by NumPy: no machine code is made. One with scans, matrices or many rows
-    is compiled by JAX where that is installed and knows all of its Ops; not in single precision.
-    Either is done when first needed. Minibatches are taken as all of their data, so that the
-    density is the same at each call. Data are read at each call: after `pymc.set_data` the density
-    is that of the new data.
+    is compiled by JAX where that is installed and knows all of its Ops, one with a series to sum by
+    numba; not in single precision. Any of it is done when first needed. Minibatches are taken as
+    all of their data, so that the density is the same at each call. Data are read at each call:
+    after `pymc.set_data` the density is that of the new data.
 
     Parameters
     ----------
@@ -80,6 +80,8 @@ class LogDensity:
     ----------
     dim : int
         Length of the latent vector.
+    variables : ModelAtPoints
+        The variables of the model at points of the latent space.
     spent : float
         About how many numbers all evaluations so far have gone through.
     """
@@ -91,7 +93,7 @@ class LogDensity:
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
         self.dim = max(place.stop for _, place, *_ in ordering.values())
         self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
-        self._ordering = dict(ordering)
+        self.variables = ModelAtPoints(model, ordering)
         values = latent_values(model, ordering, self._z)
         with stage("Reading the model"), piece("reading the model"):
             with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
@@ -99,11 +101,6 @@ class LogDensity:
             (logp,) = clone_replace([logp], values, rebuild_strict=False)
             self._rows = rows_at_once([logp], self.dim)
             (self._logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
-
-    @cached_property
-    def variables(self) -> ModelAtPoints:
-        """The variables of the model at points of the latent space."""
-        return ModelAtPoints(self.model, self._ordering)
 
     @cached_property
     def work(self) -> int:
@@ -148,7 +145,7 @@ class LogDensity:
     def _at(self, z: Floats, run: Machine | None, *, with_gradient: bool) -> Sequence[Any]:
         """Values at a few points, and gradients; these may be NaN where they are not asked for."""
         if run is None:
-            return self._for_numpy(z)
+            return self._without_jax(z)
         size = 1 if len(z) == 1 and self.work > _LIGHT else self._batch
         filled = np.concatenate([z, np.broadcast_to(z[:1], (size - len(z), self.dim))])
         found = [x[: len(z)] for x in run(filled)]
@@ -161,7 +158,7 @@ class LogDensity:
             self._machine = self._by_jax("pytensor") or self._machine
             return self._at(z, self._machine, with_gradient=True)
         if lost.any():
-            values[lost], gradients[lost] = self._for_numpy(z[lost])
+            values[lost], gradients[lost] = self._without_jax(z[lost])
         return values, gradients
 
     @cached_property
@@ -192,7 +189,7 @@ class LogDensity:
                 return None
 
     @cached_property
-    def _for_numpy(self) -> Callable[[Floats], Sequence[Floats]]:
+    def _without_jax(self) -> Callable[[Floats], Sequence[Floats]]:
         has_series = has_loops([self._logp]) and self.work >= _WORTH_COMPILING
         if has_series and self._z.dtype == "float64":
             with stage("Reading the model"), piece("compiling the log density by numba"):

@@ -80,7 +80,7 @@ def test_it_is_that_of_pytensor(build: Any) -> None:
     run = compiled_at_points(density._z, density._logp, 5)
     points = RNG.normal(size=(5, density.dim))
     value, gradient = run(points)
-    expected = density._for_numpy(points)
+    expected = density._without_jax(points)
     np.testing.assert_allclose(value, expected[0], rtol=1e-10)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-8, atol=1e-10)
 
@@ -92,7 +92,7 @@ def test_any_number_of_points(monkeypatch: pytest.MonkeyPatch, size: int) -> Non
     points = RNG.normal(size=(size, 3))
     value, gradient = density.value_and_gradient(points)
     assert density._machine is not None
-    expected = density._for_numpy(points)
+    expected = density._without_jax(points)
     np.testing.assert_allclose(value, expected[0], rtol=1e-10)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-8, atol=1e-10)
 
@@ -128,7 +128,10 @@ def test_a_gradient_that_only_jax_loses_is_had_from_numpy(
     monkeypatch.setitem(vars(density), "_machine", lossy)
     points = RNG.normal(size=(9, 3))
     np.testing.assert_allclose(
-        density.value_and_gradient(points)[1], density._for_numpy(points)[1], rtol=1e-8, atol=1e-10
+        density.value_and_gradient(points)[1],
+        density._without_jax(points)[1],
+        rtol=1e-8,
+        atol=1e-10,
     )
 
 
@@ -210,8 +213,8 @@ def test_a_gradient_that_jax_loses_is_written_by_pytensor(monkeypatch: pytest.Mo
     by_jax = density._machine
     assert by_jax is not None
     assert np.isnan(by_jax(np.tile(points, (8, 1))[:64])[1]).all()
-    exact = density._for_numpy(points)
-    monkeypatch.setattr(density, "_for_numpy", None)  # not needed
+    exact = density._without_jax(points)
+    monkeypatch.setattr(density, "_without_jax", None)  # not needed
     for found, expected in zip(density.value_and_gradient(points), exact, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10)
     assert density._machine is not by_jax
@@ -225,7 +228,7 @@ def test_values_alone_have_a_function_of_their_own(monkeypatch: pytest.MonkeyPat
     values = density.value(points)
     assert density._values is not None
     assert len(density._values(points[:64])) == 1
-    np.testing.assert_allclose(values, density._for_numpy(points)[0], rtol=1e-10)
+    np.testing.assert_allclose(values, density._without_jax(points)[0], rtol=1e-10)
 
 
 def test_data_of_another_length_are_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_a_product_of_matrices_is_rewritten_without_a_search(name: str) -> None:
     with changed_flags(cxx=""):
         graph = FunctionGraph([x, y], [graphs[name]], clone=True)
         mode.optimizer.rewrite(graph)
-    assert any("ot" in str(n.op) for n in graph.apply_nodes)
+    assert any(str(n.op).startswith("Dot") for n in graph.apply_nodes)  # or Dot22, of BLAS
     values = np.random.default_rng(3).normal(size=(3, 3)), np.array([1.0, 2.0, 3.0])
     expected = {
         "dot_diag_to_elemwise": np.diag(values[1]) @ values[0],

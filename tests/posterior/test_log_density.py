@@ -251,7 +251,7 @@ def test_numbers_are_single_where_pytensor_says_so() -> None:
         density = log_density(model)
         z = 0.5 * RNG.normal(size=(4, density.dim))
         value, gradient = density.value_and_gradient(z)
-        assert density._for_numpy(z.astype("float32"))[1].dtype == np.float32
+        assert density._without_jax(z.astype("float32"))[1].dtype == np.float32
     assert value.dtype == gradient.dtype == np.float64
     points = [as_point(density, row) for row in z.astype("float32")]
     logp = model.compile_logp(mode="FAST_COMPILE")
