@@ -37,7 +37,7 @@ test: $(INSTALLED) ## run all tests
 # Old versions meet deprecations that are no concern of ours.
 check-lowest: $(INSTALLED_LOWEST) ## test on Python 3.12 with the lowest versions that pyproject allows
 	@$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -o filterwarnings=default \
-		tests/test_dependencies.py tests/graphs $(PYTEST_ARGS)
+		tests/test_dependencies.py tests/graphs tests/embedded $(PYTEST_ARGS)
 
 bench: $(INSTALLED_BENCH) ## measure speed beside others (an hour or more), write tables and a figure
 	@$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)

@@ -2,7 +2,9 @@
 
 from pmflow import errors, flows, plots, targets
 from pmflow.family.approximation import Approximation
+from pmflow.family.embedded_laplace import EmbeddedLaplace
 from pmflow.family.group import Group
+from pmflow.family.load import load
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.resampled import Resampled
 from pmflow.family.stack import Stack
@@ -14,7 +16,6 @@ from pmflow.judging.compare import compare
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.resampling import importance_resample
 from pmflow.ladder.tried import Ladder, Tried
-from pmflow.load import load
 from pmflow.objectives.forward_kl import ForwardKL
 from pmflow.records import Facts, FitState, Starts
 from pmflow.resume import resume
@@ -25,6 +26,7 @@ __all__ = [
     "NFVI",
     "Approximation",
     "Diagnosis",
+    "EmbeddedLaplace",
     "Facts",
     "FitState",
     "Formula",

@@ -34,18 +34,20 @@ ALLOWED: dict[str, set[str]] = {
     "flows": {"errors", "grammar"},
     "posterior": {"errors", "graphs", "watch"},
     "frames": {"draws", "errors", "posterior", "records", "watch"},
+    # judging needs only draws and densities; integrating variables out weighs draws too
+    "judging": {"checks", "errors", "graphs", "records", "watch"},
+    "embedded": {"draws", "graphs", "judging", "posterior", "records", "watch"},
     # a family does not know how it is trained or judged
     "family": {
-        *("checks", "errors", "flows", "frames", "graphs", "posterior", "records", "saving"),
-        "watch",
+        *("checks", "embedded", "errors", "flows", "frames", "graphs", "posterior", "records"),
+        *("saving", "watch"),
     },
-    # training knows no family; judging needs only draws and densities
+    # training knows no family
     "objectives": {"checks", "errors", "graphs", "posterior", "watch"},
     "draws": {"checks", "errors", "graphs"},
     "training": {
         *("checks", "draws", "errors", "graphs", "objectives", "posterior", "records", "watch"),
     },
-    "judging": {"checks", "errors", "graphs", "records", "watch"},
     "plots": {"checks", "errors", "judging"},
     # what joins them
     "starts": {"checks", "errors", "family", "judging", "posterior", "records", "watch"},
@@ -54,17 +56,16 @@ ALLOWED: dict[str, set[str]] = {
         *("saving", "starts", "training", "watch"),
     },
     "ladder": {
-        *("checks", "errors", "family", "graphs", "inference", "judging", "posterior", "records"),
-        *("starts", "training", "watch"),
+        *("checks", "embedded", "errors", "family", "frames", "graphs", "inference", "judging"),
+        *("posterior", "records", "starts", "training", "watch"),
     },
-    "load": {"errors", "family", "posterior", "records", "saving"},
     "resume": {
         *("errors", "family", "inference", "ladder", "posterior", "records", "saving", "training"),
     },
     "fit": {"checks", "errors", "inference", "ladder", "training"},
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
-        *("errors", "family", "fit", "flows", "frames", "inference", "judging", "ladder", "load"),
+        *("errors", "family", "fit", "flows", "frames", "inference", "judging", "ladder"),
         *("objectives", "plots", "records", "resume", "targets", "training"),
     },
     "demo": {"__init__"},

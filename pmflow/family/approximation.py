@@ -61,6 +61,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
 
     is_stack: ClassVar[bool] = False
     is_resampled: ClassVar[bool] = False
+    is_nested: ClassVar[bool] = False
 
     def __init__(self, groups: Sequence[opvi.Group], model: pm.Model | None = None) -> None:
         groups, model = checked_groups(groups, model)
@@ -73,6 +74,11 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         made = cls(groups_of(state.groups, model), model=model)
         made.receive(state.report)
         return made
+
+    @property
+    def family(self) -> str:
+        """What its groups are, in words."""
+        return " & ".join(map(str, self.groups))
 
     @property
     def rng(self) -> np.random.RandomState:
@@ -226,9 +232,8 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
             samples = self.draw(draws, random_seed, names)
         if not return_inferencedata:
             return export.to_multitrace(self.model, samples)
-        families = " & ".join(str(g) for g in self.groups)
         return export.to_datatree(
-            self.model, samples, family=families, include_transformed=include_transformed
+            self.model, samples, family=self.family, include_transformed=include_transformed
         )
 
     def draw(

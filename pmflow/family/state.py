@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.embedded.nested import NestedState
 from pmflow.errors import FormulaError, ParameterError, StorageError
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, base_text
@@ -16,6 +17,7 @@ from pmflow.records import Report, State
 
 __all__ = [
     "ApproximationState",
+    "EmbeddedLaplaceState",
     "FamilyGroupState",
     "FlowGroupState",
     "FlowPoint",
@@ -183,6 +185,18 @@ class ResampledState(State):
     proposal: NormalizingFlowState | StackState
     log_evidence: float
     ess: float
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedLaplaceState(State):
+    """Which coordinates meet, which are global, and what was found of their marginal."""
+
+    flow: NormalizingFlowState
+    pointers: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    is_global: NDArray[np.bool_]
+    nested: NestedState
     report: Report
 
 

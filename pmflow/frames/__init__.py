@@ -2,5 +2,6 @@
 
 from pmflow.frames.build import FRAMES, FoundFrame, build_frame, checked_frame
 from pmflow.frames.frame import Frame
+from pmflow.frames.laplace import MOST_DENSE
 
-__all__ = ["FRAMES", "FoundFrame", "Frame", "build_frame", "checked_frame"]
+__all__ = ["FRAMES", "MOST_DENSE", "FoundFrame", "Frame", "build_frame", "checked_frame"]

@@ -14,7 +14,7 @@ from pmflow.judging.verdict import A_FEW, MISSED, Judgement
 from pmflow.judging.weights import MIN_DRAWS, Weights
 from pmflow.records import Facts, Starts
 
-__all__ = ["Advice", "advise"]
+__all__ = ["NUTS", "Advice", "advise"]
 
 _STARTS = 8
 """Starts that are advised where there was one."""
@@ -51,6 +51,10 @@ _LOOK = Advice("no point of finite density was found: look at the model", "model
 _RESAMPLE = Advice(
     "take draws that are weighted and chosen anew, in place of approx.sample()",
     "idata = pmf.importance_resample(approx, 1_000)",
+)
+NUTS = Advice(
+    "NUTS; or write the model in another way, such as non-centred",
+    "idata = pm.sample(model=model, cores=1)",
 )
 _GO_ON = "approx = pmf.NFVI(approx).fit()"
 
@@ -137,8 +141,7 @@ def _other_methods(facts: Facts) -> list[Advice]:
         )
     # a ladder may have run in JAX, and a process in which JAX has run must not be forked
     cores = ", cores=1" if facts.by == "fit" else ""
-    nuts = f"idata = pm.sample(model=model{cores})"
-    return [*found, Advice("NUTS; or write the model in another way, such as non-centred", nuts)]
+    return [*found, NUTS._replace(code=f"idata = pm.sample(model=model{cores})")]
 
 
 def _richer(facts: Facts, shifts: pd.DataFrame) -> list[Advice]:

@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from pmflow.checks import check_seed, checked_count
-from pmflow.judging.advice import advise
+from pmflow.graphs.private import seed_from
+from pmflow.judging.advice import NUTS, advise
 from pmflow.judging.densities import check_densities
+from pmflow.judging.nested import nested_judgement, nested_shifts
 from pmflow.judging.report import as_html, as_text, with_error
 from pmflow.judging.shifts import shift_table
 from pmflow.judging.verdict import judge
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
-from pmflow.records import FitState, Starts, State
+from pmflow.records import Elbo, FitState, Starts, State
 from pmflow.watch import piece
 
 __all__ = ["Diagnosis", "as_resampled", "diagnose"]
@@ -175,6 +177,8 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     if getattr(approx, "is_resampled", False):
         found = diagnose(approx.proposal, draws, random_seed)
         return as_resampled(replace(found, fit_state=approx.fit_state, starts=approx.starts))
+    if getattr(approx, "is_nested", False):
+        return _of_nested(approx, random_seed)
     found = approx.sample(draws, random_seed=random_seed, var_names=approx.judged_names)
     stats = found["sample_stats"].to_dataset()
     with piece("weighing the draws", can_be_cut=True):
@@ -191,6 +195,36 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
         fit_state=approx.fit_state,
         starts=approx.starts,
         **{name: getattr(weights, name) for name in shared},
+    )
+
+
+def _of_nested(approx: Any, random_seed: Any) -> Diagnosis:
+    """The diagnosis of global variables by their marginal and local ones given them."""
+    seed = approx.next_seed() if random_seed is None else seed_from(random_seed)
+    check = approx.check(seed)
+    shifts = nested_shifts(check, approx.coordinate_names, approx.is_global)
+    is_good, reasons = nested_judgement(check, shifts)
+    weights = check.of_globals
+    elbo = Elbo.of(check.log_weights.mean(1))
+    log_evidence = weights.log_evidence
+    return Diagnosis(
+        verdict="reliable" if is_good else "not reliable",
+        reasons=reasons,
+        advice=() if is_good else (str(NUTS),),
+        draws=check.log_weights.size,
+        non_finite=int((~np.isfinite(check.log_weights)).sum()),
+        elbo=log_evidence + elbo.value,
+        elbo_se=float(np.hypot(elbo.error, weights.log_evidence_se)),
+        log_evidence=log_evidence,
+        log_evidence_se=weights.log_evidence_se,
+        kl=-elbo.value,
+        kl_se=elbo.error,
+        k_hat=weights.k_hat,
+        k_threshold=float(weights.k_threshold),
+        ess=weights.ess,
+        shifts=shifts,
+        fit_state=approx.fit_state,
+        starts=approx.starts,
     )
 
 

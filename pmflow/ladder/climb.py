@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pmflow.errors import NonFiniteError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.stack import Stack
 from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
@@ -85,7 +86,7 @@ class Climb:
         self._rng = np.random.default_rng(seed)
         self._number = 0
         self._tried: list[Tried] = []
-        self._fits: list[Approximation] = []
+        self._fits: list[Approximation | None] = []  # None where nothing was fitted
         self._seconds_to_judge = 0.0
 
     @classmethod
@@ -97,7 +98,10 @@ class Climb:
         for _ in range(state.drawn):
             self.next_seed()
         self._number, self._tried = state.number, list(state.tried)
-        self._fits = [Approximation.from_state(a, self.model) for a in state.approximations]
+        self._fits = [
+            None if a is None else Approximation.from_state(a, self.model)
+            for a in state.approximations
+        ]
         return self
 
     def to_state(self) -> ClimbState:
@@ -109,25 +113,28 @@ class Climb:
             start=start,
             number=self._number,
             tried=tuple(self._tried),
-            approximations=tuple(fit.to_state() for fit in self._fits),
+            approximations=tuple(fit and fit.to_state() for fit in self._fits),
         )
 
     @property
     def dim(self) -> int:
         """Length of the latent vector."""
-        return int(self.gaussian.ddim)
+        point = self.model.initial_point()
+        return sum(np.size(point[value.name]) for value in self.model.value_vars)
 
     @property
     def gaussian(self) -> NormalizingFlow:
         """The Gaussian, with its starts."""
-        first = self._fits[0]
-        return first if isinstance(first, NormalizingFlow) else first.flow
+        found = next(fit for fit in self._fits if isinstance(fit, NormalizingFlow | Stack))
+        return found if isinstance(found, NormalizingFlow) else found.flow
 
     @property
     def best(self) -> tuple[Approximation, Diagnosis | None]:
         """The best of the fits so far."""
         best = best_of(self._tried)
-        return self._fits[best], self._tried[best].diagnosis
+        fit = self._fits[best]
+        assert fit is not None
+        return fit, self._tried[best].diagnosis
 
     def next_seed(self) -> int:
         """A seed for the next thing that draws."""
@@ -155,7 +162,7 @@ class Climb:
                     self._climb(rung, file, begun, watch)
                     begun = None
             except KeyboardInterrupt:
-                if not self._fits:
+                if not any(self._fits):
                     raise
                 _log.warning("Stopped; the best of the fits so far is kept.")
             else:
@@ -166,7 +173,8 @@ class Climb:
     @property
     def _is_broken_off(self) -> bool:
         """Whether the last fit did not come to its own end."""
-        state = self._fits[-1].fit_state
+        last = self._fits[-1]
+        state = None if last is None else last.fit_state
         return state is not None and state.ended in ("interrupted", "callback")
 
     def _why(self, watch: Watch) -> Literal["interrupted", "time"] | None:
@@ -180,11 +188,12 @@ class Climb:
         if self._why(watch) is not None:
             return True
         found = self._tried[-1].diagnosis
-        if self._tried[-1].left_out:
+        last = self._fits[-1]
+        if last is None or self._tried[-1].left_out:
             return False
         if found is None or self._is_broken_off:
             return True
-        is_good = self._fits[-1].is_resampled or _is_close(found, self.dim)
+        is_good = last.is_resampled or last.is_nested or _is_close(found, self.dim)
         return found.verdict == "reliable" and is_good
 
     def _climb(
@@ -195,7 +204,7 @@ class Climb:
         watch: Watch,
     ) -> None:
         began = time.perf_counter()
-        if self._tried and not rung.applies(self):
+        if not rung.applies(self):
             self._number += 1
             return
         if file is not None:
@@ -231,7 +240,7 @@ class Climb:
         _log.info("%s", tried)
         self._number += 1
         self._tried.append(tried)
-        self._fits.append(self._fits[0] if approx is None else approx)
+        self._fits.append(approx)
 
     def _judged(self, approx: Approximation) -> Diagnosis | None:
         began = time.perf_counter()
@@ -257,10 +266,13 @@ class Climb:
         why = self._why(watch)
         taken = best_of(self._tried)
         if why and len(self._tried) > 1 and self._tried[-1].diagnosis is None:
-            least, judged = _least_elbo(self._fits[-1].hist), self._tried[taken].diagnosis
+            last = self._fits[-1]
+            least = -np.inf if last is None else _least_elbo(last.hist)
+            judged = self._tried[taken].diagnosis
             if judged is not None and least > judged.elbo:  # there was no time to judge it
                 taken = len(self._tried) - 1
         result = self._fits[taken]
+        assert result is not None
         ladder = Ladder(tuple(self._tried), taken, dict(watch.times))
         found = self._tried[taken].diagnosis
         state = result.fit_state

@@ -16,10 +16,12 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.resampled import Resampled
 from pmflow.family.stack import Stack
 from pmflow.family.state import FlowPoint
+from pmflow.frames import MOST_DENSE
 from pmflow.inference import NFVI
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import as_resampled
 from pmflow.ladder.backend import with_backend
+from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.rung import AbstractRung, Ground, NothingGained
 from pmflow.records import FitState, Report
 from pmflow.starts.restarts import NoMoreStarts, StartsState, fit_from_starts
@@ -42,6 +44,8 @@ _SEARCH_WORK, _FEWEST_STARTS = 8e9, 2
 a further start than the second."""
 _MOST_BENT = 300
 """Dimensions up to which a map with parameters for each pair of coordinates is tried."""
+_MIDDLE = 40
+"""Dimensions above which integrating out is tried first: a search for a Gaussian takes longer."""
 _SMALL_WEIGHT = 0.01
 """Share of the evidence below which a mode gets no flow of its own."""
 
@@ -228,14 +232,16 @@ def _modes(gaussian: NormalizingFlow) -> list[FlowPoint]:
 
 
 RUNGS: tuple[AbstractRung, ...] = (
+    NestedRung(least=_MIDDLE + 1),
     GaussianRung(),
     QuickRung("spline[hidden=0]-sinh-scale-loc", most=1),
     QuickRung("sinh-bend-reverse", least=2, most=_MOST_BENT),
     ResampledRung(),
+    NestedRung(most=_MIDDLE),
     FlowRung("spline[hidden=0]*4-sinh-scale-loc", most=1),
-    FlowRung("coupling[hidden=16]*2-sinh-scale-loc", least=2),
+    FlowRung("coupling[hidden=16]*2-sinh-scale-loc", least=2, most=MOST_DENSE),
     ResampledRung(),
-    FlowRung("coupling[hidden=32]*4-spline[hidden=0]-sinh-scale-loc", least=2),
+    FlowRung("coupling[hidden=32]*4-spline[hidden=0]-sinh-scale-loc", least=2, most=MOST_DENSE),
     ResampledRung(),
 )
 """What is tried, in this order, until one is good."""

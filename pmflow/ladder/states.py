@@ -28,8 +28,8 @@ class ClimbState(State):
     number : int
         The number of the rung that comes next.
     tried : tuple of Tried
-    approximations : tuple of State
-        What each of them gave.
+    approximations : tuple of State or None
+        What each of them gave; None where it was left out.
     """
 
     seed: int
@@ -37,7 +37,7 @@ class ClimbState(State):
     start: dict[str, NDArray[Any]] | None
     number: int
     tried: tuple[Tried, ...]
-    approximations: tuple[State, ...]
+    approximations: tuple[State | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,7 @@ class ClimbCheckpoint(State):
     @property
     def approx(self) -> State:
         """The best fit so far."""
-        if self.climb.tried:
-            return self.climb.approximations[best_of(self.climb.tried)]
+        best = self.climb.approximations[best_of(self.climb.tried)] if self.climb.tried else None
+        if best is not None:
+            return best
         return self if self.fit is None else self.fit.approx

@@ -67,6 +67,16 @@ class Ladder(State):
 
 
 def best_of(tried: Sequence[Tried]) -> int:
-    """The one of the largest ELBO; the later one of two, which has it resampled."""
-    elbos = [-np.inf if one.diagnosis is None else one.diagnosis.elbo for one in tried]
-    return len(elbos) - 1 - int(np.argmax(elbos[::-1]))
+    """The reliable one of the largest ELBO, or of all if none is; the later one of two equal ones.
+
+    What was left out comes last.
+    """
+
+    def rank(number: int) -> tuple[bool, bool, float, int]:
+        one = tried[number]
+        found = one.diagnosis
+        if found is None:
+            return False, not one.left_out, -np.inf, number
+        return found.verdict == "reliable", True, found.elbo, number
+
+    return max(range(len(tried)), key=rank)

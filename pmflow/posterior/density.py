@@ -107,6 +107,11 @@ class LogDensity:
         """About how many numbers the density goes through at one point."""
         return numbers_in([self._logp])
 
+    @property
+    def graph(self) -> tuple[TensorVariable, TensorVariable]:
+        """The latent vector and the log density as a graph of it."""
+        return self._z, self._logp
+
     def value(self, z: Floats) -> Floats:
         """Log density at points of shape (n, dim), shape (n,), whatever it is."""
         with self._lock:
@@ -171,9 +176,31 @@ class LogDensity:
         """Density and gradient compiled by JAX, None where they are for NumPy."""
         is_light = self.work + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
         is_light &= self.dim <= _MANY
-        if is_light or self._z.dtype != "float64" or not has_jax():
+        if self._z.dtype != "float64" or not has_jax():
+            return None
+        if is_light and self._is_batched:
             return None
         return self._by_jax("jax")
+
+    @cached_property
+    def _is_batched(self) -> bool:
+        """Whether NumPy goes through several points at once: else each Op is called for each."""
+        try:
+            self._vectorized()
+        except NotVectorizedError:
+            return False
+        return True
+
+    def _vectorized(self) -> tuple[TensorVariable, TensorVariable]:
+        """Points, and the log density at all of them.
+
+        Raises
+        ------
+        NotVectorizedError
+        """
+        points = pt.matrix("points", shape=(None, self.dim), dtype=self._z.dtype)
+        (logp,) = vectorize_over_draws([self._logp], {self._z: points})
+        return points, logp
 
     @cached_property
     def _values(self) -> Machine | None:
@@ -201,9 +228,8 @@ class LogDensity:
             return self._compiled()
 
     def _compiled(self) -> Callable[[Floats], Sequence[Floats]]:
-        points = pt.matrix("points", shape=(None, self.dim), dtype=self._z.dtype)
         try:
-            (logp,) = vectorize_over_draws([self._logp], {self._z: points})
+            points, logp = self._vectorized()
         except NotVectorizedError:
             gradient = pt.grad(self._logp, self._z, disconnected_inputs="ignore")
             fn = compile_once(

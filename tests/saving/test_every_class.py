@@ -64,11 +64,23 @@ def resampled() -> pmf.Approximation:
     return pmf.Resampled(made, found.log_evidence, found.ess, made.report)
 
 
+@cache
+def embedded() -> pmf.EmbeddedLaplace:
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau", 1.0)
+        u = pm.Normal("u", 0.0, tau, shape=41)
+        pm.Normal("y", u, 1.0, observed=np.random.default_rng(1).normal(0.0, 1.4, 41))
+    made = pmf.fit(model=model, random_seed=3, progressbar=False)
+    assert isinstance(made, pmf.EmbeddedLaplace)
+    return made
+
+
 MADE: dict[type[Any], Callable[[], pmf.Approximation]] = {
     pmf.Approximation: groups,
     pmf.NormalizingFlow: flow,
     pmf.Stack: stack,
     pmf.Resampled: resampled,
+    pmf.EmbeddedLaplace: embedded,
 }
 
 

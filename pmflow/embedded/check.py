@@ -1,0 +1,125 @@
+"""How far the nested distribution is from the posterior, to first order, at fresh draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.draws.standard import mirrored_draws
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.nested import Given, Nested
+from pmflow.embedded.weighing import pairs_within, spread, weighed
+from pmflow.judging.weights import Weights, importance_weights
+from pmflow.records import systematic_choice
+from pmflow.watch import tick
+
+__all__ = ["NestedCheck", "check_nested"]
+
+_PROPOSED, _PLACES = 128, 64
+_GROUPS, _FEWEST_PAIRS = 4, 4
+"""Independent groups of base draws for the marginal, and pairs in each."""
+_PAIRS = 8
+"""Mirrored pairs of draws at each place, for what is asked of the local variables."""
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class NestedCheck:
+    """What fresh draws say.
+
+    Attributes
+    ----------
+    of_globals : Weights
+        Importance weights of proposed global variables.
+    y : ndarray, shape (places, globals)
+        Global variables, in sds from their mean.
+    common : ndarray, shape (groups, places, draws)
+        Log weights of local variables given the global ones of each place, the same base draws
+        everywhere; groups of draws are independent of each other.
+    log_weights : ndarray, shape (places, draws)
+        The same with base draws of their own at each place.
+    shift, shift_error : ndarray, shape (locals,)
+        How far weighting would move the means of the local variables, in sds; standard errors.
+    growth, growth_error : ndarray, shape (locals,)
+        By what share of itself weighting would change their variances given the global ones.
+    mean, sd : ndarray, shape (dim,)
+        Of the draws, unconstrained.
+    """
+
+    of_globals: Weights
+    y: Floats
+    common: Floats
+    log_weights: Floats
+    shift: Floats
+    shift_error: Floats
+    growth: Floats
+    growth_error: Floats
+    mean: Floats
+    sd: Floats
+
+
+def check_nested(nested: Nested, seed: int) -> NestedCheck:
+    r"""Weigh fresh draws.
+
+    Weights of all local variables together say nothing in thousands of dimensions. To first order
+    weighting moves the mean of a variable by its covariance with :math:`\log w`, which by Stein's
+    lemma, for Gaussian draws, is the mean of :math:`\Sigma \nabla \log w`; and its variance by
+    the mean of that times the deviation. Both are quiet, and know each variable by itself.
+    """
+    rng = np.random.default_rng(seed)
+    conditional = nested.conditional
+    theta = nested.state.proposal.draws(_PROPOSED, int(rng.integers(2**30)))
+    every = [one for _, given in nested.given(theta) for one in given.each()]
+    log_marginal = np.concatenate([given.log_marginal for given in every])
+    weights = importance_weights(log_marginal, nested.state.proposal.log_density(theta))
+    shares = np.exp(weights.log_weights)
+    mean = shares @ theta / shares.sum()
+    sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
+    chosen = np.unique(systematic_choice(shares, _PLACES, 1 - rng.random()))
+    places = [every[number] for number in chosen]
+    coefficients = 1 + 2 * theta.shape[1]
+    few = spread(places, coefficients)
+    pairs = pairs_within(conditional.density, len(few))
+    size = len(conditional.locals)
+    each = max(_FEWEST_PAIRS, pairs // _GROUPS)
+    common = [weighed(conditional, few, mirrored_draws(each, size, rng)) for _ in range(_GROUPS)]
+    seen = [_at_place(conditional, given, rng) for given in places]
+    log_weights, steps, deviations, points = map(np.stack, zip(*seen, strict=True))
+    variances = (deviations**2).mean((0, 1))
+    flat = points.reshape(-1, points.shape[-1])
+    sd = flat.std(0)
+    # the mean of a pair is free of what is odd in it
+    halves = (steps[:, :_PAIRS] + steps[:, _PAIRS:]).reshape(-1, size) / 2
+    products = (steps * deviations).reshape(len(steps), 2, _PAIRS, size).mean(1).reshape(-1, size)
+    root = np.sqrt(len(halves))
+    of_locals = sd[conditional.locals]
+    return NestedCheck(
+        of_globals=weights,
+        y=(np.stack(spread(list(theta[chosen]), coefficients)) - mean) / sds,
+        common=np.stack(common),
+        log_weights=log_weights,
+        shift=halves.mean(0) / of_locals,
+        shift_error=halves.std(0) / of_locals / root,
+        growth=products.mean(0) / variances,
+        growth_error=products.std(0) / variances / root,
+        mean=flat.mean(0),
+        sd=sd,
+    )
+
+
+def _at_place(
+    conditional: Conditional, given: Given, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Log weights, steps, deviations and points of draws at one place."""
+    tick()
+    (factor,), inner = given.factors, conditional.locals
+    deviation = factor.coloured(mirrored_draws(_PAIRS, len(inner), rng))
+    z = np.repeat(given.z, len(deviation), axis=0)
+    z[:, inner] += deviation
+    log_p, gradient = conditional.density.value_and_gradient(z)
+    log_weights = log_p - given.log_density(0, deviation) - given.log_marginal[0]
+    # the gradient of log w in units of the covariance: that of log q is minus the deviation
+    return log_weights, factor.solve(gradient[:, inner]) + deviation, deviation, z

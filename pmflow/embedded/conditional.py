@@ -1,0 +1,246 @@
+"""The Gaussian nearest to the local variables, given the global ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from pmflow.embedded.colours import Colours
+from pmflow.embedded.factor import Factor, Factors
+from pmflow.posterior.density import LogDensity
+from pmflow.watch import tick
+
+__all__ = ["Conditional", "Modes"]
+
+_STEP = 1e-3
+"""Of differences of gradients, in conditional standard deviations."""
+_FOUND = 0.1
+"""Newton's decrement below which one step more, unchecked, ends at the mode: in sds."""
+_LOST = 1.0
+"""Newton's decrement above which a climb that has ended has not found the mode."""
+_HALVINGS = 16
+_LED, _SHORTER = 10, 0.6
+"""Steps by a factor from elsewhere, and how much shorter each must be than the one before."""
+_NUMBERS_AT_ONCE = 2**23
+"""Of points at which gradients are held at a time."""
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    r"""Where the local variables are most probable, at each of some values of the global ones.
+
+    Attributes
+    ----------
+    z : ndarray, shape (n, dim)
+        Whole points, unconstrained.
+    factors : tuple of Factor
+        Of the precision of the local variables at each.
+    log_marginal : ndarray, shape (n,)
+        Log of the density of the global variables, not normalised, by Laplace's approximation:
+        :math:`\log p(\theta, \hat u) - \log N(\hat u; \hat u, P^{-1})`; -inf where no mode was
+        found.
+    """
+
+    z: Floats
+    factors: tuple[Factor, ...]
+    log_marginal: Floats
+
+
+class Conditional:
+    r"""Mode and precision of the local variables u, given the global ones :math:`\theta`.
+
+    Newton's method with exact sparse curvature: gradients are differenced along the colours of
+    the pattern. It begins at a given point and ends by a rule that looks at nothing else, so the
+    mode is a function of theta.
+
+    Parameters
+    ----------
+    density : LogDensity
+    pattern : csr_array, shape (dim, dim)
+        Which coordinates of the latent vector meet.
+    is_global : ndarray of bool, shape (dim,)
+
+    Attributes
+    ----------
+    locals, globals : ndarray
+        Their places in the latent vector.
+    sds : ndarray, shape (locals,)
+        About the standard deviations of the local variables given the global ones: the unit of
+        differences.
+    """
+
+    def __init__(
+        self, density: LogDensity, pattern: csr_array, is_global: NDArray[np.bool_]
+    ) -> None:
+        self.density = density
+        self.globals: Integers = np.flatnonzero(is_global)
+        self.locals: Integers = np.flatnonzero(~is_global)
+        inner = csr_array(pattern[self.locals][:, self.locals])
+        self._factors = Factors(inner)
+        self._colours = Colours.of_pattern(inner, self._factors.rows, self._factors.columns)
+        self.sds: Floats = np.full(len(self.locals), 0.1)
+
+    @property
+    def colours(self) -> int:
+        """How many pairs of gradients a curvature takes."""
+        return self._colours.number
+
+    def precisions(self, z: Floats) -> Floats:
+        """Minus the second derivatives by the local variables, at points of shape (n, dim).
+
+        Returns
+        -------
+        ndarray, shape (n, entries)
+            In the order of `Factors`.
+        """
+        at = self._colours
+        steps = np.zeros((at.number, self.density.dim))
+        steps[:, self.locals] = _STEP * self.sds * at.directions
+        span = 2 * _STEP * self.sds[self._column_read]
+        rows = max(1, _NUMBERS_AT_ONCE // (2 * steps.size))
+        found = []
+        for i in range(0, len(z), rows):
+            some = z[i : i + rows, None]
+            points = np.concatenate([some - steps, some + steps], axis=1)
+            _, gradient = self.density.value_and_gradient(points.reshape(-1, self.density.dim))
+            shaped = gradient[:, self.locals].reshape(len(some), 2, at.number, -1)
+            change = shaped[:, 0] - shaped[:, 1]
+            found.append(change[:, at.read_colour, at.read_row] / span)
+        return np.concatenate(found)
+
+    def matrix(self, z: Floats) -> csr_array:
+        """The precision at one point of shape (dim,), shape (locals, locals)."""
+        (values,) = self.precisions(z[None])
+        rows, columns = self._factors.rows, self._factors.columns
+        off = rows != columns
+        places = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
+        size = len(self.locals)
+        return csr_array((np.concatenate([values, values[off]]), places), shape=(size, size))
+
+    def diagonals(self, z: Floats) -> Floats:
+        """The diagonal of the precision at points of shape (n, dim), shape (n, locals)."""
+        return self.precisions(z)[:, self._factors.on_diagonal]
+
+    def log_dets(self, z: Floats) -> Floats:
+        """Log determinants of the precision at points of shape (n, dim), NaN where it is none."""
+        factors = [self._factors.of(values) for values in self.precisions(z)]
+        return np.array([np.nan if factor is None else factor.log_det for factor in factors])
+
+    @property
+    def _column_read(self) -> Integers:
+        """The column in which each entry is read: the other one than its row."""
+        factors, at = self._factors, self._colours
+        return np.where(at.read_row == factors.rows, factors.columns, factors.rows)
+
+    def measure(self, z: Floats) -> None:
+        """Take the units of differences from the curvature at one point, shape (dim,)."""
+        for _ in range(2):
+            size = np.abs(self.precisions(z[None])[0][self._factors.on_diagonal])
+            self.sds = 1 / np.sqrt(np.clip(size, 1e-10, 1e10))
+
+    def take_units(self, sds: Floats) -> None:
+        """Take units of differences that were measured before."""
+        self.sds = sds
+
+    def modes(self, z: Floats, rounds: int, near: Factor | None = None) -> Modes:
+        """Climb to the modes of the local variables, the global ones held.
+
+        Parameters
+        ----------
+        z : ndarray, shape (n, dim)
+            Where to begin.
+        rounds : int
+            Curvatures at each of them at most.
+        near : Factor, optional
+            Of the precision somewhere near: it leads a part of the way for no more than gradients.
+        """
+        z = z.copy()
+        n = len(z)
+        log_p, gradient = self.density.value_and_gradient(z)
+        if near is not None:
+            self._led(near, z, log_p, gradient)
+        factors: list[Factor | None] = [None] * n
+        decrement, damping = np.full(n, np.inf), np.zeros(n)
+        steps = np.zeros((n, len(self.locals)))
+        climbing = np.flatnonzero(np.isfinite(log_p))
+        for _ in range(rounds):
+            if not len(climbing):
+                break
+            for i, values in zip(climbing, self.precisions(z[climbing]), strict=True):
+                tick()
+                try:
+                    factor, damping[i] = self._factors.damped(values)
+                except np.linalg.LinAlgError:
+                    continue
+                slope = gradient[i, self.locals]
+                factors[i], steps[i] = factor, factor.solve(slope[None])[0]
+                decrement[i] = np.sqrt(max(slope @ steps[i], 0.0))
+            climbing = climbing[decrement[climbing] > _FOUND]
+            climbing = self._step(climbing, z, log_p, gradient, steps)
+        return self._ended(z, log_p, steps, factors, decrement, damping)
+
+    def _led(self, near: Factor, z: Floats, log_p: Floats, gradient: Floats) -> None:
+        """Steps by one factor for all, of each for as long as they grow shorter quickly."""
+        inner = self.locals
+        todo = np.flatnonzero(np.isfinite(log_p))
+        before = np.full(len(z), np.inf)
+        for _ in range(_LED if len(todo) else 0):
+            tick()
+            steps = near.solve(gradient[todo][:, inner])
+            length = np.sqrt((steps * gradient[todo][:, inner]).sum(1).clip(0))
+            is_quick = length < _SHORTER * before[todo]
+            before[todo] = length
+            goes_on = is_quick & (length > _FOUND / 2)
+            todo, steps = todo[goes_on], steps[goes_on]
+            if not len(todo):
+                return
+            ahead = z[todo]
+            ahead[:, inner] += steps
+            value, slope = self.density.value_and_gradient(ahead)
+            is_up = value >= log_p[todo]
+            todo = todo[is_up]
+            z[todo], log_p[todo], gradient[todo] = ahead[is_up], value[is_up], slope[is_up]
+            if not len(todo):
+                return
+
+    def _step(
+        self, climbing: Integers, z: Floats, log_p: Floats, gradient: Floats, steps: Floats
+    ) -> Integers:
+        """One step each, halved until it is no step down; those that made one."""
+        rate, todo = 1.0, climbing
+        for _ in range(_HALVINGS):
+            if not len(todo):
+                break
+            ahead = z[todo]
+            ahead[:, self.locals] += rate * steps[todo]
+            value, slope = self.density.value_and_gradient(ahead)
+            is_up = value >= log_p[todo] - 1e-9 * np.abs(log_p[todo])
+            moved = todo[is_up]
+            z[moved], log_p[moved], gradient[moved] = ahead[is_up], value[is_up], slope[is_up]
+            todo, rate = todo[~is_up], rate / 3
+        return np.setdiff1d(climbing, todo)
+
+    def _ended(
+        self,
+        z: Floats,
+        log_p: Floats,
+        steps: Floats,
+        factors: list[Factor | None],
+        decrement: Floats,
+        damping: Floats,
+    ) -> Modes:
+        is_found = (decrement < _LOST) & (damping == 0)
+        # the last step, and what it gains, by the curvature at the point before it
+        last = np.where(is_found & (decrement <= _FOUND), 1.0, 0.0)
+        z[:, self.locals] += last[:, None] * steps
+        gain = np.where(last > 0, decrement**2 / 2, 0.0)
+        log_dets = np.array([np.nan if f is None else f.log_det for f in factors])
+        constant = len(self.locals) / 2 * np.log(2 * np.pi)
+        log_marginal = np.where(is_found, log_p + gain - log_dets / 2 + constant, -np.inf)
+        return Modes(z, tuple(factors), log_marginal)  # type: ignore[arg-type]

@@ -1,0 +1,111 @@
+"""The marginal of the global variables at many points, weighted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.marginal import Centre, NoCentreError
+from pmflow.embedded.nested import modes_at
+from pmflow.embedded.proposal import Proposal
+from pmflow.judging.weights import Weights, importance_weights
+
+__all__ = ["Explored", "explore"]
+
+_ROUNDS = 6
+_ENOUGH = 64.0
+"""Effective draws of the global variables at which exploring ends, if their tail is light too."""
+_FEWEST = 10.0
+"""Effective draws without which nothing is known."""
+_LIGHT = 0.5
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Explored:
+    """Global variables at draws of proposals, with the marginal there.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (n, globals)
+    log_marginal : ndarray, shape (n,)
+    log_proposal : ndarray, shape (n,)
+        Log density of the mixture of all proposals that they are draws of.
+    """
+
+    theta: Floats
+    log_marginal: Floats
+    log_proposal: Floats
+    weights: Weights = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = importance_weights(self.log_marginal, self.log_proposal)
+        object.__setattr__(self, "weights", found)
+
+    def moments(self) -> tuple[Floats, Floats]:
+        """Weighted mean and covariance of the global variables."""
+        shares = np.exp(self.weights.log_weights)
+        shares /= shares.sum()
+        mean = shares @ self.theta
+        away = self.theta - mean
+        return mean, (shares[:, None] * away).T @ away
+
+
+def explore(
+    conditional: Conditional, centre: Centre, first: int, seed: int, most: int
+) -> tuple[Explored, Proposal]:
+    """Weigh draws of a proposal that learns from them, until it is near the marginal.
+
+    Parameters
+    ----------
+    conditional : Conditional
+    centre : Centre
+    first : int
+        Draws of the first round; each further one takes twice as many.
+    seed : int
+    most : int
+        Draws in all.
+
+    Raises
+    ------
+    NoCentreError
+        If the draws do not lead to the marginal.
+    """
+    mean, covariance = centre.z[conditional.globals], np.linalg.inv(centre.precision)
+    proposals: list[tuple[int, Proposal]] = []
+    thetas: list[Floats] = []
+    values: list[Floats] = []
+    size = first
+    while True:
+        proposal = Proposal.of_moments(mean, covariance)
+        theta = proposal.draws(size, seed + len(proposals))
+        proposals.append((size, proposal))
+        thetas.append(theta)
+        parts = [modes.log_marginal for _, modes in modes_at(conditional, centre, theta)]
+        values.append(np.concatenate(parts))
+        found = _explored(proposals, thetas, values)
+        if not np.isfinite(found.weights.log_evidence):
+            raise NoCentreError("the marginal is not finite at too many of its draws")
+        mean, covariance = found.moments()
+        done = sum(number for number, _ in proposals)
+        is_good = found.weights.k_hat < _LIGHT and found.weights.ess * done > _ENOUGH
+        if is_good or done + 2 * size > most or len(proposals) == _ROUNDS:
+            if found.weights.ess * done < _FEWEST:
+                raise NoCentreError("draws of the global variables do not lead to their marginal")
+            return found, Proposal.of_moments(mean, covariance)
+        size *= 2
+
+
+def _explored(
+    proposals: list[tuple[int, Proposal]], thetas: list[Floats], values: list[Floats]
+) -> Explored:
+    theta = np.concatenate(thetas)
+    numbers = np.array([number for number, _ in proposals])
+    parts = np.stack([proposal.log_density(theta) for _, proposal in proposals])
+    shares = np.log(numbers / numbers.sum())
+    mixture = np.logaddexp.reduce(parts + shares[:, None])
+    return Explored(theta, np.concatenate(values), mixture)

@@ -1,0 +1,186 @@
+"""From a density and its pattern to globals by their marginal and locals given them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.draws.standard import mirrored_draws
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.explore import Explored, explore
+from pmflow.embedded.marginal import Centre, NoCentreError, best_centre
+from pmflow.embedded.nested import Given, Nested, NestedState, features
+from pmflow.embedded.proposal import Proposal
+from pmflow.embedded.weighing import missed_by, pairs_within, spread, weighed
+from pmflow.records import systematic_choice
+from pmflow.watch import Stopped, result_exists, stage, tick
+
+__all__ = ["fit_nested"]
+
+_FIRST, _MOST = 128, 1_024
+"""Global variables of the first round of exploring, and of all."""
+_PLACES = 64
+"""Global variables at which corrections are estimated."""
+_PAIRS = 8
+"""Mirrored pairs of draws of the local variables at each, for their mean."""
+_SHIFTS = 3
+"""Steps from the mode to the mean."""
+_RIDGE = 1e-2
+_MOVED = 0.5
+"""In sds: a correction that moves the global variables farther is estimated anew around there."""
+
+type Floats = NDArray[np.float64]
+
+
+def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
+    """Find the marginal of the global variables, and what follows from them.
+
+    Parameters
+    ----------
+    conditional : Conditional
+    start : ndarray, shape (dim,)
+    seed : int
+
+    Returns
+    -------
+    Nested
+        Not corrected yet, where the search was stopped on the way.
+
+    Raises
+    ------
+    NoCentreError
+        If the marginal is not found.
+    Stopped
+        If the search was stopped before it was.
+    """
+    with stage("Integrating local variables out"):
+        try:
+            centre = best_centre(conditional, start, seed)
+            explored, proposal = explore(conditional, centre, _FIRST, seed, _MOST)
+            nested = _uncorrected(conditional, centre, explored, proposal)
+            result_exists()
+            rng = np.random.default_rng(seed)
+            with suppress(Stopped):
+                nested, moved = _corrected(nested, explored, rng)
+                if moved > _MOVED:
+                    nested, _ = _corrected(nested, explored, rng)
+        except np.linalg.LinAlgError as error:
+            raise NoCentreError("the search overflowed") from error
+    return nested
+
+
+def _uncorrected(
+    conditional: Conditional, centre: Centre, explored: Explored, proposal: Proposal
+) -> Nested:
+    size = len(conditional.globals)
+    state = NestedState(
+        centre=centre,
+        unit=proposal,
+        proposal=proposal,
+        sds=conditional.sds,
+        correction=np.zeros(1),
+        shift=np.zeros((1 + size, len(conditional.locals))),
+        log_evidence=explored.weights.log_evidence,
+        ess=float(explored.weights.ess),
+    )
+    return Nested(conditional, state)
+
+
+def _corrected(
+    nested: Nested, explored: Explored, rng: np.random.Generator
+) -> tuple[Nested, float]:
+    """The distribution with its means and its marginal corrected, and how far that moved it."""
+    before = _weighted(nested, explored)
+    places = _places(before, rng)
+    plain = Nested(
+        nested.conditional,
+        replace(
+            nested.state,
+            correction=np.zeros(1),
+            shift=np.zeros_like(nested.state.shift),
+        ),
+    )
+    givens = [one for _, given in plain.given(places) for one in given.each()]
+    y = nested.state.unit.standardised(places)
+    shift = np.zeros_like(nested.state.shift)
+    for _ in range(_SHIFTS):
+        step = _shift(nested, givens, y, rng)
+        shift += step
+        for given, moved in zip(givens, features(y, len(step)) @ step, strict=True):
+            given.z[:, nested.conditional.locals] += moved
+    correction = _correction(nested, givens, y, rng)
+    made = Nested(nested.conditional, replace(nested.state, correction=correction, shift=shift))
+    after = _weighted(made, explored)
+    mean, covariance = after.moments()
+    moved = np.abs(mean - before.moments()[0]) / np.sqrt(np.diag(covariance))
+    weights = after.weights
+    state = replace(
+        made.state,
+        proposal=Proposal.of_moments(mean, covariance),
+        log_evidence=weights.log_evidence,
+        ess=float(max(weights.ess, 1 / len(explored.theta))),
+    )
+    return Nested(nested.conditional, state), float(moved.max())
+
+
+def _weighted(nested: Nested, explored: Explored) -> Explored:
+    """What was explored, by the corrected marginal."""
+    state = nested.state
+    y = state.unit.standardised(explored.theta)
+    correction = features(y, len(state.correction)) @ state.correction
+    return replace(explored, log_marginal=explored.log_marginal + correction)
+
+
+def _places(explored: Explored, rng: np.random.Generator) -> Floats:
+    """Global variables that are spread as the marginal is."""
+    shares = np.exp(explored.weights.log_weights)
+    chosen = systematic_choice(shares, _PLACES, 1 - rng.random())
+    return explored.theta[np.unique(chosen)]
+
+
+def _shift(nested: Nested, givens: list[Given], y: Floats, rng: np.random.Generator) -> Floats:
+    """From mode to mean: the mean gradient at draws, through the precision, linear in the globals.
+
+    One natural-gradient step of the mean. The draws are mirrored, so that what is linear in them
+    cancels.
+    """
+    conditional = nested.conditional
+    inner = conditional.locals
+    steps = []
+    for given in givens:
+        tick()
+        e = mirrored_draws(_PAIRS, len(inner), rng)
+        draws = np.repeat(given.z, len(e), axis=0)
+        draws[:, inner] += given.factors[0].coloured(e)
+        _, gradient = conditional.density.value_and_gradient(draws)
+        steps.append(given.factors[0].solve(gradient[:, inner].mean(0, keepdims=True))[0])
+    return _ridge(features(y, 1 + y.shape[1]), np.stack(steps))
+
+
+def _correction(nested: Nested, givens: list[Given], y: Floats, rng: np.random.Generator) -> Floats:
+    """What the Laplace approximation has missed of the log marginal, as a quadratic.
+
+    By the weights of draws of the local variables. The base draws are the same everywhere: what
+    they have missed is nearly the same everywhere too, and does not bend the marginal.
+    """
+    conditional = nested.conditional
+    size = y.shape[1]
+    number = 1 + 2 * size + size * (size - 1) // 2
+    if 2 * number > len(y):
+        number = 1 + 2 * size
+    few = spread(givens, number)
+    pairs = pairs_within(conditional.density, len(few))
+    e = mirrored_draws(pairs, len(conditional.locals), rng)
+    log_weights = weighed(conditional, few, e)
+    x = features(np.stack(spread(list(y), number)), number)
+    return _ridge(x, missed_by(log_weights)[:, None])[:, 0]
+
+
+def _ridge(x: Floats, y: Floats) -> Floats:
+    penalty = _RIDGE * np.eye(x.shape[1])
+    penalty[0, 0] = 0.0
+    found: Floats = np.linalg.solve(x.T @ x + penalty, x.T @ y)
+    return found

@@ -1,0 +1,68 @@
+"""Loops over the entries of sparse matrices, compiled by numba."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["coloured", "multiply_upper", "solve_lower", "solve_upper"]
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int64]
+
+
+@numba.njit(cache=True)
+def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> Integers:
+    """A colour for each hub; for each other the first that no other at distance two has."""
+    dim = len(indptr) - 1
+    colours = np.full(dim, -1, dtype=np.int64)
+    hubs = 0
+    for column in range(dim):
+        if is_hub[column]:
+            colours[column] = hubs
+            hubs += 1
+    taken_by = np.full(dim + 1, -1, dtype=np.int64)
+    for column in range(dim):
+        if is_hub[column]:
+            continue
+        for at in range(indptr[column], indptr[column + 1]):
+            row = indices[at]
+            if is_hub[row]:
+                continue
+            for other_at in range(indptr[row], indptr[row + 1]):
+                colour = colours[indices[other_at]]
+                if colour >= hubs:
+                    taken_by[colour] = column
+        colour = hubs
+        while taken_by[colour] == column:
+            colour += 1
+        colours[column] = colour
+    return colours
+
+
+@numba.njit(cache=True)
+def solve_lower(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
+    """Solve L x = b in place, for columns of shape (dim, n)."""
+    for column in range(len(pointers) - 1):
+        for at in range(pointers[column], pointers[column + 1]):
+            for k in range(x.shape[1]):
+                x[rows[at], k] -= entries[at] * x[column, k]
+
+
+@numba.njit(cache=True)
+def solve_upper(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
+    """Solve L' x = b in place."""
+    for column in range(len(pointers) - 2, -1, -1):
+        for at in range(pointers[column], pointers[column + 1]):
+            for k in range(x.shape[1]):
+                x[column, k] -= entries[at] * x[rows[at], k]
+
+
+@numba.njit(cache=True)
+def multiply_upper(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
+    """Put L' x in the place of x."""
+    for column in range(len(pointers) - 1):
+        for at in range(pointers[column], pointers[column + 1]):
+            for k in range(x.shape[1]):
+                x[column, k] += entries[at] * x[rows[at], k]

@@ -1,0 +1,212 @@
+"""Draws and density of global variables by their marginal and local ones given them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.embedded.conditional import Conditional, Modes
+from pmflow.embedded.factor import Factor
+from pmflow.embedded.marginal import Centre
+from pmflow.embedded.proposal import Proposal
+from pmflow.records import State, systematic_choice
+from pmflow.watch import tick
+
+__all__ = ["Given", "Nested", "NestedState", "features", "modes_at"]
+
+_CURVATURES = 6
+"""At most, of a climb to a conditional mode from where the centre predicts it."""
+_NUMBERS_AT_ONCE = 2**25
+"""Of factors and points that are held at a time."""
+_FARTHEST = 3.0
+"""In sds, from where draws are as a rule: corrections stay what they are there."""
+_CANDIDATES = 2.0
+"""Global variables proposed for each that is wanted, in effective draws."""
+_FEWEST, _MOST = 128, 1_024
+"""Global variables that are proposed: powers of 2."""
+_WORK = 2e9
+"""Numbers that the density may go through for more than the fewest."""
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class NestedState(State):
+    """What was found of a posterior.
+
+    Attributes
+    ----------
+    centre : Centre
+    unit : Proposal
+        What exploring has ended with: where corrections have their origin and their units.
+    proposal : Proposal
+        What global variables are drawn from.
+    sds : ndarray, shape (locals,)
+        Units of differences, see `Conditional`.
+    correction : ndarray, shape (features,)
+        Of the log marginal, by `features` of the global variables.
+    shift : ndarray, shape (globals + 1, locals)
+        From the conditional mode to the conditional mean, by the linear features.
+    log_evidence : float
+        Log of the integral of the corrected marginal.
+    ess : float
+        Effective draws of the global variables as a fraction of those proposed.
+    """
+
+    centre: Centre
+    unit: Proposal
+    proposal: Proposal
+    sds: Floats
+    correction: Floats
+    shift: Floats
+    log_evidence: float
+    ess: float
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The Gaussians of the local variables at some values of the global ones.
+
+    Attributes
+    ----------
+    z : ndarray, shape (n, dim)
+        Whole points: the local variables at their conditional means.
+    factors : tuple of Factor
+    log_marginal : ndarray, shape (n,)
+        Log density of the global variables, corrected, not normalised.
+    """
+
+    z: Floats
+    factors: tuple[Factor, ...]
+    log_marginal: Floats
+
+    def each(self) -> Iterator[Given]:
+        """One place at a time."""
+        for i, factor in enumerate(self.factors):
+            yield Given(self.z[i : i + 1], (factor,), self.log_marginal[i : i + 1])
+
+    def log_density(self, i: int, deviation: Floats) -> Floats:
+        """Log density of local variables so far from the mean of one, shape (n, locals)."""
+        factor, size = self.factors[i], deviation.shape[1]
+        constant = factor.log_det / 2 - size / 2 * math.log(2 * math.pi)
+        return np.asarray(constant - factor.squared_norm(deviation) / 2)
+
+
+def features(y: Floats, number: int) -> Floats:
+    """1, the coordinates, their squares, and the products of two: as many of these as asked for.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n, globals)
+        In units of the proposal; far out they are what they are on the way there.
+    number : int
+        1 + globals, 1 + 2 globals, or all.
+    """
+    norms = np.sqrt((y**2).sum(1, keepdims=True))
+    farthest = _FARTHEST + np.sqrt(y.shape[1])
+    y = y * np.minimum(1.0, farthest / np.maximum(norms, 1e-300))
+    first, second = np.triu_indices(y.shape[1], 1)
+    return np.concatenate([np.ones((len(y), 1)), y, y**2, y[:, first] * y[:, second]], 1)[
+        :, :number
+    ]
+
+
+class Nested:
+    """A distribution over the latent space: the marginal of few, and Gaussians given them.
+
+    Parameters
+    ----------
+    conditional : Conditional
+    state : NestedState
+    """
+
+    def __init__(self, conditional: Conditional, state: NestedState) -> None:
+        self.conditional, self.state = conditional, state
+        conditional.take_units(state.sds)
+
+    def given(self, theta: Floats) -> Iterator[tuple[slice, Given]]:
+        """The local variables given global ones of shape (n, globals), some at a time."""
+        state, conditional = self.state, self.conditional
+        y = state.unit.standardised(theta)
+        correction = features(y, len(state.correction)) @ state.correction
+        linear = features(y, len(state.shift))
+        for part, modes in modes_at(conditional, state.centre, theta):
+            z = modes.z
+            z[:, conditional.locals] += linear[part] @ state.shift
+            yield part, Given(z, modes.factors, modes.log_marginal + correction[part])
+
+    def log_density(self, points: Floats) -> Floats:
+        """Log density at points of shape (n, dim), shape (n,)."""
+        inner, outer = self.conditional.locals, self.conditional.globals
+        found = np.full(len(points), -np.inf)
+        for part, given in self.given(points[:, outer]):
+            away = points[part][:, inner] - given.z[:, inner]
+            for i in np.flatnonzero(np.isfinite(given.log_marginal)):
+                of_locals = given.log_density(int(i), away[i : i + 1])[0]
+                found[part.start + i] = given.log_marginal[i] + of_locals
+        return found - self.state.log_evidence
+
+    def draws(self, number: int, seed: int) -> tuple[Floats, Floats]:
+        """Points of shape (number, dim), and their log densities.
+
+        Global variables are proposed, weighted and chosen: where a curvature is expensive they are
+        fewer than the draws, and local variables are drawn several times given the same ones.
+        """
+        rng = np.random.default_rng(seed)
+        theta = self.state.proposal.draws(self._candidates(number), int(rng.integers(2**30)))
+        parts = []
+        log_marginal = np.empty(len(theta))
+        for part, given in self.given(theta):
+            parts.append(given)
+            log_marginal[part] = given.log_marginal
+        log_weights = log_marginal - self.state.proposal.log_density(theta)
+        weights = np.exp(log_weights - log_weights.max())
+        chosen = systematic_choice(weights, number, 1 - rng.random())
+        counts = np.bincount(chosen, minlength=len(theta))
+        z, log_q = self._locals(parts, counts, rng)
+        mixed = rng.permutation(number)
+        return z[mixed], log_q[mixed]
+
+    def _candidates(self, number: int) -> int:
+        """How many global variables are proposed for so many draws: a power of 2."""
+        wanted = math.ceil(_CANDIDATES * number / self.state.ess)
+        density = self.conditional.density
+        cost = 2 * self.conditional.colours + 8
+        most = density.draws_within(_WORK / cost, most=_MOST, least=_FEWEST)
+        return 1 << math.floor(math.log2(np.clip(wanted, _FEWEST, most)))
+
+    def _locals(
+        self, parts: list[Given], counts: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Floats, Floats]:
+        inner = self.conditional.locals
+        points, values = [], []
+        at = 0
+        for given in parts:
+            for i, count in enumerate(counts[at : at + len(given.z)]):
+                if not count:
+                    continue
+                tick()
+                e = rng.standard_normal((count, len(inner)))
+                z = np.repeat(given.z[i : i + 1], count, axis=0)
+                z[:, inner] += given.factors[i].coloured(e)
+                constant = given.factors[i].log_det / 2 - len(inner) / 2 * math.log(2 * math.pi)
+                points.append(z)
+                values.append(given.log_marginal[i] + constant - (e**2).sum(1) / 2)
+            at += len(given.z)
+        return np.concatenate(points), np.concatenate(values) - self.state.log_evidence
+
+
+def modes_at(
+    conditional: Conditional, centre: Centre, theta: Floats
+) -> Iterator[tuple[slice, Modes]]:
+    """Conditional modes at global variables of shape (n, globals), some at a time."""
+    rows = max(1, _NUMBERS_AT_ONCE // (conditional.density.dim * 16))
+    for i in range(0, len(theta), rows):
+        tick(i)
+        part = slice(i, min(i + rows, len(theta)))
+        start = centre.predicted(conditional, theta[part])
+        yield part, conditional.modes(start, _CURVATURES, centre.factor)

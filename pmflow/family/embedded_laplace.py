@@ -1,0 +1,174 @@
+"""An approximation of few global variables by their marginal, and of many local ones given them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, override
+
+import numpy as np
+import pymc as pm
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from pmflow.embedded.check import NestedCheck, check_nested
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.nested import Nested, NestedState
+from pmflow.errors import UnsupportedError
+from pmflow.family.approximation import Approximation
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.state import EmbeddedLaplaceState
+from pmflow.posterior.at_points import VarNames, unconstrained_parts
+from pmflow.posterior.density import LogDensity
+from pmflow.posterior.export import Samples
+from pmflow.records import Facts, Report
+
+__all__ = ["EmbeddedLaplace"]
+
+
+class EmbeddedLaplace(Approximation, state=EmbeddedLaplaceState):
+    r"""Few global variables by their marginal, many local ones by Gaussians that follow them.
+
+    Made by `pmflow.fit` for models whose variables meet few others: hierarchies, random walks,
+    crossed effects. The global variables :math:`\theta`, scales as a rule, have the marginal
+    :math:`\hat p(\theta) \propto p(\theta, u) / q(u \mid \theta)` at the mode of the local
+    variables u (Tierney & Kadane, 1986; Rue, Martino & Chopin, 2009), corrected by importance
+    weights; given them the local ones are Gaussian with the precision of the model there, which is
+    sparse, around the mode, shifted to the mean. The mode is found anew for each value of the
+    global variables.
+
+    Parameters
+    ----------
+    flow : NormalizingFlow
+        Over the same variables; only their order in the latent vector is taken from it.
+    pattern : csr_array, shape (dim, dim)
+        Which coordinates meet.
+    is_global : ndarray of bool, shape (dim,)
+    nested : NestedState
+        What was found.
+    report : Report
+
+    Attributes
+    ----------
+    nested : NestedState
+
+    References
+    ----------
+    Rue, Martino & Chopin (2009), Approximate Bayesian inference for latent Gaussian models by using
+    integrated nested Laplace approximations, https://doi.org/10.1111/j.1467-9868.2008.00700.x
+    """
+
+    is_nested = True
+
+    def __init__(
+        self,
+        flow: NormalizingFlow,
+        pattern: csr_array,
+        is_global: NDArray[np.bool_],
+        nested: NestedState,
+        report: Report,
+    ) -> None:
+        super().__init__(flow.groups, model=flow.model)
+        self._flow, self._pattern, self._is_global = flow, pattern, is_global
+        self.nested = nested
+        self.receive(report)
+
+    @override
+    def to_state(self) -> EmbeddedLaplaceState:
+        """Everything that makes it, but for its model; see `from_state`."""
+        return EmbeddedLaplaceState(
+            self._flow.to_state(),
+            np.asarray(self._pattern.indptr, dtype=np.int64),
+            np.asarray(self._pattern.indices, dtype=np.int64),
+            self._is_global,
+            self.nested,
+            self.report,
+        )
+
+    @classmethod
+    @override
+    def _of(cls, state: Any, model: pm.Model) -> EmbeddedLaplace:
+        flow = NormalizingFlow.from_state(state.flow, model)
+        entries = np.ones(len(state.indices), dtype=bool)
+        dim = len(state.is_global)
+        pattern = csr_array((entries, state.indices, state.pointers), shape=(dim, dim))
+        return cls(flow, pattern, state.is_global, state.nested, state.report)
+
+    @property
+    @override
+    def joint_density(self) -> LogDensity | None:
+        """The density of the model as a function."""
+        return self._flow.joint_density
+
+    @property
+    @override
+    def facts(self) -> Facts:
+        """What was fitted: what advice goes by."""
+        families = ("embedded Laplace",)
+        return replace(super().facts, families=families, correlated=True, bent=True, trained=False)
+
+    @property
+    def formula(self) -> str:
+        """No formula: in words what it is."""
+        return self.family
+
+    @property
+    @override
+    def family(self) -> str:
+        """What it is, in words."""
+        return "embedded Laplace"
+
+    @property
+    def ordering(self) -> Any:
+        """Place of each variable in the latent vector."""
+        return self._flow.groups[0].ordering
+
+    @property
+    def global_names(self) -> list[str]:
+        """The value variables that are global."""
+        return [n for n, place, *_ in self.ordering.values() if self._is_global[place].all()]
+
+    def set_size_and_deterministic(self, *_: Any, **__: Any) -> Any:
+        """Not available: a mode that is searched for is no graph."""
+        raise UnsupportedError(
+            "An embedded Laplace approximation searches for a mode at each draw, which is no "
+            "graph: it can't be trained, and nodes can't be evaluated at its draws. Use its "
+            "`sample`, `log_prob` and `state`."
+        )
+
+    symbolic_sample_over_posterior = sample_node = set_size_and_deterministic
+
+    @cached_property
+    def _nested(self) -> Nested:
+        density = self._flow.groups[0].log_density
+        conditional = Conditional(density, self._pattern, self._is_global)
+        return Nested(conditional, self.nested)
+
+    def check(self, seed: int) -> NestedCheck:
+        """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
+        return check_nested(self._nested, seed)
+
+    @property
+    def coordinate_names(self) -> list[str]:
+        """A name for each coordinate of the latent vector: ``a[3]``, ``tau_log__``."""
+        names = []
+        for name, _, shape, _ in self.ordering.values():
+            places = np.ndindex(*shape)
+            names += [f"{name}[{', '.join(map(str, at))}]" if at else name for at in places]
+        return names
+
+    @property
+    def is_global(self) -> NDArray[np.bool_]:
+        """Which coordinates of the latent vector are global."""
+        return self._is_global
+
+    @override
+    def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._nested.log_density(points)
+
+    @override
+    def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
+        density = self._flow.groups[0].log_density
+        z, log_q = self._nested.draws(draws, seed)
+        _, constrained = density.variables(z, seed, var_names)
+        return Samples(log_q, density.value(z), unconstrained_parts(z, self.ordering), constrained)

@@ -1,0 +1,132 @@
+"""The verdict on global variables by their marginal and local ones given them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pmflow.judging.verdict import ERRORS, bounds
+
+__all__ = ["FAR", "FEWEST_EFFECTIVE", "nested_judgement", "nested_shifts"]
+
+FAR = 0.02
+"""Variance of the log weights of the local variables given the global ones, for each of them: above
+it first-order corrections are not to be believed."""
+FEWEST_EFFECTIVE = 50.0
+"""Effective draws of the global variables below which their marginal is not known."""
+
+MOST_OFF = 0.1
+"""Largest shift of a mean, in sd, and distance of an sd ratio from 1, with its error added: what
+counts as bad elsewhere, as no tail hides a part of a first-order estimate."""
+
+type Floats = NDArray[np.float64]
+
+
+def nested_shifts(check: Any, labels: list[str], is_global: NDArray[np.bool_]) -> pd.DataFrame:
+    """How far weighting would move each coordinate, as of `Diagnosis.shifts`; unconstrained.
+
+    Parameters
+    ----------
+    check : NestedCheck
+    labels : list of str, length dim
+    is_global : ndarray of bool, shape (dim,)
+    """
+    dim = len(labels)
+    shift, error = np.empty(dim), np.empty(dim)
+    growth, growth_error = np.empty(dim), np.empty(dim)
+    shift[~is_global], error[~is_global] = check.shift, check.shift_error
+    growth[~is_global], growth_error[~is_global] = check.growth, check.growth_error
+    of_mean, of_variance = _of_globals(check.common, check.y)
+    shift[is_global], error[is_global] = of_mean
+    growth[is_global], growth_error[is_global] = of_variance
+    ratio = 1 / np.sqrt(np.maximum(1 + growth, 1e-2))
+    sd = check.sd / ratio
+    return pd.DataFrame(
+        {
+            "mean_shift": shift,
+            "mean_shift_mcse": error,
+            "sd_ratio": ratio,
+            "sd_ratio_mcse": growth_error / 2,
+            "mean_before": check.mean,
+            "mean_after": check.mean + shift * sd,
+            "sd_before": check.sd,
+            "sd_after": sd,
+        },
+        index=labels,
+    )
+
+
+def _of_globals(log_weights: Floats, y: Floats) -> tuple[tuple[Floats, Floats], ...]:
+    """Shifts of the global variables, and growths of their variances, each with its errors.
+
+    What is missed at each place, by the first three cumulants of the log weights, is put on a line
+    and on squares. Weighting moves a mean by its covariance with that; errors are by the groups.
+    """
+    mean = log_weights.mean(2, keepdims=True)
+    third = ((log_weights - mean) ** 3).mean(2)
+    missed = mean[..., 0] + log_weights.var(2) / 2 + third / 6
+    size = y.shape[1]
+    x = np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
+    lines = missed @ np.linalg.pinv(x).T
+    shifts = lines[:, 1 : 1 + size] @ np.atleast_2d(np.corrcoef(y.T))
+    growths = 2 * lines[:, 1 + size :]
+    root = np.sqrt(len(missed))
+    return tuple((found.mean(0), found.std(0, ddof=1) / root) for found in (shifts, growths))
+
+
+def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str, ...]]:
+    """Whether the fit is reliable, and why.
+
+    Parameters
+    ----------
+    check : NestedCheck
+    shifts : DataFrame
+        Of `nested_shifts`.
+    """
+    against = []
+    weights = check.of_globals
+    effective = weights.ess * weights.draws
+    if not weights.k_hat <= weights.k_threshold or effective < FEWEST_EFFECTIVE:
+        against.append(
+            f"the marginal of the global variables is not known: k-hat {weights.k_hat:.2f} (limit "
+            f"{weights.k_threshold:.2f}), {effective:.0f} effective draws of {weights.draws:,}"
+        )
+    if not np.isfinite(check.log_weights).all():
+        return False, (*against, "the density is not finite at some draws of the local variables")
+    spread = float(check.log_weights.var(1).mean()) / len(check.shift)
+    if spread > FAR:
+        against.append(
+            "given the global variables the local ones are not near a Gaussian: their log weights "
+            f"vary by {spread:.2g} for each of them (limit {FAR})"
+        )
+    against += _off(shifts)
+    if against:
+        return False, tuple(against)
+    mean, sd = (float(bound.max()) for bound in bounds(shifts))
+    return True, (
+        f"to first order, weighting moves no mean by more than {mean:.2f} sd and no sd by more "
+        f"than {100 * sd:.0f} %, Monte Carlo errors included",
+    )
+
+
+def _off(shifts: pd.DataFrame) -> list[str]:
+    found = []
+    of_mean, of_sd = bounds(shifts)
+    for bound, limit, column, what in (
+        (of_mean, MOST_OFF, "mean_shift", "mean"),
+        (of_sd, MOST_OFF, "sd_ratio", "sd"),
+    ):
+        if not (bound <= limit).all():
+            row = shifts.iloc[int(np.nanargmax(bound.to_numpy()))]
+            number = int((bound > limit).sum())
+            size = (
+                f"{row[column]:+.2f} sd" if what == "mean" else f"by the factor {row[column]:.2f}"
+            )
+            found.append(
+                f"{what}s may be off, {number:,} of {len(shifts):,}: the most that of {row.name}, "
+                f"{size} ± {ERRORS * row[f'{column}_mcse']:.2f}"
+            )
+    return found

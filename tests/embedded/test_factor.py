@@ -1,0 +1,115 @@
+"""Factors and colours of sparse matrices against NumPy's dense ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from pmflow.embedded.colours import Colours
+from pmflow.embedded.factor import Factor, Factors
+
+type Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def precision(dim: int, density: float, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    half = rng.uniform(size=(dim, dim)) * (rng.uniform(size=(dim, dim)) < density)
+    full = half + half.T
+    return full + np.diag(np.abs(full).sum(1) + 1)
+
+
+def pattern_of(matrix: Floats) -> sp.csr_array:
+    return sp.csr_array(matrix != 0)
+
+
+@pytest.fixture(params=[(1, 1.0), (6, 0.4), (80, 0.05)], ids=str)
+def case(request: pytest.FixtureRequest) -> tuple[Floats, Factors, Factor]:
+    dim, density = request.param
+    matrix = precision(dim, density, 1)
+    factors = Factors(pattern_of(matrix))
+    factor = factors.of(matrix[factors.rows, factors.columns])
+    assert factor is not None
+    return matrix, factors, factor
+
+
+class TestFactor:
+    def test_solves_and_the_determinant(self, case: tuple[Floats, Factors, Factor]) -> None:
+        matrix, _, factor = case
+        b = np.random.default_rng(2).normal(size=(3, len(matrix)))
+        np.testing.assert_allclose(factor.solve(b), np.linalg.solve(matrix, b.T).T, atol=1e-12)
+        assert factor.log_det == pytest.approx(np.linalg.slogdet(matrix)[1])
+
+    def test_draws_have_the_inverse_as_covariance(
+        self, case: tuple[Floats, Factors, Factor]
+    ) -> None:
+        matrix, _, factor = case
+        root = factor.coloured(np.eye(len(matrix)))
+        np.testing.assert_allclose(root.T @ root, np.linalg.inv(matrix), atol=1e-12)
+
+    def test_norms(self, case: tuple[Floats, Factors, Factor]) -> None:
+        matrix, _, factor = case
+        d = np.random.default_rng(2).normal(size=(3, len(matrix)))
+        np.testing.assert_allclose(factor.squared_norm(d), ((d @ matrix) * d).sum(1))
+        inverse = np.linalg.inv(matrix)
+        np.testing.assert_allclose((factor.whitened(d) ** 2).sum(1), ((d @ inverse) * d).sum(1))
+
+    def test_one_analysis_serves_all_values(self, case: tuple[Floats, Factors, Factor]) -> None:
+        matrix, factors, first = case
+        before = first.solve(np.ones((1, len(matrix))))
+        again = factors.of(2 * matrix[factors.rows, factors.columns])
+        assert again is not None
+        assert again.log_det == pytest.approx(first.log_det + len(matrix) * np.log(2))
+        # the first one is as it was
+        np.testing.assert_array_equal(first.solve(np.ones((1, len(matrix)))), before)
+
+    def test_values_may_lie_apart_in_memory(self, case: tuple[Floats, Factors, Factor]) -> None:
+        matrix, factors, first = case
+        values = np.repeat(matrix[factors.rows, factors.columns], 2).reshape(-1, 2)[:, 0]
+        again = factors.of(values)
+        assert again is not None
+        np.testing.assert_array_equal(again.diagonal, first.diagonal)
+
+
+def test_what_is_not_positive_definite_has_none() -> None:
+    matrix = precision(6, 0.4, 3)
+    matrix[2, 2] = -1.0
+    factors = Factors(pattern_of(matrix))
+    values = matrix[factors.rows, factors.columns]
+    assert factors.of(values) is None
+    assert factors.of(np.full_like(values, np.nan)) is None
+    factor, damping = factors.damped(values)
+    assert damping > 0
+    assert (factor.diagonal > 0).all()
+
+
+class TestColours:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_products_tell_every_entry(self, seed: int) -> None:
+        matrix = precision(60, 0.04, seed)
+        matrix[0, :] = matrix[:, 0] = 1.0  # a column that meets all others
+        matrix[0, 0] = 100.0
+        factors = Factors(pattern_of(matrix))
+        found = Colours.of_pattern(pattern_of(matrix), factors.rows, factors.columns)
+        products = found.directions @ matrix
+        values = products[found.read_colour, found.read_row]
+        np.testing.assert_allclose(values, matrix[factors.rows, factors.columns])
+        assert found.number < 40
+
+    def test_an_arrow_takes_two(self) -> None:
+        matrix = np.eye(200)
+        matrix[0, :] = matrix[:, 0] = 1.0
+        factors = Factors(pattern_of(matrix))
+        assert Colours.of_pattern(pattern_of(matrix), factors.rows, factors.columns).number == 2
+
+    def test_a_chain_takes_three(self) -> None:
+        matrix = np.eye(200) + np.eye(200, k=1) + np.eye(200, k=-1)
+        factors = Factors(pattern_of(matrix))
+        assert Colours.of_pattern(pattern_of(matrix), factors.rows, factors.columns).number == 3
+
+    def test_two_crossed_factors_take_the_smaller_and_one(self) -> None:
+        matrix = np.zeros((50, 50))
+        matrix[:40, 40:] = matrix[40:, :40] = 1.0
+        matrix += np.diag(np.full(50, 100.0))
+        factors = Factors(pattern_of(matrix))
+        assert Colours.of_pattern(pattern_of(matrix), factors.rows, factors.columns).number == 11
