@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.nested import Given, Nested
-from pmflow.embedded.weighing import pairs_within, spread, weighed
+from pmflow.embedded.weighing import spread, weighed
 from pmflow.judging.weights import Weights, importance_weights
 from pmflow.records import systematic_choice
 from pmflow.watch import tick
@@ -18,8 +18,6 @@ from pmflow.watch import tick
 __all__ = ["NestedCheck", "check_nested"]
 
 _PROPOSED, _PLACES = 128, 64
-_GROUPS, _FEWEST_PAIRS = 4, 4
-"""Independent groups of base draws for the marginal, and pairs in each."""
 _PAIRS = 8
 """Mirrored pairs of draws at each place, for what is asked of the local variables."""
 
@@ -82,10 +80,9 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     places = [every[number] for number in chosen]
     coefficients = 1 + 2 * theta.shape[1]
     few = spread(places, coefficients)
-    pairs = pairs_within(conditional.density, len(few))
+    y = (np.stack(spread(list(theta[chosen]), coefficients)) - mean) / sds
+    common = weighed(conditional, few, y, rng)
     size = len(conditional.locals)
-    each = max(_FEWEST_PAIRS, pairs // _GROUPS)
-    common = [weighed(conditional, few, mirrored_draws(each, size, rng)) for _ in range(_GROUPS)]
     seen = [_at_place(conditional, given, rng) for given in places]
     log_weights, steps, deviations, points = map(np.stack, zip(*seen, strict=True))
     variances = (deviations**2).mean((0, 1))
@@ -98,8 +95,8 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     of_locals = sd[conditional.locals]
     return NestedCheck(
         of_globals=weights,
-        y=(np.stack(spread(list(theta[chosen]), coefficients)) - mean) / sds,
-        common=np.stack(common),
+        y=y,
+        common=common,
         log_weights=log_weights,
         shift=halves.mean(0) / of_locals,
         shift_error=halves.std(0) / of_locals / root,

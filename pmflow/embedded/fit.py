@@ -14,7 +14,7 @@ from pmflow.embedded.explore import Explored, explore
 from pmflow.embedded.marginal import Centre, NoCentreError, best_centre
 from pmflow.embedded.nested import Given, Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
-from pmflow.embedded.weighing import missed_by, pairs_within, spread, weighed
+from pmflow.embedded.weighing import missed_by, spread, weighed
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, result_exists, stage, tick
 
@@ -171,12 +171,10 @@ def _correction(nested: Nested, givens: list[Given], y: Floats, rng: np.random.G
     number = 1 + 2 * size + size * (size - 1) // 2
     if 2 * number > len(y):
         number = 1 + 2 * size
-    few = spread(givens, number)
-    pairs = pairs_within(conditional.density, len(few))
-    e = mirrored_draws(pairs, len(conditional.locals), rng)
-    log_weights = weighed(conditional, few, e)
-    x = features(np.stack(spread(list(y), number)), number)
-    return _ridge(x, missed_by(log_weights)[:, None])[:, 0]
+    few, at = spread(givens, number), np.stack(spread(list(y), number))
+    groups = weighed(conditional, few, at, rng)
+    missed = missed_by(np.concatenate(list(groups), axis=1), third=True)
+    return _ridge(features(at, number), missed[:, None])[:, 0]
 
 
 def _ridge(x: Floats, y: Floats) -> Floats:

@@ -7,47 +7,69 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.nested import Given
-from pmflow.posterior.density import LogDensity
 from pmflow.watch import tick
 
-__all__ = ["missed_by", "pairs_within", "spread", "weighed"]
+__all__ = ["missed_by", "spread", "weighed"]
 
 _PLACES = 24
 """Places at which the marginal is held against weights: few, with many draws each."""
 
-_FEWEST, _MOST = 8, 256
+_PAIRS = 16
+"""Mirrored pairs of base draws in a group."""
+_FEWEST, _MOST = 4, 32
+"""Groups of base draws."""
 _WORK = 1e10
-"""Numbers that the density may go through for more pairs than the fewest."""
-
-_FOR_THE_THIRD = 100
-"""Draws from which on a third cumulant is known well enough."""
-
+"""Numbers that the density may go through for more groups than the fewest."""
+_QUIET = 0.01
+"""Standard error, in sds of the global variables, at which no further group is drawn."""
 type Floats = NDArray[np.float64]
 
 
-def pairs_within(density: LogDensity, places: int) -> int:
-    """How many mirrored pairs of draws are weighed at each of some places."""
-    return density.draws_within(_WORK / (2 * places), most=_MOST, least=_FEWEST)
+def weighed(
+    conditional: Conditional, givens: Sequence[Given], y: Floats, rng: np.random.Generator
+) -> Floats:
+    """Log weights of local variables at some places, the same base draws at all of them.
 
-
-def weighed(conditional: Conditional, givens: Sequence[Given], e: Floats) -> Floats:
-    """Log weights of the same base draws at all places.
+    Groups of draws are added until they agree on how what they have missed changes with the global
+    variables.
 
     Parameters
     ----------
     conditional : Conditional
     givens : sequence of Given
         The places, one in each.
-    e : ndarray, shape (draws, locals)
-        Base draws.
+    y : ndarray, shape (places, globals)
+        Their global variables, in units of the marginal.
+    rng : Generator
 
     Returns
     -------
-    ndarray, shape (places, draws)
+    ndarray, shape (groups, places, draws)
         Log p - log q of the local variables, less the log marginal of the global ones.
     """
+    at_a_time = 2 * _PAIRS * len(givens)
+    most = conditional.density.draws_within(_WORK / at_a_time, most=_MOST, least=_FEWEST)
+    groups: list[Floats] = []
+    while len(groups) < most:
+        e = mirrored_draws(_PAIRS, len(conditional.locals), rng)
+        groups.append(_weighed(conditional, givens, e))
+        if len(groups) >= _FEWEST and _are_quiet(np.stack(groups), y):
+            break
+    return np.stack(groups)
+
+
+def _are_quiet(groups: Floats, y: Floats) -> bool:
+    missed = np.stack([missed_by(group, third=True) for group in groups])
+    x = np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
+    slopes = (missed @ np.linalg.pinv(x).T)[:, 1:]
+    return bool((slopes.std(0, ddof=1) < _QUIET * np.sqrt(len(groups))).all())
+
+
+def _weighed(conditional: Conditional, givens: Sequence[Given], e: Floats) -> Floats:
+    """The same for some base draws, shape (draws, locals): shape (places, draws)."""
     found = []
     for given in givens:
         tick()
@@ -59,17 +81,22 @@ def weighed(conditional: Conditional, givens: Sequence[Given], e: Floats) -> Flo
     return np.stack(found)
 
 
-def missed_by(log_weights: Floats) -> Floats:
+def missed_by(log_weights: Floats, *, third: bool) -> Floats:
     """Log of the mean weight at each place, by the first cumulants of the log weights.
 
     A mean of weights is that of the largest few. Log weights of many local variables are sums of
     many small terms, so they are near to normal: half of their variance is added to their mean,
-    and a sixth of their third cumulant, where draws are enough to know it.
+    and a sixth of their third cumulant.
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (..., draws)
+    third : bool
+        Whether the third is asked for: of few draws it is little but noise.
     """
-    mean, variance = log_weights.mean(1), log_weights.var(1)
-    third = ((log_weights - mean[:, None]) ** 3).mean(1)
-    is_known = log_weights.shape[1] >= _FOR_THE_THIRD
-    return np.asarray(mean + variance / 2 + (third / 6 if is_known else 0.0))
+    mean, variance = log_weights.mean(-1), log_weights.var(-1)
+    cubes = ((log_weights - mean[..., None]) ** 3).mean(-1)
+    return np.asarray(mean + variance / 2 + (cubes / 6 if third else 0.0))
 
 
 def spread[T](places: Sequence[T], coefficients: int) -> list[T]:
