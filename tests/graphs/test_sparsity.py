@@ -15,6 +15,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.graph.replace import vectorize_graph
 from pytensor.scan.utils import until
+from pytensor.tensor.sort import SortOp
 
 from pmflow.graphs.sparsity import hessian_pattern
 from pmflow.posterior.density import LogDensity
@@ -339,6 +340,8 @@ def nonzero(density: LogDensity) -> Any:
 
 @pytest.mark.parametrize(("make", "more"), CASES.values(), ids=CASES.keys())
 def test_no_entry_is_missed_and_few_are_too_many(make: Callable[[], None], more: int) -> None:
+    if make is sorted_values and "axis" not in SortOp.__props__:
+        pytest.skip("PyTensor below 3.3 can't batch a sort, which is how the Hessian is had here")
     density = log_density(model_from(make))
     pattern, there = pattern_of(density), nonzero(density)
     assert not (there & ~pattern).any()
