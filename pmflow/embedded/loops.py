@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["coloured", "multiply_upper", "solve_lower", "solve_upper"]
+__all__ = ["coloured", "compiled", "multiply_upper", "solve_lower", "solve_upper"]
+
+
+def compiled[F: Callable[..., Any]](function: F) -> F:
+    """Compile by numba when first called, kept on disk where there is a place to keep it."""
+    try:
+        return cast(F, numba.njit(cache=True)(function))
+    except RuntimeError:  # neither its own folder nor the user's can be written to
+        return cast(F, numba.njit(function))
+
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
 
 
-@numba.njit(cache=True)
+@compiled
 def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> Integers:
     """A colour for each hub; for each other the first that no other at distance two has."""
     dim = len(indptr) - 1
@@ -41,7 +53,7 @@ def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> 
     return colours
 
 
-@numba.njit(cache=True)
+@compiled
 def solve_lower(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
     """Solve L x = b in place, for columns of shape (dim, n)."""
     for column in range(len(pointers) - 1):
@@ -50,7 +62,7 @@ def solve_lower(pointers: Integers, rows: Integers, entries: Floats, x: Floats) 
                 x[rows[at], k] -= entries[at] * x[column, k]
 
 
-@numba.njit(cache=True)
+@compiled
 def solve_upper(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
     """Solve L' x = b in place."""
     for column in range(len(pointers) - 2, -1, -1):
@@ -59,7 +71,7 @@ def solve_upper(pointers: Integers, rows: Integers, entries: Floats, x: Floats) 
                 x[column, k] -= entries[at] * x[rows[at], k]
 
 
-@numba.njit(cache=True)
+@compiled
 def multiply_upper(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
     """Put L' x in the place of x."""
     for column in range(len(pointers) - 1):

@@ -138,7 +138,8 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     approx : Approximation
         What `fit` returns.
     draws : int
-        At least 100. More of them make errors smaller, and see further into the tails.
+        At least 100. More of them make errors smaller, and see further into the tails. An
+        `EmbeddedLaplace` chooses for itself how many it takes.
     random_seed : int, Generator or RandomState, optional
         The same seed gives the same numbers. By default the seed continues from that of the
         approximation.
