@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "frames": {"draws", "errors", "posterior", "records", "watch"},
     # judging needs only draws and densities; integrating variables out weighs draws too
     "judging": {"checks", "errors", "graphs", "records", "watch"},
-    "embedded": {"draws", "graphs", "judging", "posterior", "records", "watch"},
+    "embedded": {"draws", "errors", "graphs", "judging", "posterior", "records", "watch"},
     # a family does not know how it is trained or judged
     "family": {
         *("checks", "embedded", "errors", "flows", "frames", "graphs", "posterior", "records"),

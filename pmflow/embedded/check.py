@@ -11,6 +11,7 @@ from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.nested import Given, Nested
 from pmflow.embedded.weighing import spread, weighed
+from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
 from pmflow.records import systematic_choice
 from pmflow.watch import tick
@@ -66,6 +67,11 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     weighting moves the mean of a variable by its covariance with :math:`\log w`, which by Stein's
     lemma, for Gaussian draws, is the mean of :math:`\Sigma \nabla \log w`; and its variance by
     the mean of that times the deviation. Both are quiet, and know each variable by itself.
+
+    Raises
+    ------
+    UnsupportedError
+        If no draw has a marginal at all.
     """
     rng = np.random.default_rng(seed)
     conditional = nested.conditional
@@ -74,6 +80,14 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     log_marginal = np.concatenate([given.log_marginal for given in every])
     weights = importance_weights(log_marginal, nested.state.proposal.log_density(theta))
     shares = np.exp(weights.log_weights)
+    if not shares.any():  # too few are finite to be weighted; the verdict says so
+        shares = np.isfinite(log_marginal).astype(float)
+    if not shares.any():
+        raise UnsupportedError(
+            "The fit can't be judged: at none of its draws of the global variables a mode of the "
+            "others was found. Has the model changed since it was fitted? Fit it again: "
+            "approx = pmf.fit(model=model)."
+        )
     mean = shares @ theta / shares.sum()
     sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
     chosen = np.unique(systematic_choice(shares, _PLACES, 1 - rng.random()))

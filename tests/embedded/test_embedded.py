@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -216,3 +218,20 @@ class TestClimb:
         made = pmf.fit(model=model, random_seed=1, progressbar=False)
         assert [rung.formula for rung in made.ladder.rungs][:2] == ["embedded Laplace", "Gaussian"]
         assert made.diagnosis.verdict == "reliable"
+
+
+@pytest.mark.parametrize(("sds", "says"), [(6, "is not known"), (1_000, None)])
+def test_a_proposal_that_is_lost_is_not_reliable(sds: float, says: str | None) -> None:
+    made = copy.deepcopy(approx())
+    there = made.nested.proposal
+    elsewhere = replace(there, mean=there.mean + sds * np.diag(there.factor))
+    lost = pmf.EmbeddedLaplace.from_state(
+        replace(made.to_state(), nested=replace(made.nested, proposal=elsewhere)), made.model
+    )
+    if says is None:
+        with pytest.raises(UnsupportedError, match="can't be judged"):
+            pmf.diagnose(lost, random_seed=1)
+        return
+    found = pmf.diagnose(lost, random_seed=1)
+    assert found.verdict == "not reliable"
+    assert any(says in reason for reason in found.reasons)
