@@ -11,7 +11,7 @@ import pytest
 
 from pmflow import demo
 from pmflow.ladder import climb
-from pmflow.ladder.rungs import RUNGS
+from pmflow.ladder.rungs import GaussianRung
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Any:
         return sample(10, step=pm.Metropolis(model=kwargs["model"]), **kwargs)
 
     monkeypatch.setattr(pm, "sample", short)
-    monkeypatch.setattr(climb, "RUNGS", RUNGS[:1])
+    monkeypatch.setattr(climb, "RUNGS", (GaussianRung(),))
     with pytensor.config.change_flags(mode="FAST_COMPILE", cxx=""):
         yield
 
