@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.nested import Given, Nested
-from pmflow.embedded.weighing import spread, weighed
+from pmflow.embedded.weighing import lines, missed_by, spread, weighed
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
 from pmflow.records import systematic_choice
@@ -33,25 +33,22 @@ class NestedCheck:
     ----------
     of_globals : Weights
         Importance weights of proposed global variables.
-    y : ndarray, shape (places, globals)
-        Global variables, in sds from their mean.
-    common : ndarray, shape (groups, places, draws)
-        Log weights of local variables given the global ones of each place, the same base draws
-        everywhere; groups of draws are independent of each other.
     log_weights : ndarray, shape (places, draws)
-        The same with base draws of their own at each place.
-    shift, shift_error : ndarray, shape (locals,)
-        How far weighting would move the means of the local variables, in sds; standard errors.
-    growth, growth_error : ndarray, shape (locals,)
-        By what share of itself weighting would change their variances given the global ones.
+        Of local variables given the global ones of each place.
+    locals : int
+        How many local variables there are.
+    shift, shift_error : ndarray, shape (dim,)
+        How far weighting would move means, in sds; standard errors.
+    growth, growth_error : ndarray, shape (dim,)
+        By what share of itself weighting would change variances: of the local variables those
+        given the global ones.
     mean, sd : ndarray, shape (dim,)
         Of the draws, unconstrained.
     """
 
     of_globals: Weights
-    y: Floats
-    common: Floats
     log_weights: Floats
+    locals: int
     shift: Floats
     shift_error: Floats
     growth: Floats
@@ -76,7 +73,7 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     rng = np.random.default_rng(seed)
     conditional = nested.conditional
     theta = nested.state.proposal.draws(_PROPOSED, int(rng.integers(2**30)))
-    every = [one for _, given in nested.given(theta) for one in given.each()]
+    every = list(nested.each(theta))
     log_marginal = np.concatenate([given.log_marginal for given in every])
     weights = importance_weights(log_marginal, nested.state.proposal.log_density(theta))
     shares = np.exp(weights.log_weights)
@@ -92,10 +89,7 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
     chosen = np.unique(systematic_choice(shares, _PLACES, 1 - rng.random()))
     places = [every[number] for number in chosen]
-    coefficients = 1 + 2 * theta.shape[1]
-    few = spread(places, coefficients)
-    y = (np.stack(spread(list(theta[chosen]), coefficients)) - mean) / sds
-    common = weighed(conditional, few, y, rng)
+    of_globals = _of_globals(conditional, places, (theta[chosen] - mean) / sds, rng)
     size = len(conditional.locals)
     seen = [_at_place(conditional, given, rng) for given in places]
     log_weights, steps, deviations, points = map(np.stack, zip(*seen, strict=True))
@@ -106,19 +100,47 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     halves = (steps[:, :_PAIRS] + steps[:, _PAIRS:]).reshape(-1, size) / 2
     products = (steps * deviations).reshape(len(steps), 2, _PAIRS, size).mean(1).reshape(-1, size)
     root = np.sqrt(len(halves))
-    of_locals = sd[conditional.locals]
+    inner_sd = sd[conditional.locals]
+    of_locals = (
+        halves.mean(0) / inner_sd,
+        halves.std(0) / inner_sd / root,
+        products.mean(0) / variances,
+        products.std(0) / variances / root,
+    )
+    first_order = np.empty((4, len(sd)))
+    first_order[:, conditional.globals] = of_globals
+    first_order[:, conditional.locals] = of_locals
+    shift, shift_error, growth, growth_error = first_order
     return NestedCheck(
         of_globals=weights,
-        y=y,
-        common=common,
         log_weights=log_weights,
-        shift=halves.mean(0) / of_locals,
-        shift_error=halves.std(0) / of_locals / root,
-        growth=products.mean(0) / variances,
-        growth_error=products.std(0) / variances / root,
+        locals=size,
+        shift=shift,
+        shift_error=shift_error,
+        growth=growth,
+        growth_error=growth_error,
         mean=flat.mean(0),
         sd=sd,
     )
+
+
+def _of_globals(
+    conditional: Conditional, places: list[Given], y: Floats, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Shifts of the global variables, and growths of their variances, each with its errors.
+
+    Weighting moves a mean by its covariance with what is missed at each place; errors are by the
+    groups of base draws, which are independent of each other.
+    """
+    size = y.shape[1]
+    few = spread(len(places), 1 + 2 * size)
+    places, y = places[few], y[few]
+    found = lines(missed_by(weighed(conditional, places, y, rng)), y)
+    shifts = found[:, 1 : 1 + size] @ np.atleast_2d(np.corrcoef(y.T))
+    growths = 2 * found[:, 1 + size :]
+    root = np.sqrt(len(found))
+    errors = [x.std(0, ddof=1) / root for x in (shifts, growths)]
+    return shifts.mean(0), errors[0], growths.mean(0), errors[1]
 
 
 def _at_place(
@@ -126,11 +148,8 @@ def _at_place(
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Log weights, steps, deviations and points of draws at one place."""
     tick()
-    (factor,), inner = given.factors, conditional.locals
-    deviation = factor.coloured(mirrored_draws(_PAIRS, len(inner), rng))
-    z = np.repeat(given.z, len(deviation), axis=0)
-    z[:, inner] += deviation
+    inner = conditional.locals
+    z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
     log_p, gradient = conditional.density.value_and_gradient(z)
-    log_weights = log_p - given.log_density(0, deviation) - given.log_marginal[0]
     # the gradient of log w in units of the covariance: that of log q is minus the deviation
-    return log_weights, factor.solve(gradient[:, inner]) + deviation, deviation, z
+    return log_p - log_q, given.factor.solve(gradient[:, inner]) + deviation, deviation, z

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class Colours:
         read_row, read_column = np.where(swap, columns, rows), np.where(swap, rows, columns)
         return cls(best, int(best.max()) + 1, read_row, best[read_column])
 
-    @property
+    @cached_property
     def directions(self) -> NDArray[np.float64]:
         """The sum of the unit vectors of each colour, shape (number, dim)."""
         found = np.zeros((self.number, len(self.of_column)))

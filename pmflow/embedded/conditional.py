@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pmflow.embedded.factor import Factor, Factors
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import tick
 
-__all__ = ["Conditional", "Modes"]
+__all__ = ["Conditional", "Modes", "along"]
 
 _STEP = 1e-3
 """Of differences of gradients, in conditional standard deviations."""
@@ -68,6 +69,8 @@ class Conditional:
 
     Attributes
     ----------
+    density, pattern
+        As given.
     locals, globals : ndarray
         Their places in the latent vector.
     sds : ndarray, shape (locals,)
@@ -78,7 +81,7 @@ class Conditional:
     def __init__(
         self, density: LogDensity, pattern: csr_array, is_global: NDArray[np.bool_]
     ) -> None:
-        self.density = density
+        self.density, self.pattern = density, pattern
         self.globals: Integers = np.flatnonzero(is_global)
         self.locals: Integers = np.flatnonzero(~is_global)
         inner = csr_array(pattern[self.locals][:, self.locals])
@@ -132,7 +135,7 @@ class Conditional:
         factors = [self._factors.of(values) for values in self.precisions(z)]
         return np.array([np.nan if factor is None else factor.log_det for factor in factors])
 
-    @property
+    @cached_property
     def _column_read(self) -> Integers:
         """The column in which each entry is read: the other one than its row."""
         factors, at = self._factors, self._colours
@@ -244,3 +247,10 @@ class Conditional:
         constant = len(self.locals) / 2 * np.log(2 * np.pi)
         log_marginal = np.where(is_found, log_p + gain - log_dets / 2 + constant, -np.inf)
         return Modes(z, tuple(factors), log_marginal)  # type: ignore[arg-type]
+
+
+def along(places: Integers, lengths: Floats, dim: int) -> Floats:
+    """A step along each of some coordinates of the latent vector, shape (steps, dim)."""
+    steps = np.zeros((len(places), dim))
+    steps[np.arange(len(places)), places] = lengths
+    return steps

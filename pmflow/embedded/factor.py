@@ -13,7 +13,10 @@ from scipy.sparse import csc_array, csr_array
 from pmflow.records import State
 from pmflow.watch import importing
 
-__all__ = ["Factor", "Factors"]
+__all__ = ["Factor", "Factors", "loops"]
+
+_MOST_DAMPED = 1e6
+"""Relative to the diagonal: farther from a precision than that is not looked."""
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -150,6 +153,3 @@ class Factors:
             damping = max(4 * damping, 1e-2)
             if damping > _MOST_DAMPED:
                 raise np.linalg.LinAlgError("no precision near it is positive definite")
-
-
-_MOST_DAMPED = 1e6

@@ -60,13 +60,13 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
         try:
             centre = best_centre(conditional, start, seed)
             explored, proposal = explore(conditional, centre, _FIRST, seed, _MOST)
-            nested = _uncorrected(conditional, centre, explored, proposal)
+            nested = plain = _uncorrected(conditional, centre, explored, proposal)
             result_exists()
             rng = np.random.default_rng(seed)
             with suppress(Stopped):
-                nested, moved = _corrected(nested, explored, rng)
+                nested, moved = _corrected(plain, nested, explored, rng)
                 if moved > _MOVED:
-                    nested, _ = _corrected(nested, explored, rng)
+                    nested, _ = _corrected(plain, nested, explored, rng)
         except np.linalg.LinAlgError as error:
             raise NoCentreError("the search overflowed") from error
     return nested
@@ -90,29 +90,32 @@ def _uncorrected(
 
 
 def _corrected(
-    nested: Nested, explored: Explored, rng: np.random.Generator
+    plain: Nested, last: Nested, explored: Explored, rng: np.random.Generator
 ) -> tuple[Nested, float]:
-    """The distribution with its means and its marginal corrected, and how far that moved it."""
-    before = _weighted(nested, explored)
+    """The distribution with its means and its marginal corrected, and how far that moved it.
+
+    Parameters
+    ----------
+    plain : Nested
+        Without corrections.
+    last : Nested
+        What is known so far: corrections are estimated where its global variables are.
+    explored : Explored
+    rng : Generator
+    """
+    conditional = plain.conditional
+    before = _weighted(last, explored)
     places = _places(before, rng)
-    plain = Nested(
-        nested.conditional,
-        replace(
-            nested.state,
-            correction=np.zeros(1),
-            shift=np.zeros_like(nested.state.shift),
-        ),
-    )
-    givens = [one for _, given in plain.given(places) for one in given.each()]
-    y = nested.state.unit.standardised(places)
-    shift = np.zeros_like(nested.state.shift)
+    givens = list(plain.each(places))
+    y = plain.state.unit.standardised(places)
+    shift = np.zeros_like(plain.state.shift)
     for _ in range(_SHIFTS):
-        step = _shift(nested, givens, y, rng)
+        step = _shift(conditional, givens, y, rng)
         shift += step
         for given, moved in zip(givens, features(y, len(step)) @ step, strict=True):
-            given.z[:, nested.conditional.locals] += moved
-    correction = _correction(nested, givens, y, rng)
-    made = Nested(nested.conditional, replace(nested.state, correction=correction, shift=shift))
+            given.z[:, conditional.locals] += moved
+    correction = _correction(conditional, givens, y, rng)
+    made = Nested(conditional, replace(plain.state, correction=correction, shift=shift))
     after = _weighted(made, explored)
     mean, covariance = after.moments()
     moved = np.abs(mean - before.moments()[0]) / np.sqrt(np.diag(covariance))
@@ -123,14 +126,12 @@ def _corrected(
         log_evidence=weights.log_evidence,
         ess=float(max(weights.ess, 1 / len(explored.theta))),
     )
-    return Nested(nested.conditional, state), float(moved.max())
+    return Nested(conditional, state), float(moved.max())
 
 
 def _weighted(nested: Nested, explored: Explored) -> Explored:
     """What was explored, by the corrected marginal."""
-    state = nested.state
-    y = state.unit.standardised(explored.theta)
-    correction = features(y, len(state.correction)) @ state.correction
+    correction = nested.correction(explored.theta)
     return replace(explored, log_marginal=explored.log_marginal + correction)
 
 
@@ -141,40 +142,40 @@ def _places(explored: Explored, rng: np.random.Generator) -> Floats:
     return explored.theta[np.unique(chosen)]
 
 
-def _shift(nested: Nested, givens: list[Given], y: Floats, rng: np.random.Generator) -> Floats:
+def _shift(
+    conditional: Conditional, givens: list[Given], y: Floats, rng: np.random.Generator
+) -> Floats:
     """From mode to mean: the mean gradient at draws, through the precision, linear in the globals.
 
     One natural-gradient step of the mean. The draws are mirrored, so that what is linear in them
     cancels.
     """
-    conditional = nested.conditional
     inner = conditional.locals
     steps = []
     for given in givens:
         tick()
-        e = mirrored_draws(_PAIRS, len(inner), rng)
-        draws = np.repeat(given.z, len(e), axis=0)
-        draws[:, inner] += given.factors[0].coloured(e)
+        draws, *_ = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
         _, gradient = conditional.density.value_and_gradient(draws)
-        steps.append(given.factors[0].solve(gradient[:, inner].mean(0, keepdims=True))[0])
+        steps.append(given.factor.solve(gradient[:, inner].mean(0, keepdims=True))[0])
     return _ridge(features(y, 1 + y.shape[1]), np.stack(steps))
 
 
-def _correction(nested: Nested, givens: list[Given], y: Floats, rng: np.random.Generator) -> Floats:
+def _correction(
+    conditional: Conditional, givens: list[Given], y: Floats, rng: np.random.Generator
+) -> Floats:
     """What the Laplace approximation has missed of the log marginal, as a quadratic.
 
     By the weights of draws of the local variables. The base draws are the same everywhere: what
     they have missed is nearly the same everywhere too, and does not bend the marginal.
     """
-    conditional = nested.conditional
     size = y.shape[1]
     number = 1 + 2 * size + size * (size - 1) // 2
     if 2 * number > len(y):
         number = 1 + 2 * size
-    few, at = spread(givens, number), np.stack(spread(list(y), number))
-    groups = weighed(conditional, few, at, rng)
-    missed = missed_by(np.concatenate(list(groups), axis=1), third=True)
-    return _ridge(features(at, number), missed[:, None])[:, 0]
+    few = spread(len(y), number)
+    groups = weighed(conditional, givens[few], y[few], rng)
+    missed = missed_by(np.concatenate(list(groups), axis=1))
+    return _ridge(features(y[few], number), missed[:, None])[:, 0]
 
 
 def _ridge(x: Floats, y: Floats) -> Floats:

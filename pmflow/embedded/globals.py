@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from pmflow.embedded.conditional import Conditional
-from pmflow.posterior.density import LogDensity
+from pmflow.embedded.conditional import Conditional, along
 from pmflow.watch import tick
 
 __all__ = ["choose_globals"]
@@ -28,7 +27,7 @@ type Floats = NDArray[np.float64]
 
 
 def choose_globals(
-    density: LogDensity, pattern: csr_array, places: Mapping[str, slice], start: Floats
+    whole: Conditional, places: Mapping[str, slice], start: Floats
 ) -> NDArray[np.bool_]:
     """The variables whose change changes how curved the density is along others.
 
@@ -40,8 +39,8 @@ def choose_globals(
 
     Parameters
     ----------
-    density : LogDensity
-    pattern : csr_array, shape (dim, dim)
+    whole : Conditional
+        Of all coordinates, none of them global.
     places : mapping of str to slice
         Where each value variable is in the latent vector.
     start : ndarray, shape (dim,)
@@ -50,60 +49,46 @@ def choose_globals(
     -------
     ndarray of bool, shape (dim,)
     """
-    dim = density.dim
-    candidates = _candidates(pattern, places)
-    chosen = np.zeros(dim, dtype=bool)
-    if not candidates:
-        return chosen
-    changes = _changes(density, pattern, [places[name] for name in candidates], start)
-    while candidates:
-        values = [_nats(change[:, ~chosen]) for change in changes]
-        order = np.argsort(values)[::-1]
-        best = next((k for k in order if not chosen[places[candidates[k]]].any()), None)
-        if best is None or values[best] < _INFLUENCE:
-            break
-        place = places[candidates[best]]
-        if chosen.sum() + (place.stop - place.start) > _MOST:
+    chosen = np.zeros(whole.density.dim, dtype=bool)
+    candidates = _candidates(whole.pattern, places)
+    changes = dict(zip(candidates, _changes(whole, candidates, start), strict=True))
+    while changes:
+        values = [_nats(change[:, ~chosen]) for change in changes.values()]
+        best = int(np.argmax(values))
+        place = list(changes)[best]
+        if values[best] < _INFLUENCE or chosen.sum() + (place.stop - place.start) > _MOST:
             break
         chosen[place] = True
+        del changes[place]
     return chosen
 
 
-def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[str]:
+def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:
     degrees = np.diff(pattern.indptr)
-    small = {n: p for n, p in places.items() if 0 < p.stop - p.start <= _LARGEST}
-    by_degree = sorted(small, key=lambda name: -int(degrees[small[name]].max()))
-    kept: list[str] = []
-    entries = 0
-    for name in by_degree:
-        entries += small[name].stop - small[name].start
-        if entries > _MOST_ASKED:
-            break
-        kept.append(name)
-    return kept
+    small = [place for place in places.values() if 0 < place.stop - place.start <= _LARGEST]
+    small.sort(key=lambda place: -int(degrees[place].max()))
+    entries = np.cumsum([place.stop - place.start for place in small])
+    return small[: np.searchsorted(entries, _MOST_ASKED, side="right")]
 
 
-def _changes(
-    density: LogDensity, pattern: csr_array, places: Sequence[slice], start: Floats
-) -> list[Floats]:
+def _changes(whole: Conditional, places: Sequence[slice], start: Floats) -> list[Floats]:
     """Relative changes of the diagonal of the curvature, by variable: (entries, dim) each."""
-    dim = density.dim
-    small = np.zeros(dim, dtype=bool)
+    small = np.zeros(whole.density.dim, dtype=bool)
     for place in places:
         small[place] = True
     z = start
     if not small.all():
-        inner = Conditional(density, pattern, small)
+        inner = Conditional(whole.density, whole.pattern, small)
         inner.measure(start)
         z = inner.modes(start[None], _CURVATURES).z[0]
-    whole = Conditional(density, pattern, np.zeros(dim, dtype=bool))
     whole.measure(z)
     sds = np.minimum(whole.sds, 1.0)
     here = whole.diagonals(z[None])
     found = []
     for place in places:
         tick()
-        steps = _rows(sds, place, dim)
+        at = np.arange(place.start, place.stop)
+        steps = along(at, sds[at], len(sds))
         ahead, behind = whole.diagonals(z + steps), whole.diagonals(z - steps)
         found.append((_relative(ahead, here) - _relative(behind, here)) / 2)
     return found
@@ -114,14 +99,6 @@ def _nats(changes: Floats) -> float:
     divergence = (changes**2).sum(1) / 4
     moved = (changes.sum(1) / 2) ** 2 / 2
     return float((divergence + moved).max())
-
-
-def _rows(sds: Floats, place: slice, dim: int) -> Floats:
-    """A step of one sd along each coordinate of a variable, shape (entries, dim)."""
-    at = np.arange(place.start, place.stop)
-    steps = np.zeros((len(at), dim))
-    steps[np.arange(len(at)), at] = sds[at]
-    return steps
 
 
 def _relative(there: Floats, here: Floats) -> Floats:

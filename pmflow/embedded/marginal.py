@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.embedded.conditional import Conditional, Modes
+from pmflow.embedded.conditional import Conditional, Modes, along
 from pmflow.embedded.factor import Factor
 from pmflow.records import State
 from pmflow.watch import tick
@@ -175,17 +175,17 @@ def _centre(conditional: Conditional, modes: Modes, before: Centre | None) -> Ce
     z, factor = modes.z[0], modes.factors[0]
     size = len(outer)
     units = np.full(size, 0.1) if before is None else 1 / np.sqrt(np.diag(before.precision))
-    steps = np.zeros((size, density.dim))
-    steps[np.arange(size), outer] = _STEP * np.minimum(units, 1.0)
+    lengths = _STEP * np.minimum(units, 1.0)
+    steps = along(outer, lengths, density.dim)
     _, gradient = density.value_and_gradient(np.concatenate([z - steps, z + steps, z[None]]))
-    change = (gradient[:size] - gradient[size:-1]) / (2 * steps[np.arange(size), outer][:, None])
+    change = (gradient[:size] - gradient[size:-1]) / (2 * lengths[:, None])
     cross = change[:, inner]  # minus the second derivatives
     follow = -factor.solve(cross)
     # by the conditional modes' line, the logarithm of the determinant to first order
     moved = steps.copy()
-    moved[:, inner] = steps[np.arange(size), outer][:, None] * follow
+    moved[:, inner] = lengths[:, None] * follow
     here, *ahead = conditional.log_dets(np.concatenate([z[None], z + moved]))
-    bent = (np.array(ahead) - here) / steps[np.arange(size), outer]
+    bent = (np.array(ahead) - here) / lengths
     slope = gradient[-1, outer] - bent / 2
     precision = change[:, outer] + cross @ follow.T
     found = Centre(z, float(modes.log_marginal[0]), slope, _definite(precision), follow, factor)

@@ -89,11 +89,39 @@ class Given:
         for i, factor in enumerate(self.factors):
             yield Given(self.z[i : i + 1], (factor,), self.log_marginal[i : i + 1])
 
-    def log_density(self, i: int, deviation: Floats) -> Floats:
-        """Log density of local variables so far from the mean of one, shape (n, locals)."""
-        factor, size = self.factors[i], deviation.shape[1]
-        constant = factor.log_det / 2 - size / 2 * math.log(2 * math.pi)
-        return np.asarray(constant - factor.squared_norm(deviation) / 2)
+    @property
+    def factor(self) -> Factor:
+        """That of the one place."""
+        (factor,) = self.factors
+        return factor
+
+    def drawn(self, e: Floats, inner: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+        """Draws at the one place, from base draws of shape (n, locals).
+
+        Parameters
+        ----------
+        e : ndarray, shape (n, locals)
+        inner : ndarray
+            Places of the local variables in the latent vector.
+
+        Returns
+        -------
+        z : ndarray, shape (n, dim)
+        deviation : ndarray, shape (n, locals)
+            From the mean.
+        log_q : ndarray, shape (n,)
+            Log density of the draws, not normalised.
+        """
+        deviation = self.factor.coloured(e)
+        z = np.repeat(self.z, len(e), axis=0)
+        z[:, inner] += deviation
+        return z, deviation, self.log_density((e**2).sum(1))
+
+    def log_density(self, squared_norm: Floats) -> Floats:
+        """Log density at the one place, not normalised, so far from the mean of the locals."""
+        size = len(self.factor.diagonal)
+        constant = self.factor.log_det / 2 - size / 2 * math.log(2 * math.pi)
+        return np.asarray(self.log_marginal[0] + constant - squared_norm / 2)
 
 
 def features(y: Floats, number: int) -> Floats:
@@ -131,23 +159,31 @@ class Nested:
     def given(self, theta: Floats) -> Iterator[tuple[slice, Given]]:
         """The local variables given global ones of shape (n, globals), some at a time."""
         state, conditional = self.state, self.conditional
-        y = state.unit.standardised(theta)
-        correction = features(y, len(state.correction)) @ state.correction
-        linear = features(y, len(state.shift))
+        correction = self.correction(theta)
+        linear = features(state.unit.standardised(theta), len(state.shift))
         for part, modes in modes_at(conditional, state.centre, theta):
             z = modes.z
             z[:, conditional.locals] += linear[part] @ state.shift
             yield part, Given(z, modes.factors, modes.log_marginal + correction[part])
 
+    def correction(self, theta: Floats) -> Floats:
+        """What is added to the log marginal by Laplace's approximation, shape (n,)."""
+        wanted = self.state.correction
+        return np.asarray(features(self.state.unit.standardised(theta), len(wanted)) @ wanted)
+
+    def each(self, theta: Floats) -> Iterator[Given]:
+        """The local variables given global ones of shape (n, globals), one place in each."""
+        for _, given in self.given(theta):
+            yield from given.each()
+
     def log_density(self, points: Floats) -> Floats:
         """Log density at points of shape (n, dim), shape (n,)."""
         inner, outer = self.conditional.locals, self.conditional.globals
         found = np.full(len(points), -np.inf)
-        for part, given in self.given(points[:, outer]):
-            away = points[part][:, inner] - given.z[:, inner]
-            for i in np.flatnonzero(np.isfinite(given.log_marginal)):
-                of_locals = given.log_density(int(i), away[i : i + 1])[0]
-                found[part.start + i] = given.log_marginal[i] + of_locals
+        for i, given in enumerate(self.each(points[:, outer])):
+            if np.isfinite(given.log_marginal[0]):
+                away = points[i : i + 1, inner] - given.z[:, inner]
+                found[i] = given.log_density(given.factor.squared_norm(away))[0]
         return found - self.state.log_evidence
 
     def draws(self, number: int, seed: int) -> tuple[Floats, Floats]:
@@ -158,18 +194,24 @@ class Nested:
         """
         rng = np.random.default_rng(seed)
         theta = self.state.proposal.draws(self._candidates(number), int(rng.integers(2**30)))
-        parts = []
-        log_marginal = np.empty(len(theta))
-        for part, given in self.given(theta):
-            parts.append(given)
-            log_marginal[part] = given.log_marginal
+        every = list(self.each(theta))
+        log_marginal = np.concatenate([given.log_marginal for given in every])
         log_weights = log_marginal - self.state.proposal.log_density(theta)
         weights = np.exp(log_weights - log_weights.max())
         chosen = systematic_choice(weights, number, 1 - rng.random())
-        counts = np.bincount(chosen, minlength=len(theta))
-        z, log_q = self._locals(parts, counts, rng)
+        points, values = [], []
+        for given, count in zip(every, np.bincount(chosen, minlength=len(theta)), strict=True):
+            if not count:
+                continue
+            tick()
+            e = rng.standard_normal((count, len(self.conditional.locals)))
+            z, _, log_q = given.drawn(e, self.conditional.locals)
+            points.append(z)
+            values.append(log_q)
         mixed = rng.permutation(number)
-        return z[mixed], log_q[mixed]
+        return np.concatenate(points)[mixed], np.concatenate(values)[
+            mixed
+        ] - self.state.log_evidence
 
     def _candidates(self, number: int) -> int:
         """How many global variables are proposed for so many draws: a power of 2."""
@@ -178,26 +220,6 @@ class Nested:
         cost = 2 * self.conditional.colours + 8
         most = density.draws_within(_WORK / cost, most=_MOST, least=_FEWEST)
         return 1 << math.floor(math.log2(np.clip(wanted, _FEWEST, most)))
-
-    def _locals(
-        self, parts: list[Given], counts: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[Floats, Floats]:
-        inner = self.conditional.locals
-        points, values = [], []
-        at = 0
-        for given in parts:
-            for i, count in enumerate(counts[at : at + len(given.z)]):
-                if not count:
-                    continue
-                tick()
-                e = rng.standard_normal((count, len(inner)))
-                z = np.repeat(given.z[i : i + 1], count, axis=0)
-                z[:, inner] += given.factors[i].coloured(e)
-                constant = given.factors[i].log_det / 2 - len(inner) / 2 * math.log(2 * math.pi)
-                points.append(z)
-                values.append(given.log_marginal[i] + constant - (e**2).sum(1) / 2)
-            at += len(given.z)
-        return np.concatenate(points), np.concatenate(values) - self.state.log_evidence
 
 
 def modes_at(

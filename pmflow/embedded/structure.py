@@ -41,13 +41,13 @@ def read_pattern(density: LogDensity) -> csr_array:
     return pattern
 
 
-def verify_pattern(density: LogDensity, pattern: csr_array, z: Floats, seed: int) -> None:
+def verify_pattern(whole: Conditional, z: Floats, seed: int) -> None:
     """Hold products of the Hessian with random vectors against differences of gradients.
 
     Parameters
     ----------
-    density : LogDensity
-    pattern : csr_array, shape (dim, dim)
+    whole : Conditional
+        Of all coordinates, none of them global, by the pattern.
     z : ndarray, shape (n, dim)
         Where.
     seed : int
@@ -57,7 +57,7 @@ def verify_pattern(density: LogDensity, pattern: csr_array, z: Floats, seed: int
     NoStructureError
         If they disagree: the pattern has missed an entry.
     """
-    whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool))
+    density = whole.density
     whole.measure(z[0])
     rng = np.random.default_rng(seed)
     for point in z:

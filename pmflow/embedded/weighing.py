@@ -12,7 +12,7 @@ from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.nested import Given
 from pmflow.watch import tick
 
-__all__ = ["missed_by", "spread", "weighed"]
+__all__ = ["lines", "missed_by", "spread", "weighed"]
 
 _PLACES = 24
 """Places at which the marginal is held against weights: few, with many draws each."""
@@ -25,6 +25,7 @@ _WORK = 1e10
 """Numbers that the density may go through for more groups than the fewest."""
 _QUIET = 0.01
 """Standard error, in sds of the global variables, at which no further group is drawn."""
+
 type Floats = NDArray[np.float64]
 
 
@@ -56,16 +57,11 @@ def weighed(
     while len(groups) < most:
         e = mirrored_draws(_PAIRS, len(conditional.locals), rng)
         groups.append(_weighed(conditional, givens, e))
-        if len(groups) >= _FEWEST and _are_quiet(np.stack(groups), y):
-            break
+        if len(groups) >= _FEWEST:
+            _, *slopes = lines(missed_by(np.stack(groups)), y).T
+            if (np.std(slopes, axis=1, ddof=1) < _QUIET * np.sqrt(len(groups))).all():
+                break
     return np.stack(groups)
-
-
-def _are_quiet(groups: Floats, y: Floats) -> bool:
-    missed = np.stack([missed_by(group, third=True) for group in groups])
-    x = np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
-    slopes = (missed @ np.linalg.pinv(x).T)[:, 1:]
-    return bool((slopes.std(0, ddof=1) < _QUIET * np.sqrt(len(groups))).all())
 
 
 def _weighed(conditional: Conditional, givens: Sequence[Given], e: Floats) -> Floats:
@@ -73,16 +69,14 @@ def _weighed(conditional: Conditional, givens: Sequence[Given], e: Floats) -> Fl
     found = []
     for given in givens:
         tick()
-        deviation = given.factors[0].coloured(e)
-        draws = np.repeat(given.z, len(e), axis=0)
-        draws[:, conditional.locals] += deviation
-        value, _ = conditional.density.value_and_gradient(draws)
-        found.append(value - given.log_density(0, deviation) - given.log_marginal[0])
+        z, _, log_q = given.drawn(e, conditional.locals)
+        value, _ = conditional.density.value_and_gradient(z)
+        found.append(value - log_q)
     return np.stack(found)
 
 
-def missed_by(log_weights: Floats, *, third: bool) -> Floats:
-    """Log of the mean weight at each place, by the first cumulants of the log weights.
+def missed_by(log_weights: Floats) -> Floats:
+    """Log of the mean weight at each place, by the first three cumulants of the log weights.
 
     A mean of weights is that of the largest few. Log weights of many local variables are sums of
     many small terms, so they are near to normal: half of their variance is added to their mean,
@@ -91,15 +85,29 @@ def missed_by(log_weights: Floats, *, third: bool) -> Floats:
     Parameters
     ----------
     log_weights : ndarray, shape (..., draws)
-    third : bool
-        Whether the third is asked for: of few draws it is little but noise.
     """
     mean, variance = log_weights.mean(-1), log_weights.var(-1)
     cubes = ((log_weights - mean[..., None]) ** 3).mean(-1)
-    return np.asarray(mean + variance / 2 + (cubes / 6 if third else 0.0))
+    return np.asarray(mean + variance / 2 + cubes / 6)
 
 
-def spread[T](places: Sequence[T], coefficients: int) -> list[T]:
+def lines(missed: Floats, y: Floats) -> Floats:
+    """What is missed as a constant, a line and squares of the global variables, by least squares.
+
+    Parameters
+    ----------
+    missed : ndarray, shape (groups, places)
+    y : ndarray, shape (places, globals)
+
+    Returns
+    -------
+    ndarray, shape (groups, 1 + 2 globals)
+    """
+    x = np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
+    return np.asarray(missed @ np.linalg.pinv(x).T)
+
+
+def spread(places: int, coefficients: int) -> slice:
     """Some of many places, evenly among them: enough for so many coefficients of a fit to them."""
     wanted = max(_PLACES, 3 * coefficients)
-    return list(places[:: max(1, len(places) // wanted)])
+    return slice(None, None, max(1, places // wanted))

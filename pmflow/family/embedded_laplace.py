@@ -14,8 +14,8 @@ from scipy.sparse import csr_array
 from pmflow.embedded.check import NestedCheck, check_nested
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.nested import Nested, NestedState
-from pmflow.errors import UnsupportedError
 from pmflow.family.approximation import Approximation
+from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import EmbeddedLaplaceState
 from pmflow.posterior.at_points import VarNames, unconstrained_parts
@@ -26,7 +26,7 @@ from pmflow.records import Facts, Report
 __all__ = ["EmbeddedLaplace"]
 
 
-class EmbeddedLaplace(Approximation, state=EmbeddedLaplaceState):
+class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
     r"""Few global variables by their marginal, many local ones by Gaussians that follow them.
 
     Made by `pmflow.fit` for models whose variables meet few others: hierarchies, random walks,
@@ -58,7 +58,13 @@ class EmbeddedLaplace(Approximation, state=EmbeddedLaplaceState):
     integrated nested Laplace approximations, https://doi.org/10.1111/j.1467-9868.2008.00700.x
     """
 
+    family = "embedded Laplace"
     is_nested = True
+    no_graph = (
+        "An embedded Laplace approximation searches for a mode at each draw, which is no "
+        "graph: it can't be trained, and nodes can't be evaluated at its draws. Use its "
+        "`sample`, `log_prob` and `state`."
+    )
 
     def __init__(
         self,
@@ -104,19 +110,14 @@ class EmbeddedLaplace(Approximation, state=EmbeddedLaplaceState):
     @override
     def facts(self) -> Facts:
         """What was fitted: what advice goes by."""
-        families = ("embedded Laplace",)
-        return replace(super().facts, families=families, correlated=True, bent=True, trained=False)
+        return replace(
+            super().facts, families=(self.family,), correlated=True, bent=True, trained=False
+        )
 
     @property
     def formula(self) -> str:
         """No formula: in words what it is."""
         return self.family
-
-    @property
-    @override
-    def family(self) -> str:
-        """What it is, in words."""
-        return "embedded Laplace"
 
     @property
     def ordering(self) -> Any:
@@ -127,16 +128,6 @@ class EmbeddedLaplace(Approximation, state=EmbeddedLaplaceState):
     def global_names(self) -> list[str]:
         """The value variables that are global."""
         return [n for n, place, *_ in self.ordering.values() if self._is_global[place].all()]
-
-    def set_size_and_deterministic(self, *_: Any, **__: Any) -> Any:
-        """Not available: a mode that is searched for is no graph."""
-        raise UnsupportedError(
-            "An embedded Laplace approximation searches for a mode at each draw, which is no "
-            "graph: it can't be trained, and nodes can't be evaluated at its draws. Use its "
-            "`sample`, `log_prob` and `state`."
-        )
-
-    symbolic_sample_over_posterior = sample_node = set_size_and_deterministic
 
     @cached_property
     def _nested(self) -> Nested:
@@ -156,11 +147,6 @@ class EmbeddedLaplace(Approximation, state=EmbeddedLaplaceState):
             places = np.ndindex(*shape)
             names += [f"{name}[{', '.join(map(str, at))}]" if at else name for at in places]
         return names
-
-    @property
-    def is_global(self) -> NDArray[np.bool_]:
-        """Which coordinates of the latent vector are global."""
-        return self._is_global
 
     @override
     def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,8 +10,9 @@ import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 
-from pmflow.errors import ParameterError, UnsupportedError
+from pmflow.errors import ParameterError
 from pmflow.family.approximation import Approximation
+from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import ResampledState
@@ -26,7 +27,7 @@ _CANDIDATES = 2.0
 _LEAST_CANDIDATES = 1_000
 
 
-class Resampled(Approximation, state=ResampledState):
+class Resampled(NoGraph, Approximation, state=ResampledState):
     """The posterior by way of a proposal that is near it: importance resampling.
 
     Made by `pmflow.fit` where the weights of a fit are good. `sample` draws candidates from the
@@ -59,6 +60,11 @@ class Resampled(Approximation, state=ResampledState):
     """
 
     is_resampled = True
+    no_graph = (
+        "Resampled draws are chosen among candidates, which is no graph: they can't be trained "
+        "on, and nodes can't be evaluated at them. Use `sample`, `log_prob` and `state`, or "
+        "`approx.proposal`, which is what was fitted."
+    )
 
     def __init__(
         self,
@@ -106,16 +112,6 @@ class Resampled(Approximation, state=ResampledState):
     def ordering(self) -> Any:
         """Place of each variable in the latent vector."""
         return self._proposal.ordering
-
-    def set_size_and_deterministic(self, *_: Any, **__: Any) -> Any:
-        """Not available: choosing among draws is no graph, so it is not trained either."""
-        raise UnsupportedError(
-            "Resampled draws are chosen among candidates, which is no graph: they can't be trained "
-            "on, and nodes can't be evaluated at them. Use `sample`, `log_prob` and `state`, or "
-            "`approx.proposal`, which is what was fitted."
-        )
-
-    symbolic_sample_over_posterior = sample_node = set_size_and_deterministic
 
     @override
     def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:

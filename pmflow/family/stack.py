@@ -11,9 +11,10 @@ import numpy as np
 import pymc as pm
 from numpy.typing import ArrayLike, NDArray
 
-from pmflow.errors import ParameterError, UnsupportedError
+from pmflow.errors import ParameterError
 from pmflow.family.approximation import Approximation
 from pmflow.family.functions import DensityFunction, DrawFunction
+from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint, StackState
 from pmflow.posterior.at_points import VarNames
@@ -24,7 +25,7 @@ from pmflow.records import Report, systematic_choice
 __all__ = ["Stack"]
 
 
-class Stack(Approximation, state=StackState):
+class Stack(NoGraph, Approximation, state=StackState):
     """A mixture of fits from several starts, one for each mode, by their evidence.
 
     Made by ``fit(restarts=4, combine="stack")``. It draws and has a density as any approximation;
@@ -54,6 +55,11 @@ class Stack(Approximation, state=StackState):
     """
 
     is_stack = True
+    no_graph = (
+        "A Stack is several fits of one flow, not one graph: it can't be trained, and nodes "
+        "can't be evaluated at its draws. Use its `sample`, `log_prob` and `state`, or "
+        "combine='best'."
+    )
 
     def __init__(
         self,
@@ -108,16 +114,6 @@ class Stack(Approximation, state=StackState):
     def ordering(self) -> Any:
         """Place of each variable in the latent vector."""
         return self._flow.ordering
-
-    def set_size_and_deterministic(self, *_: Any, **__: Any) -> Any:
-        """Not available: a mixture of fits is no one graph, so it is not trained either."""
-        raise UnsupportedError(
-            "A Stack is several fits of one flow, not one graph: it can't be trained, and nodes "
-            "can't be evaluated at its draws. Use its `sample`, `log_prob` and `state`, or "
-            "combine='best'."
-        )
-
-    symbolic_sample_over_posterior = sample_node = set_size_and_deterministic
 
     @cached_property
     @override

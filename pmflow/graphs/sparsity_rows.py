@@ -211,7 +211,6 @@ class AbstractWalk(ABC):
         rows, shape = carried.depends, carried.shape
         if rows is None:
             return None
-        counts = np.diff(rows.indptr)
         along = shape[axis]
         lanes = np.moveaxis(carried.positions, axis, -1).reshape(-1, along)
         lane, step = np.empty((2, carried.size), dtype=np.int64)

@@ -203,7 +203,7 @@ def _of_nested(approx: Any, random_seed: Any) -> Diagnosis:
     """The diagnosis of global variables by their marginal and local ones given them."""
     seed = approx.next_seed() if random_seed is None else seed_from(random_seed)
     check = approx.check(seed)
-    shifts = nested_shifts(check, approx.coordinate_names, approx.is_global)
+    shifts = nested_shifts(check, approx.coordinate_names)
     is_good, reasons = nested_judgement(check, shifts)
     weights = check.of_globals
     elbo = Elbo.of(check.log_weights.mean(1))

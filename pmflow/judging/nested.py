@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pmflow.judging.verdict import ERRORS, bounds
 
@@ -22,59 +21,30 @@ MOST_OFF = 0.1
 """Largest shift of a mean, in sd, and distance of an sd ratio from 1, with its error added: what
 counts as bad elsewhere, as no tail hides a part of a first-order estimate."""
 
-type Floats = NDArray[np.float64]
 
-
-def nested_shifts(check: Any, labels: list[str], is_global: NDArray[np.bool_]) -> pd.DataFrame:
+def nested_shifts(check: Any, labels: list[str]) -> pd.DataFrame:
     """How far weighting would move each coordinate, as of `Diagnosis.shifts`; unconstrained.
 
     Parameters
     ----------
     check : NestedCheck
     labels : list of str, length dim
-    is_global : ndarray of bool, shape (dim,)
     """
-    dim = len(labels)
-    shift, error = np.empty(dim), np.empty(dim)
-    growth, growth_error = np.empty(dim), np.empty(dim)
-    shift[~is_global], error[~is_global] = check.shift, check.shift_error
-    growth[~is_global], growth_error[~is_global] = check.growth, check.growth_error
-    of_mean, of_variance = _of_globals(check.common, check.y)
-    shift[is_global], error[is_global] = of_mean
-    growth[is_global], growth_error[is_global] = of_variance
-    ratio = 1 / np.sqrt(np.maximum(1 + growth, 1e-2))
+    ratio = 1 / np.sqrt(np.maximum(1 + check.growth, 1e-2))
     sd = check.sd / ratio
     return pd.DataFrame(
         {
-            "mean_shift": shift,
-            "mean_shift_mcse": error,
+            "mean_shift": check.shift,
+            "mean_shift_mcse": check.shift_error,
             "sd_ratio": ratio,
-            "sd_ratio_mcse": growth_error / 2,
+            "sd_ratio_mcse": check.growth_error / 2,
             "mean_before": check.mean,
-            "mean_after": check.mean + shift * sd,
+            "mean_after": check.mean + check.shift * sd,
             "sd_before": check.sd,
             "sd_after": sd,
         },
         index=labels,
     )
-
-
-def _of_globals(log_weights: Floats, y: Floats) -> tuple[tuple[Floats, Floats], ...]:
-    """Shifts of the global variables, and growths of their variances, each with its errors.
-
-    What is missed at each place, by the first three cumulants of the log weights, is put on a line
-    and on squares. Weighting moves a mean by its covariance with that; errors are by the groups.
-    """
-    mean = log_weights.mean(2, keepdims=True)
-    third = ((log_weights - mean) ** 3).mean(2)
-    missed = mean[..., 0] + log_weights.var(2) / 2 + third / 6
-    size = y.shape[1]
-    x = np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
-    lines = missed @ np.linalg.pinv(x).T
-    shifts = lines[:, 1 : 1 + size] @ np.atleast_2d(np.corrcoef(y.T))
-    growths = 2 * lines[:, 1 + size :]
-    root = np.sqrt(len(missed))
-    return tuple((found.mean(0), found.std(0, ddof=1) / root) for found in (shifts, growths))
 
 
 def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str, ...]]:
@@ -96,7 +66,7 @@ def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str,
         )
     if not np.isfinite(check.log_weights).all():
         return False, (*against, "the density is not finite at some draws of the local variables")
-    spread = float(check.log_weights.var(1).mean()) / len(check.shift)
+    spread = float(check.log_weights.var(1).mean()) / check.locals
     if spread > FAR:
         against.append(
             "given the global variables the local ones are not near a Gaussian: their log weights "

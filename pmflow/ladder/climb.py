@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -116,11 +117,16 @@ class Climb:
             approximations=tuple(fit and fit.to_state() for fit in self._fits),
         )
 
-    @property
+    @cached_property
     def dim(self) -> int:
         """Length of the latent vector."""
         point = self.model.initial_point()
         return sum(np.size(point[value.name]) for value in self.model.value_vars)
+
+    @property
+    def has_gaussian(self) -> bool:
+        """Whether the Gaussian was found."""
+        return any(isinstance(fit, NormalizingFlow | Stack) for fit in self._fits)
 
     @property
     def gaussian(self) -> NormalizingFlow:

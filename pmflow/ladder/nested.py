@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import override
 
 import numpy as np
@@ -19,7 +19,7 @@ from pmflow.family.embedded_laplace import EmbeddedLaplace
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.graphs.minibatches import observed_in_minibatches
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
-from pmflow.ladder.rung import AbstractRung, Ground, NothingGained
+from pmflow.ladder.rung import AbstractSizedRung, Ground, NothingGained
 from pmflow.records import FitState, Report
 from pmflow.watch import OutOfTime, why_stopped
 
@@ -34,25 +34,17 @@ _WORK = 3e11
 
 
 @dataclass(frozen=True)
-class NestedRung(AbstractRung):
-    """Few global variables by their marginal, local ones by Gaussians that follow them.
+class NestedRung(AbstractSizedRung):
+    """Few global variables by their marginal, local ones by Gaussians that follow them."""
 
-    Parameters
-    ----------
-    least, most : int or None
-        Dimensions of the models that it is for.
-    """
-
-    least: int = _LEAST
-    most: int | None = None
-    name: str = "embedded Laplace"
+    name = EmbeddedLaplace.family
+    least: int = field(default=_LEAST, kw_only=True)
 
     @override
     def applies(self, ground: Ground) -> bool:
         """Whether it applies: to so many dimensions, all data and double precision."""
-        fits = self.least <= ground.dim and (self.most is None or ground.dim <= self.most)
         is_double = pytensor.config.floatX == "float64"
-        return fits and is_double and not observed_in_minibatches(ground.model)
+        return super().applies(ground) and is_double and not observed_in_minibatches(ground.model)
 
     @override
     def climb(
@@ -67,14 +59,17 @@ class NestedRung(AbstractRung):
             jitter=0.0,
         )
         (group,) = flow.groups
+        if ground.has_gaussian:
+            group.share_density(ground.gaussian.groups[0])
         density = group.log_density
         places = {name: place for name, place, *_ in group.ordering.values()}
         start = flow.point.origin + flow.point.offset
         seed = ground.next_seed()
         try:
             pattern = read_pattern(density)
-            verify_pattern(density, pattern, _around(start, seed), seed)
-            is_global = choose_globals(density, pattern, places, start)
+            whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool))
+            verify_pattern(whole, _around(start, seed), seed)
+            is_global = choose_globals(whole, places, start)
             conditional = _affordable(Conditional(density, pattern, is_global))
             nested = fit_nested(conditional, start, seed)
         except OutOfTime as error:

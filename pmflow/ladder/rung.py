@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, override
 
 import pymc as pm
 
@@ -13,7 +14,7 @@ from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis
 from pmflow.training.options import FitOptions
 
-__all__ = ["AbstractRung", "Ground", "NothingGained"]
+__all__ = ["AbstractRung", "AbstractSizedRung", "Ground", "NothingGained"]
 
 
 class Ground(Protocol):
@@ -26,6 +27,10 @@ class Ground(Protocol):
     @property
     def dim(self) -> int:
         """Length of the latent vector."""
+
+    @property
+    def has_gaussian(self) -> bool:
+        """Whether the Gaussian was found."""
 
     @property
     def gaussian(self) -> NormalizingFlow:
@@ -74,3 +79,22 @@ class AbstractRung(ABC):
         NothingGained
             If it is no better than the Gaussian that it began with.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractSizedRung(AbstractRung):
+    """A rung for models of so many dimensions.
+
+    Parameters
+    ----------
+    least, most : int or None
+        Dimensions of the models that it is for.
+    """
+
+    least: int = 1
+    most: int | None = None
+
+    @override
+    def applies(self, ground: Ground) -> bool:
+        """Whether it applies: to models with this number of dimensions."""
+        return self.least <= ground.dim and (self.most is None or ground.dim <= self.most)

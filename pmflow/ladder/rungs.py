@@ -22,7 +22,7 @@ from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import as_resampled
 from pmflow.ladder.backend import with_backend
 from pmflow.ladder.nested import NestedRung
-from pmflow.ladder.rung import AbstractRung, Ground, NothingGained
+from pmflow.ladder.rung import AbstractRung, AbstractSizedRung, Ground, NothingGained
 from pmflow.records import FitState, Report
 from pmflow.starts.restarts import NoMoreStarts, StartsState, fit_from_starts
 from pmflow.training.fixed_draws import fit_on_fixed_draws
@@ -95,25 +95,16 @@ def _found(approx: NormalizingFlow) -> FitState:
 
 
 @dataclass(frozen=True)
-class AbstractFlowRung(AbstractRung):
+class AbstractFlowRung(AbstractSizedRung):
     """A flow in the frame of the Gaussian, one for each mode that was found.
 
     Parameters
     ----------
     name : str
         The formula.
-    least, most : int or None
-        Dimensions of the models that it is for.
     """
 
     name: str
-    least: int = 1
-    most: int | None = None
-
-    @override
-    def applies(self, ground: Ground) -> bool:
-        """Whether it applies: to models with this number of dimensions."""
-        return self.least <= ground.dim and (self.most is None or ground.dim <= self.most)
 
 
 class QuickRung(AbstractFlowRung):

@@ -178,28 +178,18 @@ class LogDensity:
         is_light &= self.dim <= _MANY
         if self._z.dtype != "float64" or not has_jax():
             return None
-        if is_light and self._is_batched:
+        if is_light and self._batched is not None:
             return None
         return self._by_jax("jax")
 
     @cached_property
-    def _is_batched(self) -> bool:
-        """Whether NumPy goes through several points at once: else each Op is called for each."""
-        try:
-            self._vectorized()
-        except NotVectorizedError:
-            return False
-        return True
-
-    def _vectorized(self) -> tuple[TensorVariable, TensorVariable]:
-        """Points, and the log density at all of them.
-
-        Raises
-        ------
-        NotVectorizedError
-        """
+    def _batched(self) -> tuple[TensorVariable, TensorVariable] | None:
+        """Points, and the log density at all of them; None where it can't be batched."""
         points = pt.matrix("points", shape=(None, self.dim), dtype=self._z.dtype)
-        (logp,) = vectorize_over_draws([self._logp], {self._z: points})
+        try:
+            (logp,) = vectorize_over_draws([self._logp], {self._z: points})
+        except NotVectorizedError:
+            return None
         return points, logp
 
     @cached_property
@@ -228,14 +218,13 @@ class LogDensity:
             return self._compiled()
 
     def _compiled(self) -> Callable[[Floats], Sequence[Floats]]:
-        try:
-            points, logp = self._vectorized()
-        except NotVectorizedError:
+        if self._batched is None:
             gradient = pt.grad(self._logp, self._z, disconnected_inputs="ignore")
             fn = compile_once(
                 [self._z], [self._logp, gradient], rewrites="values", random_seed=False
             )
             return partial(one_by_one, fn)
+        points, logp = self._batched
         gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
         return compile_once([points], [logp, gradient], rewrites="values", random_seed=False)
 

@@ -15,12 +15,14 @@ import scipy.sparse as sp
 from scipy.stats import norm
 
 import pmflow as pmf
+from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.globals import choose_globals
 from pmflow.embedded.structure import NoStructureError, read_pattern, verify_pattern
 from pmflow.errors import FitWarning, UnsupportedError
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.rung import NothingGained
+from pmflow.posterior.density import LogDensity
 from pmflow.training.options import FitOptions
 from pmflow.watch import watching
 
@@ -160,26 +162,50 @@ def test_skewed_local_variables_are_corrected() -> None:
         assert found.std() == pytest.approx(sd, rel=0.1)
 
 
-def test_what_a_gaussian_can_not_do_is_not_reliable() -> None:
+def test_where_there_is_no_conditional_mode_it_is_left_out() -> None:
     rng = np.random.default_rng(2)
     with pm.Model() as model:
         tau = pm.HalfNormal("tau", 1.0)
         u = pm.Normal("u", 0.0, tau, shape=60)
         # the sign of each is not known
         pm.Normal("y", u**2, 0.5, observed=rng.normal(0.5, 0.7, 60))
-    try:
-        made = fitted(model)
-    except NothingGained:
-        return
-    assert pmf.diagnose(made, random_seed=1).verdict == "not reliable"
+    with pytest.raises(NothingGained, match="no conditional mode"):
+        fitted(model)
+
+
+class TestVerdict:
+    """A fit that is exact, made wrong by a known amount."""
+
+    @staticmethod
+    def diagnosed(**changed: Any) -> pmf.Diagnosis:
+        state = approx().to_state()
+        wrong = replace(state, nested=replace(state.nested, **changed))
+        return pmf.diagnose(pmf.EmbeddedLaplace.from_state(wrong, approx().model), random_seed=1)
+
+    def test_of_local_variables_that_are_off(self) -> None:
+        nested = approx().nested
+        shift = nested.shift.copy()
+        shift[0] += 0.3 * nested.sds
+        found = self.diagnosed(shift=shift)
+        assert found.verdict == "not reliable"
+        assert any("means may be off" in reason for reason in found.reasons)
+        inner = found.shifts.drop("tau_log__")
+        # 0.3 conditional sds, and the sd of all draws is larger
+        assert inner["mean_shift"].between(-0.33, 0).all()
+        assert inner["mean_shift"].min() == pytest.approx(-0.3, abs=0.03)
+
+
+def whole(density: LogDensity, pattern: sp.csr_array | None = None) -> Conditional:
+    """All coordinates, none of them global."""
+    pattern = read_pattern(density) if pattern is None else pattern
+    return Conditional(density, pattern, np.zeros(density.dim, dtype=bool))
 
 
 class TestStructure:
     def test_a_scale_is_global_and_a_mean_is_not(self) -> None:
         group = flow_of(hierarchy()).groups[0]
         places = {name: place for name, place, *_ in group.ordering.values()}
-        pattern = read_pattern(group.log_density)
-        chosen = choose_globals(group.log_density, pattern, places, np.zeros(group.ddim))
+        chosen = choose_globals(whole(group.log_density), places, np.zeros(group.ddim))
         assert chosen[places["tau_log__"]].all()
         assert chosen.sum() == 1
 
@@ -187,11 +213,11 @@ class TestStructure:
         density = flow_of(hierarchy()).groups[0].log_density
         pattern = read_pattern(density)
         z = np.random.default_rng(1).normal(size=(2, density.dim)) * 0.3
-        verify_pattern(density, pattern, z, 1)
+        verify_pattern(whole(density, pattern), z, 1)
         less = pattern.toarray()
         less[0, 5] = less[5, 0] = False
         with pytest.raises(NoStructureError, match="has missed some"):
-            verify_pattern(density, sp.csr_array(less), z, 1)
+            verify_pattern(whole(density, sp.csr_array(less)), z, 1)
 
     def test_all_meet_all(self) -> None:
         with pm.Model() as model:
