@@ -87,7 +87,8 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
         )
     mean = shares @ theta / shares.sum()
     sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
-    chosen = np.unique(systematic_choice(shares, _PLACES, 1 - rng.random()))
+    # a place as often as its weight says: what is averaged is averaged over the fit
+    chosen = systematic_choice(shares, _PLACES, 1 - rng.random())
     places = [every[number] for number in chosen]
     of_globals = _of_globals(conditional, places, (theta[chosen] - mean) / sds, rng)
     size = len(conditional.locals)

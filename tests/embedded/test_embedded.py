@@ -194,6 +194,14 @@ class TestVerdict:
         assert inner["mean_shift"].between(-0.33, 0).all()
         assert inner["mean_shift"].min() == pytest.approx(-0.3, abs=0.03)
 
+    def test_of_a_marginal_that_is_off(self) -> None:
+        # a slope of log q moves a mean by itself times the variance, known from 128 places here
+        found = self.diagnosed(correction=np.array([0.0, 0.3]))
+        assert found.verdict == "not reliable"
+        row = found.shifts.loc["tau_log__"]
+        assert row["mean_shift"] == pytest.approx(-0.3, abs=0.08)
+        assert found.shifts.drop("tau_log__")["mean_shift"].abs().max() < 0.01
+
 
 def whole(density: LogDensity, pattern: sp.csr_array | None = None) -> Conditional:
     """All coordinates, none of them global."""
