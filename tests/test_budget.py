@@ -62,7 +62,7 @@ def test_an_automatic_fit_comes_back_judged(
     with warnings.catch_warnings(), caplog.at_level(logging.INFO, "pmflow"):
         warnings.simplefilter("ignore", FitWarning)
         approx = pmf.fit(
-            model=model, seconds=8.0, random_seed=1, restarts=2, callbacks=[slow], **PYTHON
+            model=model, seconds=16.0, random_seed=1, restarts=2, callbacks=[slow], **PYTHON
         )
     assert ended(approx) == "time"
     assert "out of the seconds given" in str(approx.fit_state)

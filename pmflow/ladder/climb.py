@@ -45,8 +45,11 @@ where these do not decide."""
 _WORK = 5e9
 """Numbers that the density may go through for them: some seconds."""
 _RECENT = 60
-_SEARCH_SHARE = 0.75
-"""Of a budget that the search for the Gaussian may use; the rest is for judging it."""
+_FIT_SHARE = 0.75
+"""Of what is left of a budget that a rung may use; the rest is for judging what it fits."""
+_MOST_TO_JUDGE = 5.0
+"""Seconds that are kept for judging where the rung before was judged in fewer: a flow is compiled
+for it first."""
 
 
 def _is_close(found: Diagnosis, dim: int) -> bool:
@@ -215,9 +218,8 @@ class Climb:
             return
         if file is not None:
             self._keep(file, begun)
-        left = watch.left - self._seconds_to_judge if self._tried else _SEARCH_SHARE * watch.left
         try:
-            with watching(seconds=left):
+            with watching(seconds=self._seconds_for_a_rung(watch.left)):
                 approx = rung.climb(self, file, begun)
         except NonFiniteError as error:
             _log.warning("%s is left out: %s", rung.name, error)
@@ -231,6 +233,13 @@ class Climb:
             approx.receive(replace(approx.report, fit_state=state))
         found = approx.diagnosis if approx.is_resampled else self._judged(approx)
         self._note(Tried(rung.name, found, time.perf_counter() - began), approx)
+
+    def _seconds_for_a_rung(self, left: float) -> float:
+        """What a rung may use of the seconds that are left, so that its fit can be judged."""
+        if not self._tried:
+            return _FIT_SHARE * left
+        kept = min((1 - _FIT_SHARE) * left, _MOST_TO_JUDGE)
+        return left - max(self._seconds_to_judge, kept)
 
     def _keep(self, file: Checkpoint, fit: FitCheckpoint | None) -> None:
         """Write where the climb is; the fit of the next rung is kept as a part of that."""
