@@ -75,10 +75,10 @@ def _numbers(nodes: Sequence[Apply], sizes: dict[Variable, int]) -> int:
         elif isinstance(op, HasInnerGraph):
             inner = dict(zip(op.fgraph.inputs, given, strict=False))
             work = _numbers(op.fgraph.toposort(), inner)
+        elif isinstance(op, Dot):
+            work = max(work, _products(node, given))
         elif isinstance(node.op, Blockwise):  # linear algebra, a call for each matrix
             work = round(work**1.5) + _CALL
-        elif isinstance(op, Dot):
-            work = max(work, prod(sorted(given, reverse=True)[:2]) // max(1, _shared_length(node)))
         total += work
     return total
 
@@ -91,9 +91,12 @@ def _steps(node: Apply) -> int:
     return max((n for n in lengths if n), default=1)
 
 
-def _shared_length(node: Apply) -> int:
-    """Length of the axis that a product sums over."""
-    return node.inputs[0].type.shape[-1] or 1 if node.inputs[0].type.ndim else 1
+def _products(node: Apply, given: Sequence[int]) -> int:
+    """How many products of two numbers a product of matrices adds up."""
+    left, right = (x.type.shape for x in node.inputs)
+    length = next((n for n in (*left[-1:], *right[-2:-1], *right[:1]) if n), 1)  # summed over
+    out = _static_size(node.outputs[0])
+    return prod(sorted(given)[-2:]) // length if out is None else out * length
 
 
 def data_size(variable: Variable) -> int | None:

@@ -178,6 +178,11 @@ class TestWork:
         a, b = pt.matrix("a", shape=(20, 30)), pt.matrix("b", shape=(30, 40))
         assert numbers_in([pt.dot(a, b)]) == pytest.approx(20 * 30 * 40, rel=0.01)
 
+    def test_a_matrix_of_data_times_a_vector_is_no_linear_algebra(self) -> None:
+        rows, b = pt.constant(np.ones((2_000, 10))), pt.vector("b", shape=(10,))
+        assert numbers_in([rows @ b]) == pytest.approx(20_000, rel=0.15)
+        assert numbers_in([pt.linalg.cholesky(pt.matrix(shape=(40, 40)))]) >= 40**3
+
     def test_data_of_a_shape_not_known_count_as_they_are(self) -> None:
         x = pytensor.shared(np.ones(50))
         assert x.type.shape == (None,)
