@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial, reduce
+from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
-import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from numpy.typing import NDArray
 from pytensor.graph.replace import clone_replace
 from pytensor.tensor.variable import TensorVariable
 
@@ -21,54 +17,22 @@ from pmflow.graphs.evaluate import (
     GLOBAL_STATE,
     NotVectorizedError,
     checks_as_values,
-    compile_once,
     vectorize_over_draws,
 )
-from pmflow.graphs.machine import (
-    Gradient,
-    NotCompiledError,
-    compiled_at_points,
-    compiled_by_numba,
-    has_jax,
-)
 from pmflow.graphs.minibatches import minibatch_nodes
-from pmflow.graphs.work import calls_in, has_loops, numbers_in, rows_at_once
-from pmflow.posterior.at_points import ModelAtPoints, latent_values, one_by_one
-from pmflow.watch import piece, stage, tick
+from pmflow.graphs.work import rows_at_once
+from pmflow.posterior.at_points import ModelAtPoints, latent_values
+from pmflow.posterior.graph_density import GraphDensity
+from pmflow.watch import piece, stage
 
 __all__ = ["LogDensity"]
 
-_NUMBERS_OF_A_CALL = 2**22
-"""Numbers gone through by one call of JAX: memory stays bounded, and a call short."""
 
-_WORTH_COMPILING = 10_000
-"""Numbers of a density from which on it is worth to compile it by JAX."""
-_MANY = 150
-"""Dimensions above which every density is worth it: its mode takes thousands of evaluations."""
-_CALL = 1_000
-"""Numbers that NumPy goes through in the time of a step of a scan: each of its Ops is called."""
-_WORTH_A_FUNCTION = 2e8
-"""Numbers that values alone must save the gradients of, to be worth a function of their own."""
-_LEAST_SPENT = 1e6
-"""What a call costs at least, in numbers."""
-_MOST_AT_ONCE = 64
-_LIGHT = 100_000
-"""Numbers of a density up to which a single point may as well be evaluated with others."""
-
-_log = logging.getLogger("pmflow")
-
-type Floats = NDArray[np.float64]
-type Machine = Callable[[Floats], Sequence[NDArray[np.floating[Any]]]]
-
-
-class LogDensity:
+class LogDensity(GraphDensity):
     """Unnormalised log posterior density over the unconstrained space, with its derivatives.
 
-    A small density is run by NumPy: no machine code is made. One with scans, matrices or many rows
-    is compiled by JAX where that is installed and knows all of its Ops, one with a series to sum by
-    numba; not in single precision. Any of it is done when first needed. Minibatches are taken as
-    all of their data, so that the density is the same at each call. Data are read at each call:
-    after `pymc.set_data` the density is that of the new data.
+    Minibatches are taken as all of their data, so that the density is the same at each call. Data
+    are read at each call: after `pymc.set_data` the density is that of the new data.
 
     Parameters
     ----------
@@ -78,155 +42,23 @@ class LogDensity:
 
     Attributes
     ----------
-    dim : int
-        Length of the latent vector.
     variables : ModelAtPoints
         The variables of the model at points of the latent space.
-    spent : float
-        About how many numbers all evaluations so far have gone through.
     """
 
     def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
         self.model = model
-        self._has_safe_gradients = False
-        self.spent = 0.0
-        self._lock = threading.RLock()  # what a compiled function computes with belongs to it
-        self.dim = max(place.stop for _, place, *_ in ordering.values())
-        self._z = pt.vector("z", shape=(self.dim,), dtype=pytensor.config.floatX)
+        dim = max(place.stop for _, place, *_ in ordering.values())
+        z = pt.vector("z", shape=(dim,), dtype=pytensor.config.floatX)
         self.variables = ModelAtPoints(model, ordering)
-        values = latent_values(model, ordering, self._z)
+        values = latent_values(model, ordering, z)
         with stage("Reading the model"), piece("reading the model"):
             with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
                 logp = _over_all_rows(model.logp())
             (logp,) = clone_replace([logp], values, rebuild_strict=False)
-            self._rows = rows_at_once([logp], self.dim)
-            (self._logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
-
-    @cached_property
-    def work(self) -> int:
-        """About how many numbers the density goes through at one point."""
-        return numbers_in([self._logp])
-
-    @property
-    def graph(self) -> tuple[TensorVariable, TensorVariable]:
-        """The latent vector and the log density as a graph of it."""
-        return self._z, self._logp
-
-    def value(self, z: Floats) -> Floats:
-        """Log density at points of shape (n, dim), shape (n,), whatever it is."""
-        with self._lock:
-            is_worth_it = len(z) * self.work > _WORTH_A_FUNCTION and self._machine is not None
-            run = self._values if is_worth_it else self._machine
-            return self._in_parts(z, run, with_gradient=False)[0]
-
-    def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
-        """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
-
-        Where the density is not finite the value is -inf and the gradient 0.
-        """
-        with self._lock:
-            logp, gradient = self._in_parts(z, self._machine, with_gradient=True)
-        good = np.isfinite(logp) & np.isfinite(gradient).all(-1)
-        return np.where(good, logp, -np.inf), np.where(good[:, None], gradient, 0.0)
-
-    def draws_within(self, work: float, *, most: int, least: int) -> int:
-        """How many points the density can be had at for some work, in numbers gone through."""
-        return int(np.clip(work / self.work, least, most))
-
-    def _in_parts(
-        self, z: Floats, run: Machine | None, *, with_gradient: bool
-    ) -> tuple[Floats, ...]:
-        z = np.asarray(z, dtype=self._z.dtype)
-        parts = []
-        with np.errstate(all="ignore"), piece("evaluating the log density", can_be_cut=True):
-            rows = self._rows if run is None else self._batch
-            for i in range(0, len(z), rows):
-                tick()
-                self.spent += max(_LEAST_SPENT, self.work * min(rows, len(z) - i))
-                found = self._at(z[i : i + rows], run, with_gradient=with_gradient)
-                parts.append([np.array(x) for x in found])
-        return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
-
-    def _at(self, z: Floats, run: Machine | None, *, with_gradient: bool) -> Sequence[Any]:
-        """Values at a few points, and gradients; these may be NaN where they are not asked for."""
-        if run is None:
-            return self._without_jax(z)
-        size = 1 if len(z) == 1 and self.work > _LIGHT else self._batch
-        filled = np.concatenate([z, np.broadcast_to(z[:1], (size - len(z), self.dim))])
-        found = [x[: len(z)] for x in run(filled)]
-        if not with_gradient:
-            return found
-        values, gradients = map(np.array, found)
-        lost = np.isfinite(values) & ~np.isfinite(gradients).all(-1)
-        if lost.any() and not self._has_safe_gradients:
-            self._has_safe_gradients = True
-            self._machine = self._by_jax("pytensor") or self._machine
-            return self._at(z, self._machine, with_gradient=True)
-        if lost.any():
-            values[lost], gradients[lost] = self._without_jax(z[lost])
-        return values, gradients
-
-    @cached_property
-    def _batch(self) -> int:
-        """Points of one call of JAX: another number would be compiled anew."""
-        return int(np.clip(_NUMBERS_OF_A_CALL // self.work, 1, _MOST_AT_ONCE))
-
-    @cached_property
-    def _machine(self) -> Machine | None:
-        """Density and gradient compiled by JAX, None where they are for NumPy."""
-        is_light = self.work + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
-        is_light &= self.dim <= _MANY
-        if self._z.dtype != "float64" or not has_jax():
-            return None
-        if is_light and self._batched is not None:
-            return None
-        return self._by_jax("jax")
-
-    @cached_property
-    def _batched(self) -> tuple[TensorVariable, TensorVariable] | None:
-        """Points, and the log density at all of them; None where it can't be batched."""
-        points = pt.matrix("points", shape=(None, self.dim), dtype=self._z.dtype)
-        try:
-            (logp,) = vectorize_over_draws([self._logp], {self._z: points})
-        except NotVectorizedError:
-            return None
-        return points, logp
-
-    @cached_property
-    def _values(self) -> Machine | None:
-        """The density alone, compiled by JAX."""
-        return self._by_jax("none")
-
-    def _by_jax(self, gradient: Gradient) -> Machine | None:
-        with stage("Reading the model"), piece("compiling the log density by JAX"):
-            try:
-                return compiled_at_points(self._z, self._logp, self._batch, gradient=gradient)
-            except NotCompiledError as error:
-                _log.debug("The log density is run by NumPy: JAX can't compile it (%s)", error)
-                return None
-
-    @cached_property
-    def _without_jax(self) -> Callable[[Floats], Sequence[Floats]]:
-        has_series = has_loops([self._logp]) and self.work >= _WORTH_COMPILING
-        if has_series and self._z.dtype == "float64":
-            with stage("Reading the model"), piece("compiling the log density by numba"):
-                try:
-                    return partial(one_by_one, compiled_by_numba(self._z, self._logp))
-                except NotCompiledError as error:
-                    _log.debug("The log density is run by NumPy: numba can't compile it: %s", error)
-        with stage("Reading the model"), piece("compiling the log density for NumPy"):
-            return self._compiled()
-
-    def _compiled(self) -> Callable[[Floats], Sequence[Floats]]:
-        if self._batched is None:
-            gradient = pt.grad(self._logp, self._z, disconnected_inputs="ignore")
-            fn = compile_once(
-                [self._z], [self._logp, gradient], rewrites="values", random_seed=False
-            )
-            return partial(one_by_one, fn)
-        points, logp = self._batched
-        gradient = pt.grad(logp.sum(), points, disconnected_inputs="ignore")
-        return compile_once([points], [logp, gradient], rewrites="values", random_seed=False)
+            rows = rows_at_once([logp], dim)
+            (logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
+            super().__init__(z, logp, rows)
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:

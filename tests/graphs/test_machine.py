@@ -87,7 +87,7 @@ def test_it_is_that_of_pytensor(build: Any) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 64, 65, 130])
 def test_any_number_of_points(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_COMPILING", 0)
     density = density_of(regression())
     points = RNG.normal(size=(size, 3))
     value, gradient = density.value_and_gradient(points)
@@ -98,7 +98,7 @@ def test_any_number_of_points(monkeypatch: pytest.MonkeyPatch, size: int) -> Non
 
 
 def test_new_data_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_COMPILING", 0)
     with pm.Model() as model:
         x = pm.Data("x", np.zeros(4))
         mu = pm.Normal("mu")
@@ -116,7 +116,7 @@ def test_new_data_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gradient_that_only_jax_loses_is_had_from_numpy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_COMPILING", 0)
     density = density_of(regression())
     run = density._machine
     assert run is not None
@@ -144,13 +144,13 @@ def hypergeometric() -> pm.Model:
 
 @pytest.mark.parametrize("by", ["numba", "numpy"])
 def test_what_jax_does_not_know_is_run_by_others(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_COMPILING", 0)
     if by == "numpy":
 
         def refused(*_: Any) -> Any:
             raise NotCompiledError("not today")
 
-        monkeypatch.setattr("pmflow.posterior.density.compiled_by_numba", refused)
+        monkeypatch.setattr("pmflow.posterior.graph_density.compiled_by_numba", refused)
     density = density_of(hypergeometric())
     assert has_loops([density._logp])
     with pytest.raises(NotCompiledError, match="loop"):
@@ -212,7 +212,7 @@ def survival() -> pm.Model:
 
 
 def test_a_gradient_that_jax_loses_is_written_by_pytensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_COMPILING", 0)
     density = density_of(survival())
     points = RNG.normal(size=(9, 1))
     by_jax = density._machine
@@ -226,8 +226,8 @@ def test_a_gradient_that_jax_loses_is_written_by_pytensor(monkeypatch: pytest.Mo
 
 
 def test_values_alone_have_a_function_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_A_FUNCTION", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_A_FUNCTION", 0)
     density = density_of(survival())
     points = RNG.normal(size=(130, 1))
     values = density.value(points)
@@ -237,7 +237,7 @@ def test_values_alone_have_a_function_of_their_own(monkeypatch: pytest.MonkeyPat
 
 
 def test_data_of_another_length_are_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmflow.posterior.density._WORTH_COMPILING", 0)
+    monkeypatch.setattr("pmflow.posterior.graph_density._WORTH_COMPILING", 0)
     with pm.Model() as model:
         x = pm.Data("x", np.ones(5))
         z = pm.Normal("z")
