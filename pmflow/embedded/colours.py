@@ -25,10 +25,10 @@ class Colours:
 
     The product of the matrix with the sum of the unit vectors of a colour holds an entry of the
     matrix in each row that meets one column of that colour only. By symmetry an entry needs to be
-    read in one of its two columns: those that meet many others, *hubs*, get a colour each, and the
-    others share colours as if there were no hubs (a star colouring; Gebremedhin, Manne & Pothen,
-    2005, https://doi.org/10.1137/S0036144504444711). How many hubs there are is what makes the
-    colours fewest.
+    read in one of its two columns: *hubs*, which meet many others, share colours where no row has
+    two of them, and the others share theirs as if there were no hubs (a star colouring;
+    Gebremedhin, Manne & Pothen, 2005, https://doi.org/10.1137/S0036144504444711). How many hubs
+    there are is what makes the colours fewest.
 
     Attributes
     ----------
@@ -73,6 +73,10 @@ class Colours:
         swap = hubs[rows] & ~hubs[columns]
         read_row, read_column = np.where(swap, columns, rows), np.where(swap, rows, columns)
         return cls(best, int(best.max()) + 1, read_row, best[read_column])
+
+    def column_read(self, rows: Integers, columns: Integers) -> Integers:
+        """The column in which each of these entries is read: the other one than its row."""
+        return np.where(self.read_row == rows, columns, rows)
 
     @cached_property
     def directions(self) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,14 +11,20 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.colours import Colours
+from pmflow.embedded.curvature import AbstractCurvature, Differences
 from pmflow.embedded.factor import Factor, Factors
+from pmflow.embedded.lifted import Lifted, NotLiftedError
 from pmflow.posterior.density import LogDensity
-from pmflow.watch import tick
+from pmflow.watch import piece, stage, tick
 
 __all__ = ["Conditional", "Modes", "along"]
 
-_STEP = 1e-3
-"""Of differences of gradients, in conditional standard deviations."""
+_FEW = 20
+"""Curvatures that are wanted where nothing else is said."""
+_WORTH_LIFTING = 1e9
+"""Numbers that the density goes through for all of them, from which on predictors are sought."""
+_SHARE_LIFTED = 0.5
+"""Of the gradients of plain differences, at which the way through predictors is taken."""
 _FOUND = 0.1
 """Newton's decrement below which one step more, unchecked, ends at the mode: in sds."""
 _LOST = 1.0
@@ -25,8 +32,8 @@ _LOST = 1.0
 _HALVINGS = 16
 _LED, _SHORTER = 10, 0.6
 """Steps by a factor from elsewhere, and how much shorter each must be than the one before."""
-_NUMBERS_AT_ONCE = 2**23
-"""Of points at which gradients are held at a time."""
+
+_log = logging.getLogger("pmflow")
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -66,6 +73,8 @@ class Conditional:
     pattern : csr_array, shape (dim, dim)
         Which coordinates of the latent vector meet.
     is_global : ndarray of bool, shape (dim,)
+    curvatures : int, optional
+        About how many are wanted.
 
     Attributes
     ----------
@@ -79,20 +88,38 @@ class Conditional:
     """
 
     def __init__(
-        self, density: LogDensity, pattern: csr_array, is_global: NDArray[np.bool_]
+        self,
+        density: LogDensity,
+        pattern: csr_array,
+        is_global: NDArray[np.bool_],
+        curvatures: int = _FEW,
     ) -> None:
         self.density, self.pattern = density, pattern
         self.globals: Integers = np.flatnonzero(is_global)
         self.locals: Integers = np.flatnonzero(~is_global)
         inner = csr_array(pattern[self.locals][:, self.locals])
-        self._factors = Factors(inner)
-        self._colours = Colours.of_pattern(inner, self._factors.rows, self._factors.columns)
+        self._factors, self._curvatures = Factors(inner), curvatures
         self.sds: Floats = np.full(len(self.locals), 0.1)
 
     @property
-    def colours(self) -> int:
-        """How many pairs of gradients a curvature takes."""
-        return self._colours.number
+    def gradients(self) -> int:
+        """How many gradients a curvature takes."""
+        return self._curvature.gradients
+
+    @cached_property
+    def _curvature(self) -> AbstractCurvature:
+        factors = self._factors
+        colours = Colours.of_pattern(factors.pattern, factors.rows, factors.columns)
+        plain = Differences(self.density, self.locals, factors, colours)
+        if plain.gradients * self.density.work * self._curvatures < _WORTH_LIFTING:
+            return plain
+        try:
+            with stage("Reading the model"), piece("reading how predictors are made up"):
+                lifted = Lifted(self.density, self.locals, factors)
+        except NotLiftedError as error:
+            _log.debug("Second derivatives by plain differences: %s", error)
+            return plain
+        return lifted if lifted.gradients < _SHARE_LIFTED * plain.gradients else plain
 
     def precisions(self, z: Floats) -> Floats:
         """Minus the second derivatives by the local variables, at points of shape (n, dim).
@@ -102,20 +129,7 @@ class Conditional:
         ndarray, shape (n, entries)
             In the order of `Factors`.
         """
-        at = self._colours
-        steps = np.zeros((at.number, self.density.dim))
-        steps[:, self.locals] = _STEP * self.sds * at.directions
-        span = 2 * _STEP * self.sds[self._column_read]
-        rows = max(1, _NUMBERS_AT_ONCE // (2 * steps.size))
-        found = []
-        for i in range(0, len(z), rows):
-            some = z[i : i + rows, None]
-            points = np.concatenate([some - steps, some + steps], axis=1)
-            _, gradient = self.density.value_and_gradient(points.reshape(-1, self.density.dim))
-            shaped = gradient[:, self.locals].reshape(len(some), 2, at.number, -1)
-            change = shaped[:, 0] - shaped[:, 1]
-            found.append(change[:, at.read_colour, at.read_row] / span)
-        return np.concatenate(found)
+        return self._curvature.at(z, self.sds)
 
     def matrix(self, z: Floats) -> csr_array:
         """The precision at one point of shape (dim,), shape (locals, locals)."""
@@ -134,12 +148,6 @@ class Conditional:
         """Log determinants of the precision at points of shape (n, dim), NaN where it is none."""
         factors = [self._factors.of(values) for values in self.precisions(z)]
         return np.array([np.nan if factor is None else factor.log_det for factor in factors])
-
-    @cached_property
-    def _column_read(self) -> Integers:
-        """The column in which each entry is read: the other one than its row."""
-        factors, at = self._factors, self._colours
-        return np.where(at.read_row == factors.rows, factors.columns, factors.rows)
 
     def measure(self, z: Floats) -> None:
         """Take the units of differences from the curvature at one point, shape (dim,)."""

@@ -98,7 +98,7 @@ class Factors:
     """
 
     def __init__(self, pattern: csr_array) -> None:
-        self.dim = pattern.shape[0]
+        self.pattern, self.dim = pattern, pattern.shape[0]
         upper = csc_array(pattern).sorted_indices()
         columns = np.repeat(np.arange(self.dim), np.diff(upper.indptr))
         kept = upper.indices <= columns

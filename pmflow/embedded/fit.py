@@ -18,7 +18,10 @@ from pmflow.embedded.weighing import missed_by, spread, weighed
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, result_exists, stage, tick
 
-__all__ = ["fit_nested"]
+__all__ = ["CURVATURES", "fit_nested"]
+
+CURVATURES = 800
+"""About how many second derivatives of the local variables a fit takes."""
 
 _FIRST, _MOST = 128, 1_024
 """Global variables of the first round of exploring, and of all."""

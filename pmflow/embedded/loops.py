@@ -9,7 +9,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["coloured", "compiled", "multiply_upper", "solve_lower", "solve_upper"]
+__all__ = [
+    "add_products",
+    "apart",
+    "coloured",
+    "compiled",
+    "multiply_upper",
+    "solve_lower",
+    "solve_upper",
+]
 
 
 def compiled[F: Callable[..., Any]](function: F) -> F:
@@ -26,15 +34,26 @@ type Integers = NDArray[np.int64]
 
 @compiled
 def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> Integers:
-    """A colour for each hub; for each other the first that no other at distance two has."""
+    """The first colour that no other at distance two has: of hubs, and then of the others."""
     dim = len(indptr) - 1
     colours = np.full(dim, -1, dtype=np.int64)
+    taken_by = np.full(dim + 1, -1, dtype=np.int64)
     hubs = 0
     for column in range(dim):
-        if is_hub[column]:
-            colours[column] = hubs
-            hubs += 1
-    taken_by = np.full(dim + 1, -1, dtype=np.int64)
+        if not is_hub[column]:
+            continue
+        for at in range(indptr[column], indptr[column + 1]):
+            row = indices[at]
+            for other_at in range(indptr[row], indptr[row + 1]):
+                colour = colours[indices[other_at]]
+                if colour >= 0:
+                    taken_by[colour] = column
+        colour = 0
+        while taken_by[colour] == column:
+            colour += 1
+        colours[column] = colour
+        hubs = max(hubs, colour + 1)
+    taken_by[:] = -1
     for column in range(dim):
         if is_hub[column]:
             continue
@@ -51,6 +70,40 @@ def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> 
             colour += 1
         colours[column] = colour
     return colours
+
+
+@compiled
+def apart(indptr: Integers, indices: Integers) -> Integers:
+    """The first colour that no neighbour has, for each."""
+    dim = len(indptr) - 1
+    colours = np.full(dim, -1, dtype=np.int64)
+    taken_by = np.full(dim + 1, -1, dtype=np.int64)
+    for column in range(dim):
+        for at in range(indptr[column], indptr[column + 1]):
+            colour = colours[indices[at]]
+            if colour >= 0:
+                taken_by[colour] = column
+        colour = 0
+        while taken_by[colour] == column:
+            colour += 1
+        colours[column] = colour
+    return colours
+
+
+@compiled
+def add_products(
+    a: Integers,
+    b: Integers,
+    c: Integers,
+    target: Integers,
+    times: Floats,
+    x: Floats,
+    y: Floats,
+    out: Floats,
+) -> None:
+    """Add ``times x[a] y[b] y[c]`` to ``out[target]``."""
+    for k in range(len(a)):
+        out[target[k]] += times[k] * x[a[k]] * y[b[k]] * y[c[k]]
 
 
 @compiled

@@ -217,7 +217,7 @@ class Nested:
         """How many global variables are proposed for so many draws: a power of 2."""
         wanted = math.ceil(_CANDIDATES * number / self.state.ess)
         density = self.conditional.density
-        cost = 2 * self.conditional.colours + 8
+        cost = self.conditional.gradients + 8
         most = density.draws_within(_WORK / cost, most=_MOST, least=_FEWEST)
         return 1 << math.floor(math.log2(np.clip(wanted, _FEWEST, most)))
 

@@ -41,13 +41,13 @@ def read_pattern(density: LogDensity) -> csr_array:
     return pattern
 
 
-def verify_pattern(whole: Conditional, z: Floats, seed: int) -> None:
-    """Hold products of the Hessian with random vectors against differences of gradients.
+def verify_pattern(conditional: Conditional, z: Floats, seed: int) -> None:
+    """Hold products of the precision with random vectors against differences of gradients.
 
     Parameters
     ----------
-    whole : Conditional
-        Of all coordinates, none of them global, by the pattern.
+    conditional : Conditional
+        By the pattern.
     z : ndarray, shape (n, dim)
         Where.
     seed : int
@@ -57,16 +57,18 @@ def verify_pattern(whole: Conditional, z: Floats, seed: int) -> None:
     NoStructureError
         If they disagree: the pattern has missed an entry.
     """
-    density = whole.density
-    whole.measure(z[0])
+    density, inner = conditional.density, conditional.locals
+    conditional.measure(z[0])
+    sds = conditional.sds
     rng = np.random.default_rng(seed)
     for point in z:
-        direction = whole.sds * rng.standard_normal(density.dim)
+        direction = np.zeros(density.dim)
+        direction[inner] = sds * rng.standard_normal(len(inner))
         _, gradient = density.value_and_gradient(
             np.stack([point - _STEP * direction, point + _STEP * direction])
         )
-        wanted = (gradient[0] - gradient[1]) / (2 * _STEP)
-        found = whole.matrix(point) @ direction
-        size = np.abs(wanted) * whole.sds
-        if np.abs((found - wanted) * whole.sds).max() > _AGREES * max(size.max(), 1.0):
+        wanted = (gradient[0] - gradient[1])[inner] / (2 * _STEP)
+        found = conditional.matrix(point) @ direction[inner]
+        size = np.abs(wanted) * sds
+        if np.abs((found - wanted) * sds).max() > _AGREES * max(size.max(), 1.0):
             raise NoStructureError("the pattern of its second derivatives has missed some")

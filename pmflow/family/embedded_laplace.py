@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from pmflow.embedded.check import NestedCheck, check_nested
 from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.fit import CURVATURES
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.family.approximation import Approximation
 from pmflow.family.no_graph import NoGraph
@@ -132,7 +133,7 @@ class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
     @cached_property
     def _nested(self) -> Nested:
         density = self._flow.groups[0].log_density
-        conditional = Conditional(density, self._pattern, self._is_global)
+        conditional = Conditional(density, self._pattern, self._is_global, CURVATURES)
         return Nested(conditional, self.nested)
 
     def check(self, seed: int) -> NestedCheck:

@@ -22,7 +22,7 @@ from pmflow.graphs.sparsity_rows import AbstractWalk, Budget, Carried, UntoldErr
 from pmflow.graphs.sparsity_rules import perform, rule_for
 from pmflow.graphs.workarounds.elementwise import run_as_arrays
 
-__all__ = ["hessian_pattern"]
+__all__ = ["hessian_pattern", "jacobian_pattern"]
 
 _MOST_ENTRIES = 200_000_000
 """About a gigabyte, and some seconds."""
@@ -52,24 +52,51 @@ def hessian_pattern(
         Symmetric, with its diagonal. None where it can't be told, or not within `most`: a scan
         that ends on a condition, a shape that depends on `z`, or too many entries.
     """
-    (dim,) = z.type.shape
     gradient = pt.grad(value, z, disconnected_inputs="ignore")
-    graph = FunctionGraph(outputs=[gradient], clone=True, copy_inputs=False)
+    rows = jacobian_pattern(z, [gradient], most=most)
+    if rows is None:
+        return None
+    one = sparse.eye_array(rows.shape[1], dtype=bool, format="csr")
+    # both an entry and its mirror image may be too many, neither is too few
+    both = (rows.multiply(rows.T) + one).tocsr()
+    both.sort_indices()
+    return both
+
+
+def jacobian_pattern(
+    z: TensorVariable, variables: Sequence[TensorVariable], *, most: int = _MOST_ENTRIES
+) -> sparse.csr_array | None:
+    """The entries of the Jacobian of some variables that can be other than 0 anywhere.
+
+    Parameters
+    ----------
+    z : TensorVariable, shape (dim,)
+        Of static shape.
+    variables : sequence of TensorVariable
+        Graphs of `z`, constants and shared variables.
+    most : int
+        As for `hessian_pattern`.
+
+    Returns
+    -------
+    csr_array of bool, shape (entries of all variables, dim), or None
+        The variables one after the other. None where it can't be told, or not within `most`.
+    """
+    (dim,) = z.type.shape
+    graph = FunctionGraph(outputs=list(variables), clone=True, copy_inputs=False)
     MergeOptimizer().rewrite(graph)
     out2in(run_as_arrays, name="run_as_arrays").rewrite(graph)
     one = sparse.eye_array(dim, dtype=bool, format="csr")
     try:
         with np.errstate(all="ignore"):
-            (found,) = _Walk(dim, Budget(most), z).through(
-                [z], graph.outputs, [Carried((dim,), one)]
-            )
+            found = _Walk(dim, Budget(most), z).through([z], graph.outputs, [Carried((dim,), one)])
     except UntoldError:
         return None
-    rows = one if found.depends is None else found.depends
-    # both an entry and its mirror image may be too many, neither is too few
-    both = (rows.multiply(rows.T) + one).tocsr()
-    both.sort_indices()
-    return both
+    parts = [
+        sparse.csr_array((x.size, dim), dtype=bool) if x.depends is None else x.depends
+        for x in found
+    ]
+    return sparse.csr_array(sparse.vstack(parts))
 
 
 class _Walk(AbstractWalk):

@@ -10,7 +10,7 @@ import pytensor
 from numpy.typing import NDArray
 
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.fit import fit_nested
+from pmflow.embedded.fit import CURVATURES, fit_nested
 from pmflow.embedded.globals import choose_globals
 from pmflow.embedded.marginal import NoCentreError
 from pmflow.embedded.structure import NoStructureError, read_pattern, verify_pattern
@@ -27,8 +27,6 @@ __all__ = ["NestedRung"]
 
 _LEAST = 3
 """Dimensions: below, there is nothing to integrate out."""
-_CURVATURES = 800
-"""About how many second derivatives of the local variables a fit takes."""
 _WORK = 3e11
 """Numbers that the density may go through for them."""
 
@@ -70,7 +68,8 @@ class NestedRung(AbstractSizedRung):
             whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool))
             verify_pattern(whole, _around(start, seed), seed)
             is_global = choose_globals(whole, places, start)
-            conditional = _affordable(Conditional(density, pattern, is_global))
+            conditional = _affordable(Conditional(density, pattern, is_global, CURVATURES))
+            verify_pattern(conditional, _around(start, seed), seed)
             nested = fit_nested(conditional, start, seed)
         except OutOfTime as error:
             raise NothingGained("no time was left for it") from error
@@ -96,9 +95,9 @@ def _affordable(conditional: Conditional) -> Conditional:
     """
     if not len(conditional.globals) or not len(conditional.locals):
         raise NoStructureError("no few of its variables govern the others")
-    work = 2.0 * conditional.colours * conditional.density.work * _CURVATURES
+    work = float(conditional.gradients) * conditional.density.work * CURVATURES
     if work > _WORK:
         raise NoStructureError(
-            f"its second derivatives take {2 * conditional.colours:,} gradients at each point"
+            f"its second derivatives take {conditional.gradients:,} gradients at each point"
         )
     return conditional

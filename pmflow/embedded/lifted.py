@@ -1,0 +1,222 @@
+"""Second derivatives through the linear predictors of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, override
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.graph.replace import clone_replace
+from pytensor.tensor.variable import TensorVariable
+from scipy.sparse import csr_array
+
+from pmflow.embedded.colours import Colours
+from pmflow.embedded.curvature import AbstractCurvature, differenced
+from pmflow.embedded.factor import Factors, loops
+from pmflow.graphs.affine import affine_ends
+from pmflow.graphs.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.graphs.sparsity import hessian_pattern, jacobian_pattern
+from pmflow.posterior.at_points import one_by_one
+from pmflow.posterior.graph_density import GraphDensity
+
+__all__ = ["Lifted", "NotLiftedError"]
+
+_MOST_PRODUCTS = 20_000_000
+"""Products of three numbers that one curvature adds up."""
+_NUMBERS_AT_ONCE = 2**23
+"""Of predictors that are held at a time."""
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int64]
+
+
+class NotLiftedError(Exception):
+    """The second derivatives can't be had this way; the message says why."""
+
+
+class Lifted(AbstractCurvature):
+    r"""Those of :math:`F(\eta(z), z)`, where :math:`\eta` is affine in the entries that count.
+
+    The Hessian of the density by these entries is :math:`J^\top H J`, with J the Jacobian of
+    :math:`\eta` and H the Hessian of F by :math:`\eta`. Crossed random effects all meet in the
+    density, but each row of data has two of them and a linear predictor of its own: H is diagonal,
+    and J has two entries in a row. What a *partially separable* function gives is used in the same
+    way (Griewank & Toint, 1982, https://doi.org/10.1007/BF01399316).
+
+    Parameters
+    ----------
+    density : GraphDensity
+    inner : ndarray
+        Places of the entries in the vector.
+    factors : Factors
+        Of their pattern.
+
+    Raises
+    ------
+    NotLiftedError
+        If a pattern can't be told, or what curves is not through predictors alone.
+    """
+
+    def __init__(self, density: GraphDensity, inner: Integers, factors: Factors) -> None:
+        z, value = density.graph
+        is_inner = np.zeros(density.dim, dtype=bool)
+        is_inner[inner] = True
+        ends = affine_ends(z, value, is_inner)
+        jacobian = jacobian_pattern(z, ends) if ends else None
+        if jacobian is None:
+            raise NotLiftedError("which entries its predictors depend on is not known")
+        self._inner, self._jacobian = inner, csr_array(jacobian[:, inner])
+        self._jacobian.sort_indices()
+        self._column_colours: Integers = loops().apart(*_conflicts(self._jacobian))
+        self._predictors = _Predictors(z, ends)
+        self._density = self._predictors.outer(value)
+        size = density.dim + len(self._rows_of)
+        self._outer: Integers = np.arange(density.dim, size)
+        curved = hessian_pattern(*self._density.graph)
+        if curved is None or curved[inner].nnz > len(inner):  # the diagonal alone
+            raise NotLiftedError("not all that curves is a function of its predictors")
+        outer = Factors(csr_array(curved[self._outer][:, self._outer]))
+        self._colours = Colours.of_pattern(outer.pattern, outer.rows, outer.columns)
+        self._column_read = self._colours.column_read(outer.rows, outer.columns)
+        self._products = _Products.of_patterns(outer, self._jacobian, factors)
+
+    @property
+    @override
+    def gradients(self) -> int:
+        return 2 * self._colours.number + 1
+
+    @override
+    def at(self, z: Floats, sds: Floats) -> Floats:
+        """Minus the second derivatives, at points of shape (n, dim): shape (n, entries)."""
+        steps = np.zeros((self._column_colours.max() + 2, z.shape[1]))  # the first is none
+        steps[self._column_colours + 1, self._inner] = sds
+        rows = max(1, _NUMBERS_AT_ONCE // (len(steps) * len(self._rows_of)))
+        return np.concatenate(
+            [self._at(z[i : i + rows], steps, sds) for i in range(0, len(z), rows)]
+        )
+
+    def _at(self, z: Floats, steps: Floats, sds: Floats) -> Floats:
+        points = (z[:, None] + steps).reshape(-1, z.shape[1])
+        predictors = self._predictors(points).reshape(len(z), len(steps), -1)
+        columns = self._jacobian.indices
+        changes = predictors[:, self._column_colours[columns] + 1, self._entry_rows]
+        changes -= predictors[:, 0, self._entry_rows]
+        jacobian = changes / sds[columns]
+        variances = (self._sum_of_rows @ (changes**2).T).T
+        units = np.sqrt(np.where(variances > 0, variances, 1.0))
+        lifted = np.concatenate([z, predictors[:, 0]], axis=1)
+        curvatures = differenced(
+            self._density, self._outer, self._colours, self._column_read, lifted, units
+        )
+        return np.stack([self._products(h, j) for h, j in zip(curvatures, jacobian, strict=True)])
+
+    @cached_property
+    def _sum_of_rows(self) -> csr_array:
+        """Sums of the entries of each row of the Jacobian."""
+        entries = len(self._entry_rows)
+        parts = np.ones(entries), np.arange(entries), self._jacobian.indptr
+        return csr_array(parts, shape=(len(self._rows_of), entries))
+
+    @cached_property
+    def _rows_of(self) -> Integers:
+        return np.diff(self._jacobian.indptr)
+
+    @cached_property
+    def _entry_rows(self) -> Integers:
+        return np.repeat(np.arange(len(self._rows_of)), self._rows_of)
+
+
+class _Predictors:
+    """Variables of a graph at points, one after the other; and the graph with them as inputs."""
+
+    def __init__(self, z: TensorVariable, ends: Sequence[TensorVariable]) -> None:
+        self._z, self._ends = z, ends
+        (self._dim,) = z.type.shape
+        self._run = self._compiled()
+        self._shapes = [x.shape[1:] for x in self._run(np.zeros((1, self._dim)))]
+
+    def __call__(self, points: Floats) -> Floats:
+        with np.errstate(all="ignore"):
+            found = self._run(points)
+        return np.concatenate([np.reshape(x, (len(points), -1)) for x in found], axis=1)
+
+    def outer(self, value: TensorVariable) -> GraphDensity:
+        """The graph as one of the vector and of the variables after it."""
+        sizes = [int(np.prod(shape)) for shape in self._shapes]
+        both = pt.vector("both", shape=(self._dim + sum(sizes),), dtype=self._z.dtype)
+        pieces, at = {self._z: both[: self._dim]}, self._dim
+        for end, shape, size in zip(self._ends, self._shapes, sizes, strict=True):
+            pieces[end] = both[at : at + size].reshape(shape)
+            at += size
+        (logp,) = clone_replace([value], pieces, rebuild_strict=False)
+        return GraphDensity(both, logp)
+
+    def _compiled(self) -> Callable[[Floats], Sequence[Any]]:
+        points = pt.matrix("points", shape=(None, self._dim), dtype=self._z.dtype)
+        try:
+            batched = vectorize_over_draws(self._ends, {self._z: points})
+        except NotVectorizedError:
+            fn = compile_once([self._z], self._ends, rewrites="values", random_seed=False)
+            return partial(one_by_one, fn)
+        return compile_once([points], batched, rewrites="values", random_seed=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """The sums of products that J' H J is made of."""
+
+    of_curvature: Integers
+    left: Integers
+    right: Integers
+    target: Integers
+    times: Floats
+    entries: int
+
+    @classmethod
+    def of_patterns(cls, outer: Factors, jacobian: csr_array, inner: Factors) -> _Products:
+        rows, columns = outer.rows, outer.columns
+        pointers, indices = jacobian.indptr.astype(np.int64), jacobian.indices.astype(np.int64)
+        counts = np.diff(pointers)
+        numbers = counts[rows] * counts[columns]
+        if numbers.sum() > _MOST_PRODUCTS:
+            raise NotLiftedError("its predictors depend on too many entries each")
+        entry = np.repeat(np.arange(len(rows)), numbers)
+        nth = np.arange(len(entry)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+        width = counts[columns[entry]]
+        left = pointers[rows[entry]] + nth // width
+        right = pointers[columns[entry]] + nth % width
+        i, j = indices[left], indices[right]
+        is_off = rows[entry] != columns[entry]
+        wanted = np.maximum(i, j) * inner.dim + np.minimum(i, j)
+        known = inner.columns * inner.dim + inner.rows
+        target = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        # the mirror image of an entry of the diagonal is counted with it; what the pattern of the
+        # density does not have cancels out
+        kept = (is_off | (i <= j)) & (known[target] == wanted)
+        times = np.where(is_off & (i == j), 2.0, 1.0)
+        entry, left, right = entry[kept], left[kept], right[kept]
+        return cls(entry, left, right, target[kept], times[kept], len(known))
+
+    def __call__(self, curvature: Floats, jacobian: Floats) -> Floats:
+        found = np.zeros(self.entries)
+        loops().add_products(
+            self.of_curvature,
+            self.left,
+            self.right,
+            self.target,
+            self.times,
+            np.ascontiguousarray(curvature),
+            np.ascontiguousarray(jacobian),
+            found,
+        )
+        return found
+
+
+def _conflicts(pattern: csr_array) -> tuple[Integers, Integers]:
+    """Which columns of a pattern meet in some row: pointers and indices."""
+    columns = csr_array(pattern.T @ pattern)
+    return columns.indptr.astype(np.int64), columns.indices.astype(np.int64)
