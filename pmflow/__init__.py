@@ -7,6 +7,7 @@ from pmflow.family.group import Group
 from pmflow.family.load import load
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.resampled import Resampled
+from pmflow.family.sparse_gaussian import SparseGaussian
 from pmflow.family.stack import Stack
 from pmflow.fit import fit
 from pmflow.flows.formula import Formula
@@ -37,6 +38,7 @@ __all__ = [
     "NormalizingFlow",
     "Resampled",
     "ScheduleSettings",
+    "SparseGaussian",
     "Stack",
     "Starts",
     "Tracker",

@@ -9,18 +9,25 @@ from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.gaussian import GaussianState
 from pmflow.embedded.nested import Given, Nested
 from pmflow.embedded.weighing import lines, missed_by, spread, weighed
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
-from pmflow.records import systematic_choice
+from pmflow.records import Elbo, systematic_choice
 from pmflow.watch import tick
 
-__all__ = ["NestedCheck", "check_nested"]
+__all__ = ["NestedCheck", "check_gaussian", "check_nested"]
 
-_PROPOSED, _PLACES = 128, 64
+_PROPOSED, _WANTED, _MOST_PROPOSED = 128, 64.0, 512
+"""Global variables that are proposed; more of them where these are fewer effective draws."""
+_PLACES = 64
 _PAIRS = 8
 """Mirrored pairs of draws at each place, for what is asked of the local variables."""
+_WORK, _FEWEST_PAIRS, _MOST_PAIRS = 1e10, 64, 2_048
+"""Numbers that the density may go through for draws of one Gaussian, and pairs of them."""
+_NUMBERS_AT_ONCE = 2**22
+"""Of draws that are held at a time."""
 
 type Floats = NDArray[np.float64]
 
@@ -31,8 +38,8 @@ class NestedCheck:
 
     Attributes
     ----------
-    of_globals : Weights
-        Importance weights of proposed global variables.
+    of_globals : Weights or None
+        Importance weights of proposed global variables; None where there are none.
     log_weights : ndarray, shape (places, draws)
         Of local variables given the global ones of each place.
     locals : int
@@ -46,7 +53,7 @@ class NestedCheck:
         Of the draws, unconstrained.
     """
 
-    of_globals: Weights
+    of_globals: Weights | None
     log_weights: Floats
     locals: int
     shift: Floats
@@ -55,6 +62,26 @@ class NestedCheck:
     growth_error: Floats
     mean: Floats
     sd: Floats
+
+    @property
+    def estimates(self) -> tuple[Elbo, Elbo, Elbo]:
+        """ELBO, log evidence, and the divergence between, each with its error.
+
+        Of one Gaussian to second order: the divergence is half the variance of log weights.
+        """
+        weights = self.of_globals
+        if weights is None:
+            elbo = Elbo.of(self.log_weights[0])
+            kl = Elbo.of((self.log_weights[0] - elbo.value) ** 2 / 2)
+            return elbo, Elbo(elbo.value + kl.value, float(np.hypot(elbo.error, kl.error))), kl
+        evidence = Elbo(weights.log_evidence, weights.log_evidence_se)
+        missed = Elbo.of(self.log_weights.mean(1))
+        error = float(np.hypot(missed.error, evidence.error))
+        return (
+            Elbo(evidence.value + missed.value, error),
+            evidence,
+            Elbo(-missed.value, missed.error),
+        )
 
 
 def check_nested(nested: Nested, seed: int) -> NestedCheck:
@@ -72,7 +99,8 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     """
     rng = np.random.default_rng(seed)
     conditional = nested.conditional
-    theta = nested.state.proposal.draws(_PROPOSED, int(rng.integers(2**30)))
+    proposed = _PROPOSED if nested.state.ess * _PROPOSED > _WANTED else _MOST_PROPOSED
+    theta = nested.state.proposal.draws(proposed, int(rng.integers(2**30)))
     every = list(nested.each(theta))
     log_marginal = np.concatenate([given.log_marginal for given in every])
     weights = importance_weights(log_marginal, nested.state.proposal.log_density(theta))
@@ -121,6 +149,44 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
         growth=growth,
         growth_error=growth_error,
         mean=flat.mean(0),
+        sd=sd,
+    )
+
+
+def check_gaussian(whole: Conditional, gaussian: GaussianState, seed: int) -> NestedCheck:
+    r"""Weigh fresh draws of one Gaussian.
+
+    The best Gaussian leaves nothing to first order, so the second is added: weighting moves the
+    mean of a variable by the mean of :math:`\Sigma \nabla \log w` over the weighted draws, with
+    weights :math:`1 + \log w - E \log w`.
+    """
+    rng = np.random.default_rng(seed)
+    dim = len(gaussian.mean)
+    most = min(_MOST_PAIRS, max(_FEWEST_PAIRS, _NUMBERS_AT_ONCE // dim))
+    pairs = whole.density.draws_within(_WORK / 2, most=most, least=_FEWEST_PAIRS)
+    z, deviation, log_q = gaussian.drawn(mirrored_draws(pairs, dim, rng))
+    log_p, gradient = whole.density.value_and_gradient(z)
+    log_weights = log_p - log_q
+    steps = gaussian.factor.solve(gradient) + deviation
+    variances = (deviation**2).mean(0)
+    tilt = (1 + log_weights - log_weights.mean())[:, None]
+
+    def of_pairs(values: Floats) -> tuple[Floats, Floats]:
+        halves = (values[:pairs] + values[pairs:]) / 2
+        return halves.mean(0), halves.std(0) / np.sqrt(pairs)
+
+    shift, shift_error = of_pairs(steps * tilt)
+    growth, growth_error = of_pairs(steps * deviation * tilt)
+    sd = np.sqrt(variances)
+    return NestedCheck(
+        of_globals=None,
+        log_weights=log_weights[None],
+        locals=dim,
+        shift=shift / sd,
+        shift_error=shift_error / sd,
+        growth=growth / variances,
+        growth_error=growth_error / variances,
+        mean=gaussian.mean,
         sd=sd,
     )
 

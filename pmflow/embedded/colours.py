@@ -15,6 +15,8 @@ __all__ = ["Colours"]
 
 _MOST_LEVELS = 40
 """Numbers of hubs that are tried, of those at which the degree falls the most."""
+_MOST_VISITS = 300_000_000
+"""Neighbours of neighbours that a colouring looks at: a second."""
 
 type Integers = NDArray[np.int64]
 
@@ -28,7 +30,8 @@ class Colours:
     read in one of its two columns: *hubs*, which meet many others, share colours where no row has
     two of them, and the others share theirs as if there were no hubs (a star colouring;
     Gebremedhin, Manne & Pothen, 2005, https://doi.org/10.1137/S0036144504444711). How many hubs
-    there are is what makes the colours fewest.
+    there are is what makes the colours fewest. Where even to look for colours is too much, each
+    column has its own.
 
     Attributes
     ----------
@@ -59,16 +62,19 @@ class Colours:
         """
         degrees = np.diff(pattern.indptr)
         by_degree = np.argsort(-degrees, kind="stable")
-        best: Integers | None = None
-        for number in _numbers_of_hubs(degrees[by_degree]):
-            if best is not None and number > best.max():
+        sizes = degrees[by_degree].astype(float)
+        visits = np.append(np.cumsum(sizes[::-1] ** 2)[::-1], 0.0)  # with so many hubs
+        best, hubs = np.arange(len(degrees)), np.zeros(len(degrees), dtype=bool)
+        for number in _numbers_of_hubs(sizes):
+            if number > best.max():
                 break
+            if visits[number] > _MOST_VISITS:
+                continue
             is_hub = np.zeros(len(degrees), dtype=bool)
             is_hub[by_degree[:number]] = True
             found = loops().coloured(pattern.indptr, pattern.indices, is_hub)
-            if best is None or found.max() < best.max():
+            if found.max() < best.max():
                 best, hubs = found, is_hub
-        assert best is not None
         # an entry is read in the column of the hub, if one of the two is
         swap = hubs[rows] & ~hubs[columns]
         read_row, read_column = np.where(swap, columns, rows), np.where(swap, rows, columns)

@@ -82,6 +82,8 @@ class Conditional:
         As given.
     locals, globals : ndarray
         Their places in the latent vector.
+    factors : Factors
+        Of the precisions of the local variables.
     sds : ndarray, shape (locals,)
         About the standard deviations of the local variables given the global ones: the unit of
         differences.
@@ -98,7 +100,7 @@ class Conditional:
         self.globals: Integers = np.flatnonzero(is_global)
         self.locals: Integers = np.flatnonzero(~is_global)
         inner = csr_array(pattern[self.locals][:, self.locals])
-        self._factors, self._curvatures = Factors(inner), curvatures
+        self.factors, self._curvatures = Factors(inner), curvatures
         self.sds: Floats = np.full(len(self.locals), 0.1)
 
     @property
@@ -108,7 +110,7 @@ class Conditional:
 
     @cached_property
     def _curvature(self) -> AbstractCurvature:
-        factors = self._factors
+        factors = self.factors
         colours = Colours.of_pattern(factors.pattern, factors.rows, factors.columns)
         plain = Differences(self.density, self.locals, factors, colours)
         if plain.gradients * self.density.work * self._curvatures < _WORTH_LIFTING:
@@ -117,7 +119,7 @@ class Conditional:
             with stage("Reading the model"), piece("reading how predictors are made up"):
                 lifted = Lifted(self.density, self.locals, factors)
         except NotLiftedError as error:
-            _log.debug("Second derivatives by plain differences: %s", error)
+            _log.debug("No second derivatives through predictors: %s", error)
             return plain
         return lifted if lifted.gradients < _SHARE_LIFTED * plain.gradients else plain
 
@@ -134,7 +136,7 @@ class Conditional:
     def matrix(self, z: Floats) -> csr_array:
         """The precision at one point of shape (dim,), shape (locals, locals)."""
         (values,) = self.precisions(z[None])
-        rows, columns = self._factors.rows, self._factors.columns
+        rows, columns = self.factors.rows, self.factors.columns
         off = rows != columns
         places = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
         size = len(self.locals)
@@ -142,17 +144,17 @@ class Conditional:
 
     def diagonals(self, z: Floats) -> Floats:
         """The diagonal of the precision at points of shape (n, dim), shape (n, locals)."""
-        return self.precisions(z)[:, self._factors.on_diagonal]
+        return self.precisions(z)[:, self.factors.on_diagonal]
 
     def log_dets(self, z: Floats) -> Floats:
         """Log determinants of the precision at points of shape (n, dim), NaN where it is none."""
-        factors = [self._factors.of(values) for values in self.precisions(z)]
+        factors = [self.factors.of(values) for values in self.precisions(z)]
         return np.array([np.nan if factor is None else factor.log_det for factor in factors])
 
     def measure(self, z: Floats) -> None:
         """Take the units of differences from the curvature at one point, shape (dim,)."""
         for _ in range(2):
-            size = np.abs(self.precisions(z[None])[0][self._factors.on_diagonal])
+            size = np.abs(self.precisions(z[None])[0][self.factors.on_diagonal])
             self.sds = 1 / np.sqrt(np.clip(size, 1e-10, 1e10))
 
     def take_units(self, sds: Floats) -> None:
@@ -186,7 +188,7 @@ class Conditional:
             for i, values in zip(climbing, self.precisions(z[climbing]), strict=True):
                 tick()
                 try:
-                    factor, damping[i] = self._factors.damped(values)
+                    factor, damping[i], _ = self.factors.damped(values)
                 except np.linalg.LinAlgError:
                     continue
                 slope = gradient[i, self.locals]

@@ -136,10 +136,16 @@ class Factors:
             np.asarray(order, dtype=np.int64),
         )
 
-    def damped(self, values: Floats) -> tuple[Factor, float]:
-        """The same with as much added to its diagonal as makes it positive definite, and how much.
+    def damped(self, values: Floats) -> tuple[Factor, float, Floats]:
+        """The same with as much added to its diagonal as makes it positive definite.
 
-        Relative to the diagonal: 0 where nothing was added.
+        Returns
+        -------
+        Factor
+        float
+            How much, relative to the diagonal: 0 where nothing was added.
+        ndarray, shape (entries,)
+            What it is the factor of.
         """
         size = np.abs(values[self.on_diagonal])
         size = np.maximum(size, 1e-8 * size.max())
@@ -149,7 +155,7 @@ class Factors:
             changed[self.on_diagonal] += damping * size
             factor = self.of(changed)
             if factor is not None:
-                return factor, damping
+                return factor, damping, changed
             damping = max(4 * damping, 1e-2)
             if damping > _MOST_DAMPED:
                 raise np.linalg.LinAlgError("no precision near it is positive definite")

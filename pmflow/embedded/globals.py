@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from pmflow.embedded.conditional import Conditional, along
 from pmflow.watch import tick
 
-__all__ = ["choose_globals"]
+__all__ = ["choose_globals", "held_start"]
 
 _LARGEST = 10
 """Entries of a variable that may be global."""
@@ -51,7 +51,8 @@ def choose_globals(
     """
     chosen = np.zeros(whole.density.dim, dtype=bool)
     candidates = _candidates(whole.pattern, places)
-    changes = dict(zip(candidates, _changes(whole, candidates, start), strict=True))
+    z = held_start(whole, places, start)
+    changes = dict(zip(candidates, _changes(whole, candidates, z), strict=True))
     while changes:
         values = [_nats(change[:, ~chosen]) for change in changes.values()]
         best = int(np.argmax(values))
@@ -63,6 +64,18 @@ def choose_globals(
     return chosen
 
 
+def held_start(whole: Conditional, places: Mapping[str, slice], start: Floats) -> Floats:
+    """Where the other variables are at their mode, those held that may be global."""
+    small = np.zeros(whole.density.dim, dtype=bool)
+    for place in _candidates(whole.pattern, places):
+        small[place] = True
+    if small.all():
+        return start
+    inner = Conditional(whole.density, whole.pattern, small)
+    inner.measure(start)
+    return inner.modes(start[None], _CURVATURES).z[0]
+
+
 def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:
     degrees = np.diff(pattern.indptr)
     small = [place for place in places.values() if 0 < place.stop - place.start <= _LARGEST]
@@ -71,16 +84,8 @@ def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:
     return small[: np.searchsorted(entries, _MOST_ASKED, side="right")]
 
 
-def _changes(whole: Conditional, places: Sequence[slice], start: Floats) -> list[Floats]:
+def _changes(whole: Conditional, places: Sequence[slice], z: Floats) -> list[Floats]:
     """Relative changes of the diagonal of the curvature, by variable: (entries, dim) each."""
-    small = np.zeros(whole.density.dim, dtype=bool)
-    for place in places:
-        small[place] = True
-    z = start
-    if not small.all():
-        inner = Conditional(whole.density, whole.pattern, small)
-        inner.measure(start)
-        z = inner.modes(start[None], _CURVATURES).z[0]
     whole.measure(z)
     sds = np.minimum(whole.sds, 1.0)
     here = whole.diagonals(z[None])

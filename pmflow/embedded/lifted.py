@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 from typing import Any, override
 
 import numpy as np
@@ -19,9 +21,11 @@ from pmflow.embedded.curvature import AbstractCurvature, differenced
 from pmflow.embedded.factor import Factors, loops
 from pmflow.graphs.affine import affine_ends
 from pmflow.graphs.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
+from pmflow.graphs.machine import NotCompiledError, compiled_at_points, has_jax
 from pmflow.graphs.sparsity import hessian_pattern, jacobian_pattern
 from pmflow.posterior.at_points import one_by_one
 from pmflow.posterior.graph_density import GraphDensity
+from pmflow.watch import tick
 
 __all__ = ["Lifted", "NotLiftedError"]
 
@@ -72,7 +76,7 @@ class Lifted(AbstractCurvature):
         self._inner, self._jacobian = inner, csr_array(jacobian[:, inner])
         self._jacobian.sort_indices()
         self._column_colours: Integers = loops().apart(*_conflicts(self._jacobian))
-        self._predictors = _Predictors(z, ends)
+        self._predictors = _Predictors(z, ends, int(self._column_colours.max()) + 2)
         self._density = self._predictors.outer(value)
         size = density.dim + len(self._rows_of)
         self._outer: Integers = np.arange(density.dim, size)
@@ -131,22 +135,34 @@ class Lifted(AbstractCurvature):
 
 
 class _Predictors:
-    """Variables of a graph at points, one after the other; and the graph with them as inputs."""
+    """Variables of a graph at points, one after the other; and the graph with them as inputs.
 
-    def __init__(self, z: TensorVariable, ends: Sequence[TensorVariable]) -> None:
-        self._z, self._ends = z, ends
+    Parameters
+    ----------
+    z : TensorVariable
+    ends : sequence of TensorVariable
+    batch : int
+        How many points there are at a time, or a divisor of it.
+    """
+
+    def __init__(self, z: TensorVariable, ends: Sequence[TensorVariable], batch: int) -> None:
+        self._z, self._ends, self._batch = z, ends, batch
         (self._dim,) = z.type.shape
-        self._run = self._compiled()
-        self._shapes = [x.shape[1:] for x in self._run(np.zeros((1, self._dim)))]
+        shapes = compile_once([z], [end.shape for end in ends], random_seed=False)
+        self._shapes = [tuple(map(int, x)) for x in shapes(np.zeros(self._dim))]
 
     def __call__(self, points: Floats) -> Floats:
-        with np.errstate(all="ignore"):
-            found = self._run(points)
-        return np.concatenate([np.reshape(x, (len(points), -1)) for x in found], axis=1)
+        """Their values at points of shape (n, dim), shape (n, entries)."""
+        parts = []
+        for i in range(0, len(points), self._batch):
+            tick()
+            with np.errstate(all="ignore"):
+                parts.append(np.array(self._run(points[i : i + self._batch])[0]))
+        return np.concatenate(parts)
 
     def outer(self, value: TensorVariable) -> GraphDensity:
         """The graph as one of the vector and of the variables after it."""
-        sizes = [int(np.prod(shape)) for shape in self._shapes]
+        sizes = [prod(shape) for shape in self._shapes]
         both = pt.vector("both", shape=(self._dim + sum(sizes),), dtype=self._z.dtype)
         pieces, at = {self._z: both[: self._dim]}, self._dim
         for end, shape, size in zip(self._ends, self._shapes, sizes, strict=True):
@@ -155,12 +171,17 @@ class _Predictors:
         (logp,) = clone_replace([value], pieces, rebuild_strict=False)
         return GraphDensity(both, logp)
 
-    def _compiled(self) -> Callable[[Floats], Sequence[Any]]:
+    @cached_property
+    def _run(self) -> Callable[[Floats], Sequence[Any]]:
+        flat = pt.concatenate([end.reshape((-1,)) for end in self._ends])
+        if has_jax():
+            with suppress(NotCompiledError):
+                return compiled_at_points(self._z, flat, self._batch, gradient="none")
         points = pt.matrix("points", shape=(None, self._dim), dtype=self._z.dtype)
         try:
-            batched = vectorize_over_draws(self._ends, {self._z: points})
+            batched = vectorize_over_draws([flat], {self._z: points})
         except NotVectorizedError:
-            fn = compile_once([self._z], self._ends, rewrites="values", random_seed=False)
+            fn = compile_once([self._z], [flat], rewrites="values", random_seed=False)
             return partial(one_by_one, fn)
         return compile_once([points], batched, rewrites="values", random_seed=False)
 

@@ -12,22 +12,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.check import NestedCheck, check_nested
-from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.fit import CURVATURES
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.family.approximation import Approximation
-from pmflow.family.no_graph import NoGraph
+from pmflow.family.by_pattern import ByPattern
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import EmbeddedLaplaceState
-from pmflow.posterior.at_points import VarNames, unconstrained_parts
-from pmflow.posterior.density import LogDensity
-from pmflow.posterior.export import Samples
 from pmflow.records import Facts, Report
 
 __all__ = ["EmbeddedLaplace"]
 
+type Floats = NDArray[np.float64]
 
-class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
+
+class EmbeddedLaplace(ByPattern, Approximation, state=EmbeddedLaplaceState):
     r"""Few global variables by their marginal, many local ones by Gaussians that follow them.
 
     Made by `pmflow.fit` for models whose variables meet few others: hierarchies, random walks,
@@ -60,7 +57,6 @@ class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
     """
 
     family = "embedded Laplace"
-    is_nested = True
     no_graph = (
         "An embedded Laplace approximation searches for a mode at each draw, which is no "
         "graph: it can't be trained, and nodes can't be evaluated at its draws. Use its "
@@ -76,7 +72,7 @@ class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
         report: Report,
     ) -> None:
         super().__init__(flow.groups, model=flow.model)
-        self._flow, self._pattern, self._is_global = flow, pattern, is_global
+        self._flow, self.pattern, self._is_global = flow, pattern, is_global
         self.nested = nested
         self.receive(report)
 
@@ -85,8 +81,8 @@ class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
         """Everything that makes it, but for its model; see `from_state`."""
         return EmbeddedLaplaceState(
             self._flow.to_state(),
-            np.asarray(self._pattern.indptr, dtype=np.int64),
-            np.asarray(self._pattern.indices, dtype=np.int64),
+            np.asarray(self.pattern.indptr, dtype=np.int64),
+            np.asarray(self.pattern.indices, dtype=np.int64),
             self._is_global,
             self.nested,
             self.report,
@@ -96,16 +92,8 @@ class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
     @override
     def _of(cls, state: Any, model: pm.Model) -> EmbeddedLaplace:
         flow = NormalizingFlow.from_state(state.flow, model)
-        entries = np.ones(len(state.indices), dtype=bool)
-        dim = len(state.is_global)
-        pattern = csr_array((entries, state.indices, state.pointers), shape=(dim, dim))
+        pattern = cls.pattern_of(state.pointers, state.indices)
         return cls(flow, pattern, state.is_global, state.nested, state.report)
-
-    @property
-    @override
-    def joint_density(self) -> LogDensity | None:
-        """The density of the model as a function."""
-        return self._flow.joint_density
 
     @property
     @override
@@ -116,46 +104,25 @@ class EmbeddedLaplace(NoGraph, Approximation, state=EmbeddedLaplaceState):
         )
 
     @property
-    def formula(self) -> str:
-        """No formula: in words what it is."""
-        return self.family
-
-    @property
-    def ordering(self) -> Any:
-        """Place of each variable in the latent vector."""
-        return self._flow.groups[0].ordering
-
-    @property
     def global_names(self) -> list[str]:
         """The value variables that are global."""
         return [n for n, place, *_ in self.ordering.values() if self._is_global[place].all()]
 
     @cached_property
     def _nested(self) -> Nested:
-        density = self._flow.groups[0].log_density
-        conditional = Conditional(density, self._pattern, self._is_global, CURVATURES)
-        return Nested(conditional, self.nested)
+        return Nested(self.conditional(self._is_global), self.nested)
 
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
         return check_nested(self._nested, seed)
 
-    @property
-    def coordinate_names(self) -> list[str]:
-        """A name for each coordinate of the latent vector: ``a[3]``, ``tau_log__``."""
-        names = []
-        for name, _, shape, _ in self.ordering.values():
-            places = np.ndindex(*shape)
-            names += [f"{name}[{', '.join(map(str, at))}]" if at else name for at in places]
-        return names
+    @override
+    def drawn_points(
+        self, draws: int, seed: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Draws over the latent space, shape (draws, dim), and their log densities."""
+        return self._nested.draws(draws, seed)
 
     @override
-    def _log_density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _log_density(self, points: Floats) -> Floats:
         return self._nested.log_density(points)
-
-    @override
-    def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
-        density = self._flow.groups[0].log_density
-        z, log_q = self._nested.draws(draws, seed)
-        _, constrained = density.variables(z, seed, var_names)
-        return Samples(log_q, density.value(z), unconstrained_parts(z, self.ordering), constrained)

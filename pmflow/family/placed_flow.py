@@ -35,7 +35,7 @@ from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, parse_base
 from pmflow.frames import FoundFrame, Frame, build_frame, checked_frame
 from pmflow.graphs.private import seed_from
-from pmflow.posterior.density import LogDensity
+from pmflow.posterior.density import LogDensity, density_over
 from pmflow.posterior.model import check_start, checked_model
 from pmflow.posterior.start import LatentStart
 
@@ -267,12 +267,8 @@ class PlacedFlow(opvi.Group):
     def log_density(self) -> LogDensity:
         """Density of the model over the latent vector, for a group of all variables; made once."""
         if self._density is None:
-            self._density = LogDensity(self.model, self.ordering)
+            self._density = density_over(self.model, self.ordering)
         return self._density
-
-    def share_density(self, other: PlacedFlow) -> None:
-        """Use the density of another flow over the same variables, which has been compiled."""
-        self._density = other.log_density
 
     @node_property
     def _placement(self) -> Placement:

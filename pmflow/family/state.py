@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.embedded.gaussian import GaussianState
 from pmflow.embedded.nested import NestedState
 from pmflow.errors import FormulaError, ParameterError, StorageError
 from pmflow.flows.bases import AbstractBase
@@ -25,6 +26,7 @@ __all__ = [
     "ParamState",
     "ResampledState",
     "RngState",
+    "SparseGaussianState",
     "StackState",
     "formula_of",
     "saved_base",
@@ -197,6 +199,17 @@ class EmbeddedLaplaceState(State):
     indices: NDArray[np.int64]
     is_global: NDArray[np.bool_]
     nested: NestedState
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
+class SparseGaussianState(State):
+    """Which coordinates meet, and the Gaussian."""
+
+    flow: NormalizingFlowState
+    pointers: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    gaussian: GaussianState
     report: Report
 
 

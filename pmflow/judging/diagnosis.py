@@ -17,7 +17,7 @@ from pmflow.judging.report import as_html, as_text, with_error
 from pmflow.judging.shifts import shift_table
 from pmflow.judging.verdict import judge
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
-from pmflow.records import Elbo, FitState, Starts, State
+from pmflow.records import FitState, Starts, State
 from pmflow.watch import piece
 
 __all__ = ["Diagnosis", "as_resampled", "diagnose"]
@@ -107,13 +107,15 @@ class Diagnosis(State):
     @property
     def summary(self) -> str:
         """The verdict and what matters most, in one line."""
-        if np.isnan(self.k_hat):
+        if not np.isfinite(self.elbo):
             return f"{self.verdict}: {self.reasons[0]}"
-        return (
+        found = (
             f"{self.verdict}: ELBO {with_error(self.elbo, self.elbo_se)}, "
-            f"KL {with_error(self.kl, self.kl_se)}, k-hat {self.k_hat:.2f} "
-            f"(limit {self.k_threshold:.2f}), ESS {self.ess:.0%}"
+            f"KL {with_error(self.kl, self.kl_se)}"
         )
+        if np.isnan(self.k_hat):
+            return found
+        return f"{found}, k-hat {self.k_hat:.2f} (limit {self.k_threshold:.2f}), ESS {self.ess:.0%}"
 
     def __str__(self) -> str:
         return as_text(self)
@@ -205,24 +207,22 @@ def _of_nested(approx: Any, random_seed: Any) -> Diagnosis:
     check = approx.check(seed)
     shifts = nested_shifts(check, approx.coordinate_names)
     is_good, reasons = nested_judgement(check, shifts)
-    weights = check.of_globals
-    elbo = Elbo.of(check.log_weights.mean(1))
-    log_evidence = weights.log_evidence
+    weights, (elbo, log_evidence, kl) = check.of_globals, check.estimates
     return Diagnosis(
         verdict="reliable" if is_good else "not reliable",
         reasons=reasons,
         advice=() if is_good else (str(NUTS),),
         draws=check.log_weights.size,
         non_finite=int((~np.isfinite(check.log_weights)).sum()),
-        elbo=log_evidence + elbo.value,
-        elbo_se=float(np.hypot(elbo.error, weights.log_evidence_se)),
-        log_evidence=log_evidence,
-        log_evidence_se=weights.log_evidence_se,
-        kl=-elbo.value,
-        kl_se=elbo.error,
-        k_hat=weights.k_hat,
-        k_threshold=float(weights.k_threshold),
-        ess=weights.ess,
+        elbo=elbo.value,
+        elbo_se=elbo.error,
+        log_evidence=log_evidence.value,
+        log_evidence_se=log_evidence.error,
+        kl=kl.value,
+        kl_se=kl.error,
+        k_hat=np.nan if weights is None else weights.k_hat,
+        k_threshold=np.nan if weights is None else float(weights.k_threshold),
+        ess=np.nan if weights is None else weights.ess,
         shifts=shifts,
         fit_state=approx.fit_state,
         starts=approx.starts,

@@ -1,4 +1,4 @@
-"""The verdict on global variables by their marginal and local ones given them."""
+"""The verdict on approximations of large models, each coordinate by itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pmflow.judging.verdict import ERRORS, bounds
+from pmflow.judging.weights import Weights
 
 __all__ = ["FAR", "FEWEST_EFFECTIVE", "nested_judgement", "nested_shifts"]
 
@@ -56,30 +57,36 @@ def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str,
     shifts : DataFrame
         Of `nested_shifts`.
     """
-    against = []
-    weights = check.of_globals
-    effective = weights.ess * weights.draws
-    if not weights.k_hat <= weights.k_threshold or effective < FEWEST_EFFECTIVE:
-        against.append(
-            f"the marginal of the global variables is not known: k-hat {weights.k_hat:.2f} (limit "
-            f"{weights.k_threshold:.2f}), {effective:.0f} effective draws of {weights.draws:,}"
-        )
+    weights, of_what, order, against = check.of_globals, "its variables", "second", []
+    if weights is not None:
+        of_what, order = "given the global variables the local ones", "first"
+        against = _of_marginal(weights)
     if not np.isfinite(check.log_weights).all():
-        return False, (*against, "the density is not finite at some draws of the local variables")
+        return False, (*against, "the density is not finite at some draws")
     spread = float(check.log_weights.var(1).mean()) / check.locals
     if spread > FAR:
         against.append(
-            "given the global variables the local ones are not near a Gaussian: their log weights "
-            f"vary by {spread:.2g} for each of them (limit {FAR})"
+            f"{of_what} are not near a Gaussian: their log weights vary by "
+            f"{spread:.2g} for each of them (limit {FAR})"
         )
     against += _off(shifts)
     if against:
         return False, tuple(against)
     mean, sd = (float(bound.max()) for bound in bounds(shifts))
     return True, (
-        f"to first order, weighting moves no mean by more than {mean:.2f} sd and no sd by more "
+        f"to {order} order, weighting moves no mean by more than {mean:.2f} sd and no sd by more "
         f"than {100 * sd:.0f} %, Monte Carlo errors included",
     )
+
+
+def _of_marginal(weights: Weights) -> list[str]:
+    effective = weights.ess * weights.draws
+    if weights.k_hat <= weights.k_threshold and effective >= FEWEST_EFFECTIVE:
+        return []
+    return [
+        f"the marginal of the global variables is not known: k-hat {weights.k_hat:.2f} (limit "
+        f"{weights.k_threshold:.2f}), {effective:.0f} effective draws of {weights.draws:,}"
+    ]
 
 
 def _off(shifts: pd.DataFrame) -> list[str]:

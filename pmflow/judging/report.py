@@ -63,17 +63,20 @@ def _lists(found: Any) -> list[tuple[str, tuple[str, ...]]]:
 
 def _rows(found: Any) -> list[Row]:
     rows: list[Row] = []
-    if np.isnan(found.k_hat):
+    if not np.isfinite(found.elbo):
         rows.append(("finite draws", f"{found.draws - found.non_finite:,}", f"of {found.draws:,}"))
     else:
-        tail = "" if found.ess < 1 - 5e-4 else ", all weights are nearly equal"
         rows += [
             ("ELBO", with_error(found.elbo, found.elbo_se), "a bound of the log evidence"),
             ("log evidence", with_error(found.log_evidence, found.log_evidence_se), ""),
             ("KL to posterior", with_error(found.kl, found.kl_se), "0 is exact"),
-            ("k-hat", f"{found.k_hat:.2f}", f"limit {found.k_threshold:.2f}{tail}"),
-            ("effective draws", f"{found.ess:.0%}", f"of {found.draws:,}"),
         ]
+        if not np.isnan(found.k_hat):
+            tail = "" if found.ess < 1 - 5e-4 else ", all weights are nearly equal"
+            rows += [
+                ("k-hat", f"{found.k_hat:.2f}", f"limit {found.k_threshold:.2f}{tail}"),
+                ("effective draws", f"{found.ess:.0%}", f"of {found.draws:,}"),
+            ]
         if found.non_finite:
             rows.append(("not finite", f"{found.non_finite:,}", f"of {found.draws:,} draws"))
         rows += _extremes(found)

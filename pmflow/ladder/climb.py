@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pymc as pm
-from numpy.typing import NDArray
 
+from pmflow.embedded.conditional import Conditional
 from pmflow.errors import NonFiniteError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
@@ -21,12 +21,11 @@ from pmflow.family.stack import Stack
 from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
-from pmflow.judging.verdict import ESS_RELIABLE
-from pmflow.judging.weights import NEARLY_EQUAL
 from pmflow.ladder.rung import AbstractRung, NothingGained
 from pmflow.ladder.rungs import RUNGS
 from pmflow.ladder.states import ClimbCheckpoint, ClimbState
-from pmflow.ladder.tried import Ladder, Tried, best_of
+from pmflow.ladder.tried import Ladder, Tried, best_of, is_close, least_elbo, may_be_reliable
+from pmflow.posterior.density import shared_densities
 from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
 from pmflow.watch import Stopped, Watch, stage, watching
@@ -35,38 +34,16 @@ __all__ = ["Climb"]
 
 _log = logging.getLogger("pmflow")
 
-_NATS_PER_DIMENSION = 0.002
-"""Divergence from the posterior at which the ladder ends, where the verdict is good too: it does as
-well where the weights are nearly equal."""
-
 _DRAWS, _FEW_DRAWS, _MORE = 4000, 250, 5
 """How many draws a fit is judged by, how many where the density is slow, and how many times as many
 where these do not decide."""
 _WORK = 5e9
 """Numbers that the density may go through for them: some seconds."""
-_RECENT = 60
 _FIT_SHARE = 0.75
 """Of what is left of a budget that a rung may use; the rest is for judging what it fits."""
 _MOST_TO_JUDGE = 5.0
 """Seconds that are kept for judging where the rung before was judged in fewer: a flow is compiled
 for it first."""
-
-
-def _is_close(found: Diagnosis, dim: int) -> bool:
-    return found.kl < _NATS_PER_DIMENSION * dim or found.ess > NEARLY_EQUAL
-
-
-def _may_be_reliable(found: Diagnosis, dim: int) -> bool:
-    """Whether a fit that is not judged reliable may be so by smaller errors."""
-    return found.verdict != "reliable" and found.ess > ESS_RELIABLE and _is_close(found, dim)
-
-
-def _least_elbo(losses: NDArray[np.float64]) -> float:
-    """What the ELBO is at least by the last losses of a fit; -inf if there are few."""
-    recent = -losses[-_RECENT:]
-    if len(recent) < _RECENT:
-        return -np.inf
-    return float(recent.mean() - 2 * recent.std() / _RECENT**0.5)
 
 
 class Climb:
@@ -92,6 +69,7 @@ class Climb:
         self._tried: list[Tried] = []
         self._fits: list[Approximation | None] = []  # None where nothing was fitted
         self._seconds_to_judge = 0.0
+        self._structure: Conditional | None = None
 
     @classmethod
     def from_state(cls, state: ClimbState, model: pm.Model, options: FitOptions) -> Climb:
@@ -132,6 +110,11 @@ class Climb:
         return any(isinstance(fit, NormalizingFlow | Stack) for fit in self._fits)
 
     @property
+    def has_structured(self) -> bool:
+        """Whether there is a fit that goes by which variables meet."""
+        return any(fit is not None and fit.is_nested for fit in self._fits)
+
+    @property
     def gaussian(self) -> NormalizingFlow:
         """The Gaussian, with its starts."""
         found = next(fit for fit in self._fits if isinstance(fit, NormalizingFlow | Stack))
@@ -150,6 +133,12 @@ class Climb:
         self._drawn += 1
         return int(self._rng.integers(2**30))
 
+    def structure(self, read: Callable[[], Conditional]) -> Conditional:
+        """Which variables meet: read by the first rung that asks."""
+        if self._structure is None:
+            self._structure = read()
+        return self._structure
+
     def up(
         self, file: Checkpoint | None = None, begun: FitCheckpoint | None = None
     ) -> Approximation:
@@ -163,7 +152,11 @@ class Climb:
             Where the fit of the rung that comes next was broken off.
         """
         is_kept_out = self.options.backend not in (None, "jax")
-        with self.options.watching() as watch, without_jax() if is_kept_out else nullcontext():
+        with (
+            self.options.watching() as watch,
+            shared_densities(),
+            without_jax() if is_kept_out else nullcontext(),
+        ):
             try:
                 for rung in RUNGS[self._number :]:
                     if self._is_done(watch):
@@ -202,7 +195,7 @@ class Climb:
             return False
         if found is None or self._is_broken_off:
             return True
-        is_good = last.is_resampled or last.is_nested or _is_close(found, self.dim)
+        is_good = last.is_resampled or last.is_nested or is_close(found, self.dim)
         return found.verdict == "reliable" and is_good
 
     def _climb(
@@ -264,7 +257,7 @@ class Climb:
                 draws = approx.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
                 found = diagnose(approx, draws, random_seed=self.next_seed())
                 more = approx.draws_within(_WORK, most=_MORE * draws, least=draws)
-                if more > draws and _may_be_reliable(found, approx.ddim):
+                if more > draws and may_be_reliable(found, approx.ddim):
                     # more draws cost less than a richer flow, and may be all that is missing
                     found = diagnose(approx, more, random_seed=self.next_seed())
         except UnsupportedError as error:
@@ -282,7 +275,7 @@ class Climb:
         taken = best_of(self._tried)
         if why and len(self._tried) > 1 and self._tried[-1].diagnosis is None:
             last = self._fits[-1]
-            least = -np.inf if last is None else _least_elbo(last.hist)
+            least = -np.inf if last is None else least_elbo(last.hist)
             judged = self._tried[taken].diagnosis
             if judged is not None and least > judged.elbo:  # there was no time to judge it
                 taken = len(self._tried) - 1

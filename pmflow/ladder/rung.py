@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, override
 
 import pymc as pm
 
+from pmflow.embedded.conditional import Conditional
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
@@ -33,6 +35,10 @@ class Ground(Protocol):
         """Whether the Gaussian was found."""
 
     @property
+    def has_structured(self) -> bool:
+        """Whether there is a fit that goes by which variables meet."""
+
+    @property
     def gaussian(self) -> NormalizingFlow:
         """The Gaussian, once it was found, with its starts."""
 
@@ -42,6 +48,9 @@ class Ground(Protocol):
 
     def next_seed(self) -> int:
         """A seed for the next thing that draws."""
+
+    def structure(self, read: Callable[[], Conditional]) -> Conditional:
+        """Which variables meet: read by the first rung that asks."""
 
 
 class NothingGained(Exception):

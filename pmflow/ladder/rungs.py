@@ -23,6 +23,7 @@ from pmflow.judging.diagnosis import as_resampled
 from pmflow.ladder.backend import with_backend
 from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.rung import AbstractRung, AbstractSizedRung, Ground, NothingGained
+from pmflow.ladder.sparse import SparseRung
 from pmflow.records import FitState, Report
 from pmflow.starts.restarts import NoMoreStarts, StartsState, fit_from_starts
 from pmflow.training.fixed_draws import fit_on_fixed_draws
@@ -57,8 +58,8 @@ class GaussianRung(AbstractRung):
 
     @override
     def applies(self, ground: Ground) -> bool:
-        """Whether it applies: to every model."""
-        return True
+        """Whether it applies: not where it has no correlations and another fit has."""
+        return ground.dim <= MOST_DENSE or not ground.has_structured
 
     @override
     def climb(
@@ -129,7 +130,6 @@ class QuickRung(AbstractFlowRung):
         )
         (flow,) = approx.groups
         moves = [partial(flow.move_to, p.frame, ground.next_seed()) for p in points[1:]]
-        flow.share_density(ground.gaussian.groups[0])
         losses, has_moved = [], []
 
         def fit_once(_: StartsState) -> FitState | None:
@@ -191,7 +191,6 @@ class FlowRung(AbstractFlowRung):
             )
         else:
             inference = NFVI(Approximation.from_state(begun.approx, ground.model), beta=begun.beta)
-        inference.approx.groups[0].share_density(ground.gaussian.groups[0])
         move_to = inference.approx.groups[0].move_to
         moves = [partial(move_to, p.frame, ground.next_seed()) for p in points[1:]]
         options = with_backend(
@@ -224,6 +223,7 @@ def _modes(gaussian: NormalizingFlow) -> list[FlowPoint]:
 
 RUNGS: tuple[AbstractRung, ...] = (
     NestedRung(least=_MIDDLE + 1),
+    SparseRung(least=_MIDDLE + 1),
     GaussianRung(),
     QuickRung("spline[hidden=0]-sinh-scale-loc", most=1),
     QuickRung("sinh-bend-reverse", least=2, most=_MOST_BENT),

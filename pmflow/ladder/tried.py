@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pmflow.judging.diagnosis import Diagnosis
+from pmflow.judging.verdict import ESS_RELIABLE
+from pmflow.judging.weights import NEARLY_EQUAL
 from pmflow.records import State
 
-__all__ = ["Ladder", "Tried", "best_of"]
+__all__ = ["Ladder", "Tried", "best_of", "is_close", "least_elbo", "may_be_reliable"]
+
+_NATS_PER_DIMENSION = 0.002
+"""Divergence from the posterior at which the ladder ends, where the verdict is good too: it does as
+well where the weights are nearly equal."""
+_RECENT = 60
+"""Losses that say what the ELBO is at the end of a fit."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +89,21 @@ def best_of(tried: Sequence[Tried]) -> int:
         return found.verdict == "reliable", True, found.elbo, number
 
     return max(range(len(tried)), key=rank)
+
+
+def is_close(found: Diagnosis, dim: int) -> bool:
+    """Whether a fit is so near to the posterior that no other is tried."""
+    return found.kl < _NATS_PER_DIMENSION * dim or found.ess > NEARLY_EQUAL
+
+
+def may_be_reliable(found: Diagnosis, dim: int) -> bool:
+    """Whether a fit that is not judged reliable may be so by smaller errors."""
+    return found.verdict != "reliable" and found.ess > ESS_RELIABLE and is_close(found, dim)
+
+
+def least_elbo(losses: NDArray[np.float64]) -> float:
+    """What the ELBO is at least by the last losses of a fit; -inf if there are few."""
+    recent = -losses[-_RECENT:]
+    if len(recent) < _RECENT:
+        return -np.inf
+    return float(recent.mean() - 2 * recent.std() / _RECENT**0.5)

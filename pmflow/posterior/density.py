@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import reduce
 from typing import Any
 
@@ -25,7 +27,10 @@ from pmflow.posterior.at_points import ModelAtPoints, latent_values
 from pmflow.posterior.graph_density import GraphDensity
 from pmflow.watch import piece, stage
 
-__all__ = ["LogDensity"]
+__all__ = ["LogDensity", "density_over", "shared_densities"]
+
+type Ordering = Mapping[str, Any]
+"""Name of each value variable to (name, slice, shape, dtype): its place in the latent vector."""
 
 
 class LogDensity(GraphDensity):
@@ -42,12 +47,14 @@ class LogDensity(GraphDensity):
 
     Attributes
     ----------
+    model, ordering
+        As given.
     variables : ModelAtPoints
         The variables of the model at points of the latent space.
     """
 
-    def __init__(self, model: pm.Model, ordering: Mapping[str, Any]) -> None:
-        self.model = model
+    def __init__(self, model: pm.Model, ordering: Ordering) -> None:
+        self.model, self.ordering = model, dict(ordering)
         dim = max(place.stop for _, place, *_ in ordering.values())
         z = pt.vector("z", shape=(dim,), dtype=pytensor.config.floatX)
         self.variables = ModelAtPoints(model, ordering)
@@ -59,6 +66,31 @@ class LogDensity(GraphDensity):
             rows = rows_at_once([logp], dim)
             (logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
             super().__init__(z, logp, rows)
+
+
+_known: ContextVar[list[LogDensity] | None] = ContextVar("densities", default=None)
+
+
+@contextmanager
+def shared_densities() -> Iterator[None]:
+    """Within it, what is fitted to one model has one density: it is compiled once."""
+    token = _known.set([])
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def density_over(model: pm.Model, ordering: Ordering) -> LogDensity:
+    """The density of a model over the latent vector, see `shared_densities`."""
+    known = _known.get()
+    for density in known or ():
+        if density.model is model and density.ordering == dict(ordering):
+            return density
+    made = LogDensity(model, ordering)
+    if known is not None:
+        known.append(made)
+    return made
 
 
 def _over_all_rows(logp: TensorVariable) -> TensorVariable:

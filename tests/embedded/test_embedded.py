@@ -246,12 +246,14 @@ class TestClimb:
         assert "embedded Laplace" in str(made.sample(10)["posterior"].attrs)
         assert "tau" in made.state.mean
 
-    def test_what_it_can_not_do_goes_on_to_the_gaussian(self) -> None:
+    def test_what_has_no_few_globals_is_a_sparse_gaussian(self) -> None:
         with pm.Model() as model:
             pm.Normal("x", shape=45)
         made = pmf.fit(model=model, random_seed=1, progressbar=False)
-        assert [rung.formula for rung in made.ladder.rungs][:2] == ["embedded Laplace", "Gaussian"]
+        tried = [rung.formula for rung in made.ladder.rungs]
+        assert tried == ["embedded Laplace", "sparse Gaussian"]
         assert made.diagnosis.verdict == "reliable"
+        assert isinstance(made, pmf.SparseGaussian)
 
 
 @pytest.mark.parametrize(("sds", "says"), [(6, "is not known"), (1_000, None)])

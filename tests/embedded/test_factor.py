@@ -78,7 +78,7 @@ def test_what_is_not_positive_definite_has_none() -> None:
     values = matrix[factors.rows, factors.columns]
     assert factors.of(values) is None
     assert factors.of(np.full_like(values, np.nan)) is None
-    factor, damping = factors.damped(values)
+    factor, damping, _ = factors.damped(values)
     assert damping > 0
     assert (factor.diagonal > 0).all()
 

@@ -77,7 +77,7 @@ def conditional_of(model: pm.Model, held: list[int], **kwargs: Any) -> Condition
 
 
 def lifted(conditional: Conditional) -> Lifted:
-    return Lifted(conditional.density, conditional.locals, conditional._factors)
+    return Lifted(conditional.density, conditional.locals, conditional.factors)
 
 
 @pytest.mark.parametrize(

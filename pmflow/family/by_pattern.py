@@ -1,0 +1,80 @@
+"""What approximations have in common that are made of which coordinates of a model meet."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.fit import CURVATURES
+from pmflow.family.no_graph import NoGraph
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.posterior.at_points import VarNames, unconstrained_parts
+from pmflow.posterior.density import LogDensity
+from pmflow.posterior.export import Samples
+
+__all__ = ["ByPattern"]
+
+type Floats = NDArray[np.float64]
+
+
+class ByPattern(NoGraph):
+    """Points and densities by NumPy; beside `Approximation`.
+
+    Attributes
+    ----------
+    pattern : csr_array, shape (dim, dim)
+        Which coordinates meet.
+    """
+
+    family: ClassVar[str]
+    is_nested: ClassVar[bool] = True
+    pattern: csr_array
+    _flow: NormalizingFlow
+
+    @staticmethod
+    def pattern_of(pointers: NDArray[np.int64], indices: NDArray[np.int64]) -> csr_array:
+        """The pattern as it was kept."""
+        dim = len(pointers) - 1
+        return csr_array((np.ones(len(indices), dtype=bool), indices, pointers), shape=(dim, dim))
+
+    @property
+    def joint_density(self) -> LogDensity:
+        """The density of the model as a function."""
+        return self._flow.groups[0].log_density
+
+    @property
+    def formula(self) -> str:
+        """No formula: in words what it is."""
+        return self.family
+
+    @property
+    def ordering(self) -> Any:
+        """Place of each variable in the latent vector."""
+        return self._flow.groups[0].ordering
+
+    @property
+    def coordinate_names(self) -> list[str]:
+        """A name for each coordinate of the latent vector: ``a[3]``, ``tau_log__``."""
+        names = []
+        for name, _, shape, _ in self.ordering.values():
+            places = np.ndindex(*shape)
+            names += [f"{name}[{', '.join(map(str, at))}]" if at else name for at in places]
+        return names
+
+    def conditional(self, is_global: NDArray[np.bool_]) -> Conditional:
+        """The other coordinates given these."""
+        return Conditional(self.joint_density, self.pattern, is_global, CURVATURES)
+
+    def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:
+        """Draws over the latent space, shape (draws, dim), and their log densities."""
+        raise NotImplementedError
+
+    def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
+        density = self.joint_density
+        z, log_q = self.drawn_points(draws, seed)
+        _, constrained = density.variables(z, seed, var_names)
+        return Samples(log_q, density.value(z), unconstrained_parts(z, self.ordering), constrained)
