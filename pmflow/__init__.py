@@ -1,6 +1,7 @@
 """Normalizing-flow variational inference for PyMC."""
 
 from pmflow import errors, flows, plots, targets
+from pmflow.embedded.outline import Structure
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
 from pmflow.family.group import Group
@@ -16,6 +17,7 @@ from pmflow.inference import NFVI
 from pmflow.judging.compare import compare
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.resampling import importance_resample
+from pmflow.ladder.structure_of import structure
 from pmflow.ladder.tried import Ladder, Tried
 from pmflow.objectives.forward_kl import ForwardKL
 from pmflow.records import Facts, FitState, Starts
@@ -41,6 +43,7 @@ __all__ = [
     "SparseGaussian",
     "Stack",
     "Starts",
+    "Structure",
     "Tracker",
     "Tried",
     "compare",
@@ -52,5 +55,6 @@ __all__ = [
     "load",
     "plots",
     "resume",
+    "structure",
     "targets",
 ]

@@ -382,7 +382,7 @@ class TestOtherFits:
         networks = (FlowRung("planar-scale-loc"), FlowRung("spline[hidden=0]-sinh-scale-loc"))
         tried = (rungs.GaussianRung(), networks[0], rungs.QuickRung("sinh-scale-loc"), networks[1])
         monkeypatch.setattr(climb, "RUNGS", tried)
-        monkeypatch.setattr(climb, "_is_close", lambda *_: False)  # nothing is good enough
+        monkeypatch.setattr(climb, "is_close", lambda *_: False)  # nothing is good enough
         monkeypatch.setattr(rungs, "_SCHEDULE", SHORT)
         steps = [0]
 

@@ -99,7 +99,9 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     """
     rng = np.random.default_rng(seed)
     conditional = nested.conditional
-    proposed = _PROPOSED if nested.state.ess * _PROPOSED > _WANTED else _MOST_PROPOSED
+    proposed = _PROPOSED
+    while nested.state.ess * proposed < _WANTED and proposed < _MOST_PROPOSED:
+        proposed *= 2
     theta = nested.state.proposal.draws(proposed, int(rng.integers(2**30)))
     every = list(nested.each(theta))
     log_marginal = np.concatenate([given.log_marginal for given in every])

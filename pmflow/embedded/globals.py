@@ -20,8 +20,11 @@ _MOST = 12
 _MOST_ASKED = 64
 """Entries whose influence is measured: of the variables that meet the most others."""
 _INFLUENCE = 0.005
-"""Nats, below which a variable may as well be local: its mode is off by 0.1 sd then."""
+"""Nats for each entry, below which a variable may as well be local: its mode is off by 0.1 sd
+then, and each global one makes the others harder to integrate over."""
 _CURVATURES = 30
+_STEP = 1e-3
+"""Of differences of gradients, in conditional standard deviations."""
 
 type Floats = NDArray[np.float64]
 
@@ -51,13 +54,16 @@ def choose_globals(
     """
     chosen = np.zeros(whole.density.dim, dtype=bool)
     candidates = _candidates(whole.pattern, places)
-    z = held_start(whole, places, start)
-    changes = dict(zip(candidates, _changes(whole, candidates, z), strict=True))
+    inner = _held(whole, candidates)
+    z = start if inner is None else _at_mode(inner, start)
+    found = _changes(_Diagonals(whole, inner), candidates, z)
+    changes = dict(zip(candidates, found, strict=True))
     while changes:
         values = [_nats(change[:, ~chosen]) for change in changes.values()]
         best = int(np.argmax(values))
         place = list(changes)[best]
-        if values[best] < _INFLUENCE or chosen.sum() + (place.stop - place.start) > _MOST:
+        entries = place.stop - place.start
+        if values[best] < entries * _INFLUENCE or chosen.sum() + entries > _MOST:
             break
         chosen[place] = True
         del changes[place]
@@ -66,14 +72,21 @@ def choose_globals(
 
 def held_start(whole: Conditional, places: Mapping[str, slice], start: Floats) -> Floats:
     """Where the other variables are at their mode, those held that may be global."""
-    small = np.zeros(whole.density.dim, dtype=bool)
-    for place in _candidates(whole.pattern, places):
-        small[place] = True
-    if small.all():
-        return start
-    inner = Conditional(whole.density, whole.pattern, small)
+    inner = _held(whole, _candidates(whole.pattern, places))
+    return start if inner is None else _at_mode(inner, start)
+
+
+def _at_mode(inner: Conditional, start: Floats) -> Floats:
     inner.measure(start)
     return inner.modes(start[None], _CURVATURES).z[0]
+
+
+def _held(whole: Conditional, places: Sequence[slice]) -> Conditional | None:
+    """All other variables given these; None where there are no others."""
+    is_held = np.zeros(whole.density.dim, dtype=bool)
+    for place in places:
+        is_held[place] = True
+    return None if is_held.all() else Conditional(whole.density, whole.pattern, is_held)
 
 
 def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:
@@ -84,17 +97,54 @@ def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:
     return small[: np.searchsorted(entries, _MOST_ASKED, side="right")]
 
 
-def _changes(whole: Conditional, places: Sequence[slice], z: Floats) -> list[Floats]:
+class _Diagonals:
+    """The diagonal of the curvature at points, and the units of its differences.
+
+    Where that is cheaper, those that may be global are differenced one by one, and the others with
+    these held.
+    """
+
+    def __init__(self, whole: Conditional, inner: Conditional | None) -> None:
+        self._whole, self._inner = whole, inner
+        if inner is not None:
+            one_by_one = inner.gradients + 2 * len(inner.globals)
+            self._inner = inner if one_by_one < whole.gradients else None
+        self.sds = np.full(whole.density.dim, 0.1)
+
+    def measure(self, z: Floats) -> None:
+        """Take the units from the curvature at one point, shape (dim,)."""
+        for _ in range(2):
+            self.sds = 1 / np.sqrt(np.clip(np.abs(self(z[None])[0]), 1e-10, 1e10))
+
+    def __call__(self, z: Floats) -> Floats:
+        inner = self._inner
+        if inner is None:
+            self._whole.take_units(self.sds)
+            return self._whole.diagonals(z)
+        found = np.empty((len(z), len(self.sds)))
+        inner.take_units(self.sds[inner.locals])
+        found[:, inner.locals] = inner.diagonals(z)
+        held = inner.globals
+        steps = along(held, _STEP * self.sds[held], len(self.sds))
+        points = np.concatenate([z[:, None] - steps, z[:, None] + steps], axis=1)
+        _, gradient = inner.density.value_and_gradient(points.reshape(-1, len(self.sds)))
+        behind, ahead = np.moveaxis(gradient.reshape(len(z), 2, len(held), -1), 1, 0)
+        change = (behind - ahead)[:, np.arange(len(held)), held]
+        found[:, held] = change / (2 * _STEP * self.sds[held])
+        return found
+
+
+def _changes(diagonals: _Diagonals, places: Sequence[slice], z: Floats) -> list[Floats]:
     """Relative changes of the diagonal of the curvature, by variable: (entries, dim) each."""
-    whole.measure(z)
-    sds = np.minimum(whole.sds, 1.0)
-    here = whole.diagonals(z[None])
+    diagonals.measure(z)
+    sds = np.minimum(diagonals.sds, 1.0)
+    here = diagonals(z[None])
     found = []
     for place in places:
         tick()
         at = np.arange(place.start, place.stop)
         steps = along(at, sds[at], len(sds))
-        ahead, behind = whole.diagonals(z + steps), whole.diagonals(z - steps)
+        ahead, behind = diagonals(z + steps), diagonals(z - steps)
         found.append((_relative(ahead, here) - _relative(behind, here)) / 2)
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
 from typing import Any, override
@@ -73,20 +72,20 @@ class Lifted(AbstractCurvature):
         jacobian = jacobian_pattern(z, ends) if ends else None
         if jacobian is None:
             raise NotLiftedError("which entries its predictors depend on is not known")
-        self._inner, self._jacobian = inner, csr_array(jacobian[:, inner])
-        self._jacobian.sort_indices()
-        self._column_colours: Integers = loops().apart(*_conflicts(self._jacobian))
+        jacobian = csr_array(jacobian[:, inner])
+        self._inner = inner
+        self._pointers, self._indices = _places(jacobian)
+        self._column_colours: Integers = loops().apart(*_places(csr_array(jacobian.T @ jacobian)))
         self._predictors = _Predictors(z, ends, int(self._column_colours.max()) + 2)
         self._density = self._predictors.outer(value)
-        size = density.dim + len(self._rows_of)
-        self._outer: Integers = np.arange(density.dim, size)
+        self._outer: Integers = density.dim + np.arange(jacobian.shape[0])
         curved = hessian_pattern(*self._density.graph)
         if curved is None or curved[inner].nnz > len(inner):  # the diagonal alone
             raise NotLiftedError("not all that curves is a function of its predictors")
         outer = Factors(csr_array(curved[self._outer][:, self._outer]))
         self._colours = Colours.of_pattern(outer.pattern, outer.rows, outer.columns)
         self._column_read = self._colours.column_read(outer.rows, outer.columns)
-        self._products = _Products.of_patterns(outer, self._jacobian, factors)
+        self._products = _Products(outer, self._pointers, self._indices, factors)
 
     @property
     @override
@@ -98,7 +97,7 @@ class Lifted(AbstractCurvature):
         """Minus the second derivatives, at points of shape (n, dim): shape (n, entries)."""
         steps = np.zeros((self._column_colours.max() + 2, z.shape[1]))  # the first is none
         steps[self._column_colours + 1, self._inner] = sds
-        rows = max(1, _NUMBERS_AT_ONCE // (len(steps) * len(self._rows_of)))
+        rows = max(1, _NUMBERS_AT_ONCE // (len(steps) * len(self._outer)))
         return np.concatenate(
             [self._at(z[i : i + rows], steps, sds) for i in range(0, len(z), rows)]
         )
@@ -106,32 +105,17 @@ class Lifted(AbstractCurvature):
     def _at(self, z: Floats, steps: Floats, sds: Floats) -> Floats:
         points = (z[:, None] + steps).reshape(-1, z.shape[1])
         predictors = self._predictors(points).reshape(len(z), len(steps), -1)
-        columns = self._jacobian.indices
-        changes = predictors[:, self._column_colours[columns] + 1, self._entry_rows]
-        changes -= predictors[:, 0, self._entry_rows]
-        jacobian = changes / sds[columns]
-        variances = (self._sum_of_rows @ (changes**2).T).T
-        units = np.sqrt(np.where(variances > 0, variances, 1.0))
+        jacobian = np.empty((len(z), len(self._indices)))
+        units = np.empty((len(z), predictors.shape[-1]))
+        for values, j, unit in zip(predictors, jacobian, units, strict=True):
+            loops().differences(
+                self._pointers, self._indices, self._column_colours, values, sds, j, unit
+            )
         lifted = np.concatenate([z, predictors[:, 0]], axis=1)
         curvatures = differenced(
             self._density, self._outer, self._colours, self._column_read, lifted, units
         )
         return np.stack([self._products(h, j) for h, j in zip(curvatures, jacobian, strict=True)])
-
-    @cached_property
-    def _sum_of_rows(self) -> csr_array:
-        """Sums of the entries of each row of the Jacobian."""
-        entries = len(self._entry_rows)
-        parts = np.ones(entries), np.arange(entries), self._jacobian.indptr
-        return csr_array(parts, shape=(len(self._rows_of), entries))
-
-    @cached_property
-    def _rows_of(self) -> Integers:
-        return np.diff(self._jacobian.indptr)
-
-    @cached_property
-    def _entry_rows(self) -> Integers:
-        return np.repeat(np.arange(len(self._rows_of)), self._rows_of)
 
 
 class _Predictors:
@@ -186,58 +170,48 @@ class _Predictors:
         return compile_once([points], batched, rewrites="values", random_seed=False)
 
 
-@dataclass(frozen=True, eq=False)
 class _Products:
-    """The sums of products that J' H J is made of."""
+    """The products that J' H J is the sum of."""
 
-    of_curvature: Integers
-    left: Integers
-    right: Integers
-    target: Integers
-    times: Floats
-    entries: int
-
-    @classmethod
-    def of_patterns(cls, outer: Factors, jacobian: csr_array, inner: Factors) -> _Products:
-        rows, columns = outer.rows, outer.columns
-        pointers, indices = jacobian.indptr.astype(np.int64), jacobian.indices.astype(np.int64)
+    def __init__(
+        self, outer: Factors, pointers: Integers, indices: Integers, inner: Factors
+    ) -> None:
+        self._rows, self._columns = outer.rows, outer.columns
+        self._pointers, self._indices = pointers, indices
         counts = np.diff(pointers)
-        numbers = counts[rows] * counts[columns]
+        numbers = counts[outer.rows] * counts[outer.columns]
         if numbers.sum() > _MOST_PRODUCTS:
             raise NotLiftedError("its predictors depend on too many entries each")
-        entry = np.repeat(np.arange(len(rows)), numbers)
+        entry = np.repeat(np.arange(len(numbers)), numbers)
         nth = np.arange(len(entry)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
-        width = counts[columns[entry]]
-        left = pointers[rows[entry]] + nth // width
-        right = pointers[columns[entry]] + nth % width
-        i, j = indices[left], indices[right]
-        is_off = rows[entry] != columns[entry]
+        width = counts[outer.columns[entry]]
+        i = indices[pointers[outer.rows[entry]] + nth // width]
+        j = indices[pointers[outer.columns[entry]] + nth % width]
         wanted = np.maximum(i, j) * inner.dim + np.minimum(i, j)
         known = inner.columns * inner.dim + inner.rows
         target = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        # the mirror image of an entry of the diagonal is counted with it; what the pattern of the
-        # density does not have cancels out
-        kept = (is_off | (i <= j)) & (known[target] == wanted)
-        times = np.where(is_off & (i == j), 2.0, 1.0)
-        entry, left, right = entry[kept], left[kept], right[kept]
-        return cls(entry, left, right, target[kept], times[kept], len(known))
+        # one of each two mirror images; what the pattern of the density does not have cancels out
+        is_left_out = (outer.rows == outer.columns)[entry] & (i > j)
+        is_left_out |= known[target] != wanted
+        self._targets = np.where(is_left_out, -1, target).astype(np.int32)
+        self._entries = len(known)
 
     def __call__(self, curvature: Floats, jacobian: Floats) -> Floats:
-        found = np.zeros(self.entries)
+        found = np.zeros(self._entries)
         loops().add_products(
-            self.of_curvature,
-            self.left,
-            self.right,
-            self.target,
-            self.times,
+            self._rows,
+            self._columns,
+            self._pointers,
+            self._indices,
+            self._targets,
             np.ascontiguousarray(curvature),
-            np.ascontiguousarray(jacobian),
+            jacobian,
             found,
         )
         return found
 
 
-def _conflicts(pattern: csr_array) -> tuple[Integers, Integers]:
-    """Which columns of a pattern meet in some row: pointers and indices."""
-    columns = csr_array(pattern.T @ pattern)
-    return columns.indptr.astype(np.int64), columns.indices.astype(np.int64)
+def _places(pattern: csr_array) -> tuple[Integers, Integers]:
+    """Pointers and indices, as the loops take them."""
+    pattern.sort_indices()
+    return pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)

@@ -14,6 +14,7 @@ __all__ = [
     "apart",
     "coloured",
     "compiled",
+    "differences",
     "multiply_upper",
     "solve_lower",
     "solve_upper",
@@ -91,19 +92,53 @@ def apart(indptr: Integers, indices: Integers) -> Integers:
 
 
 @compiled
+def differences(
+    indptr: Integers,
+    indices: Integers,
+    colours: Integers,
+    values: Floats,
+    sds: Floats,
+    jacobian: Floats,
+    units: Floats,
+) -> None:
+    """Derivatives of each row by its columns, and how far one step along all of them moves it.
+
+    The first row of `values` is at the point, the others after a step along each colour.
+    """
+    for row in range(len(indptr) - 1):
+        variance = 0.0
+        for at in range(indptr[row], indptr[row + 1]):
+            column = indices[at]
+            change = values[colours[column] + 1, row] - values[0, row]
+            jacobian[at] = change / sds[column]
+            variance += change * change
+        units[row] = np.sqrt(variance) if variance > 0 else 1.0
+
+
+@compiled
 def add_products(
-    a: Integers,
-    b: Integers,
-    c: Integers,
-    target: Integers,
-    times: Floats,
-    x: Floats,
-    y: Floats,
+    rows: Integers,
+    columns: Integers,
+    indptr: Integers,
+    indices: Integers,
+    targets: NDArray[np.int32],
+    h: Floats,
+    jacobian: Floats,
     out: Floats,
 ) -> None:
-    """Add ``times x[a] y[b] y[c]`` to ``out[target]``."""
-    for k in range(len(a)):
-        out[target[k]] += times[k] * x[a[k]] * y[b[k]] * y[c[k]]
+    """Add J' H J, for the entries of the upper triangle of H; a target of -1 is left out."""
+    number = 0
+    for entry in range(len(rows)):
+        a, b = rows[entry], columns[entry]
+        for left in range(indptr[a], indptr[a + 1]):
+            scaled = h[entry] * jacobian[left]
+            for right in range(indptr[b], indptr[b + 1]):
+                target = targets[number]
+                number += 1
+                if target >= 0:
+                    # the mirror image of the entry puts as much there
+                    twice = 2.0 if a != b and indices[left] == indices[right] else 1.0
+                    out[target] += twice * scaled * jacobian[right]
 
 
 @compiled

@@ -23,7 +23,9 @@ _FEWEST, _MOST = 4, 32
 """Groups of base draws."""
 _WORK = 1e10
 """Numbers that the density may go through for more groups than the fewest."""
-_QUIET = 0.01
+_NUMBERS_AT_ONCE = 2**23
+"""Of draws that are held at a time."""
+_QUIET = 0.02
 """Standard error, in sds of the global variables, at which no further group is drawn."""
 
 type Floats = NDArray[np.float64]
@@ -66,13 +68,15 @@ def weighed(
 
 def _weighed(conditional: Conditional, givens: Sequence[Given], e: Floats) -> Floats:
     """The same for some base draws, shape (draws, locals): shape (places, draws)."""
-    found = []
-    for given in givens:
+    inner = conditional.locals
+    at_once = max(1, _NUMBERS_AT_ONCE // (len(e) * conditional.density.dim))
+    found: list[Floats] = []
+    for i in range(0, len(givens), at_once):
         tick()
-        z, _, log_q = given.drawn(e, conditional.locals)
-        value, _ = conditional.density.value_and_gradient(z)
-        found.append(value - log_q)
-    return np.stack(found)
+        drawn = [given.drawn(e, inner) for given in givens[i : i + at_once]]
+        value = conditional.density.value(np.concatenate([z for z, *_ in drawn]))
+        found.append(value.reshape(len(drawn), -1) - np.stack([log_q for *_, log_q in drawn]))
+    return np.concatenate(found)
 
 
 def missed_by(log_weights: Floats) -> Floats:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import override
 
 import numpy as np
+import pymc as pm
 import pytensor
 from numpy.typing import NDArray
 
@@ -23,7 +24,7 @@ from pmflow.ladder.rung import AbstractSizedRung, Ground, NothingGained
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import OutOfTime
 
-__all__ = ["AbstractStructuredRung", "Read", "affordable", "around"]
+__all__ = ["AbstractStructuredRung", "Read", "affordable", "around", "beginning", "read_whole"]
 
 _WORK = 3e11
 """Numbers that the density may go through for all second derivatives of a fit."""
@@ -68,19 +69,11 @@ class AbstractStructuredRung(AbstractSizedRung):
         self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
     ) -> Approximation:
         """Read which variables meet, and fit by that."""
-        flow = NormalizingFlow(
-            "scale-loc",
-            model=ground.model,
-            random_seed=ground.next_seed(),
-            start=ground.start,
-            jitter=0.0,
-        )
-        (group,) = flow.groups
-        places = {name: place for name, place, *_ in group.ordering.values()}
-        start = flow.point.origin + flow.point.offset
+        flow, start, places = beginning(ground.model, ground.start, ground.next_seed())
         seed = ground.next_seed()
         try:
-            whole = ground.structure(partial(_read, group.log_density, start, seed))
+            read = partial(read_whole, flow.groups[0].log_density, start, seed)
+            whole = ground.structure(read)
             return self.fitted(Read(flow, whole, start, places, seed))
         except OutOfTime as error:
             raise NothingGained("no time was left for it") from error
@@ -98,7 +91,23 @@ class AbstractStructuredRung(AbstractSizedRung):
         """
 
 
-def _read(density: LogDensity, start: Floats, seed: int) -> Conditional:
+def beginning(
+    model: pm.Model, start: dict[str, object] | None, seed: int
+) -> tuple[NormalizingFlow, Floats, dict[str, slice]]:
+    """A flow over all variables, where it starts, and the place of each value variable."""
+    flow = NormalizingFlow("scale-loc", model=model, random_seed=seed, start=start, jitter=0.0)
+    places = {name: place for name, place, *_ in flow.groups[0].ordering.values()}
+    return flow, flow.point.origin + flow.point.offset, places
+
+
+def read_whole(density: LogDensity, start: Floats, seed: int) -> Conditional:
+    """Which coordinates meet: all of them given none, by a pattern that is verified.
+
+    Raises
+    ------
+    NoStructureError
+        If it can't be read.
+    """
     none = np.zeros(density.dim, dtype=bool)
     whole = Conditional(density, read_pattern(density), none)
     verify_pattern(whole, around(start, seed), seed)

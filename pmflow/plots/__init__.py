@@ -10,6 +10,7 @@ from pmflow.plots.density import plot_density
 from pmflow.plots.layers import plot_layers
 from pmflow.plots.loss import plot_loss
 from pmflow.plots.marginals import plot_marginals
+from pmflow.plots.structure import plot_structure
 from pmflow.plots.tracker import plot_tracker
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "plot_layers",
     "plot_loss",
     "plot_marginals",
+    "plot_structure",
     "plot_tracker",
 ]

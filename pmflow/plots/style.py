@@ -22,6 +22,7 @@ __all__ = [
     "GREEN",
     "GREY",
     "ORANGE",
+    "PURPLE",
     "Bounds",
     "DensityLike",
     "PlaneDensity",

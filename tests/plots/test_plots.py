@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy import sparse
 
-from pmflow import plots, targets
+from pmflow import Structure, plots, targets
 from pmflow.errors import ParameterError
 
 RNG = np.random.default_rng(0)
@@ -381,6 +382,11 @@ class TestMarginals:
 
 
 DRAWS = tree(RNG.normal(size=(1, 50, 2)))
+STRUCTURE = Structure(
+    sparse.csr_array(np.array([[1, 1, 1], [1, 1, 0], [1, 0, 1]], dtype=bool)),
+    {"tau": slice(0, 1), "u": slice(1, 3)},
+    {"tau": "global", "u": "local"},
+)
 # every figure, and how many axes it wants
 PLOTS: dict[str, tuple[Callable[..., Figure], int]] = {
     "comparison": (partial(plots.plot_comparison, ring, BOUNDS, {"a": POINTS, "b": POINTS}), 3),
@@ -388,6 +394,7 @@ PLOTS: dict[str, tuple[Callable[..., Figure], int]] = {
     "layers": (partial(plots.plot_layers, [POINTS, POINTS]), 2),
     "loss": (partial(plots.plot_loss, [2.0, 1.0]), 1),
     "marginals": (partial(plots.plot_marginals, DRAWS, DRAWS), 2),
+    "structure": (partial(plots.plot_structure, STRUCTURE), 1),
     "tracker": (partial(plots.plot_tracker, tracked(layers=1)), 4),
 }
 each_plot = pytest.mark.parametrize(("plot", "panels"), PLOTS.values(), ids=PLOTS.keys())

@@ -75,12 +75,23 @@ def embedded() -> pmf.EmbeddedLaplace:
     return made
 
 
+@cache
+def sparse() -> pmf.SparseGaussian:
+    with pm.Model() as model:
+        x = pm.GaussianRandomWalk("x", 0.0, 0.5, init_dist=pm.Normal.dist(), shape=41)
+        pm.Poisson("y", pm.math.exp(x), observed=np.random.default_rng(1).poisson(2.0, 41))
+    made = pmf.fit(model=model, random_seed=3, progressbar=False)
+    assert isinstance(made, pmf.SparseGaussian)
+    return made
+
+
 MADE: dict[type[Any], Callable[[], pmf.Approximation]] = {
     pmf.Approximation: groups,
     pmf.NormalizingFlow: flow,
     pmf.Stack: stack,
     pmf.Resampled: resampled,
     pmf.EmbeddedLaplace: embedded,
+    pmf.SparseGaussian: sparse,
 }
 
 

@@ -1,0 +1,56 @@
+"""Which variables of a model meet, for its user."""
+
+from __future__ import annotations
+
+import pymc as pm
+
+from pmflow.embedded.globals import choose_globals
+from pmflow.embedded.outline import Structure
+from pmflow.embedded.structure import NoStructureError
+from pmflow.errors import UnsupportedError
+from pmflow.ladder.structured import beginning, read_whole
+
+__all__ = ["structure"]
+
+
+def structure(model: pm.Model | None = None) -> Structure:
+    """Read which variables of a model meet, and which govern the others.
+
+    This is what `pmflow.fit` goes by for large models, see :doc:`/large_models`.
+    `pmflow.plots.plot_structure` draws it.
+
+    Parameters
+    ----------
+    model : pymc.Model, optional
+        Defaults to the model of the context.
+
+    Returns
+    -------
+    Structure
+
+    Raises
+    ------
+    UnsupportedError
+        If it can't be read: nearly all of its coordinates meet, or a shape or an end depends on
+        them.
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, pmflow as pmf
+    >>> with pm.Model():
+    ...     tau = pm.HalfNormal("tau", 1)
+    ...     u = pm.Normal("u", 0, tau, shape=100)
+    ...     y = pm.Poisson("y", pm.math.exp(u), observed=np.arange(100) % 5)
+    ...     found = pmf.structure()
+    >>> print(found)
+    101 dimensions, 301 pairs that meet (2.95% of all)
+      tau_log__         1  global
+      u               100  local
+    """
+    flow, start, places = beginning(pm.modelcontext(model), None, 0)
+    try:
+        whole = read_whole(flow.groups[0].log_density, start, 0)
+        is_global = choose_globals(whole, places, start)
+    except NoStructureError as error:
+        raise UnsupportedError(f"The structure of the model can't be read: {error}.") from error
+    return Structure.of(whole.pattern, places, is_global)
