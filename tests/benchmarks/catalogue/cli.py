@@ -74,10 +74,20 @@ def _measured(given: argparse.Namespace, name: str) -> None:
                     file.write_text(json.dumps(said) + "\n")
 
 
-def main() -> None:
-    """Measure what is missing, print the table and keep it."""
+def main(path: Path | None = None, results: Path = _RESULTS) -> None:
+    """Measure what is missing, print the table and keep it.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Of a folder of the catalogue's layout, in place of that of the command line.
+    results : Path, optional
+        Where the table goes.
+    """
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("path", type=Path)
+    if path is None:
+        parser.add_argument("path", type=Path)
+    parser.set_defaults(path=path)
     parser.add_argument("--kept", type=Path, default=Path("catalogue-board"), help="a folder")
     parser.add_argument("--only", nargs="*", default=[], help="names of models")
     parser.add_argument("--half", choices=_HALVES, help="of the sorted list, the first is even")
@@ -96,4 +106,4 @@ def main() -> None:
         _measured(given, name)
         print(table(given.kept, [name]).splitlines()[-1], flush=True)
     if not given.only:
-        _RESULTS.write_text(table(given.kept, names) + "\n")
+        results.write_text(table(given.kept, names) + "\n")

@@ -1,0 +1,1 @@
+"""Large models, in the layout of the catalogue."""
