@@ -220,5 +220,6 @@ def _at_place(
     inner = conditional.locals
     z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
     log_p, gradient = conditional.density.value_and_gradient(z)
-    # the gradient of log w in units of the covariance: that of log q is minus the deviation
-    return log_p - log_q, given.factor.solve(gradient[:, inner]) + deviation, deviation, z
+    # the gradient of log w in units of the covariance
+    step = given.factor.solve(gradient[:, inner]) - given.slope(deviation)
+    return log_p - log_q, step, deviation, z

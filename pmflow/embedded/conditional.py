@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from pmflow.embedded.colours import Colours
 from pmflow.embedded.curvature import AbstractCurvature, Differences
+from pmflow.embedded.curves import Curves, curves_at
 from pmflow.embedded.factor import Factor, Factors
 from pmflow.embedded.lifted import Lifted, NotLiftedError
 from pmflow.posterior.density import LogDensity
@@ -51,13 +52,16 @@ class Modes:
         Of the precision of the local variables at each.
     log_marginal : ndarray, shape (n,)
         Log of the density of the global variables, not normalised, by Laplace's approximation:
-        :math:`\log p(\theta, \hat u) - \log N(\hat u; \hat u, P^{-1})`; -inf where no mode was
-        found.
+        :math:`\log p(\theta, \hat u) - \log N(\hat u; \hat u, P^{-1})`, or by the densities of
+        independent variables; -inf where no mode was found.
+    curves : tuple of Curves, optional
+        These densities.
     """
 
     z: Floats
     factors: tuple[Factor, ...]
     log_marginal: Floats
+    curves: tuple[Curves, ...] | None = None
 
 
 class Conditional:
@@ -197,6 +201,25 @@ class Conditional:
             climbing = climbing[decrement[climbing] > _FOUND]
             climbing = self._step(climbing, z, log_p, gradient, steps)
         return self._ended(z, log_p, steps, factors, decrement, damping)
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether no local variable meets another, by the pattern."""
+        return len(self.factors.rows) == len(self.locals)
+
+    def curved(self, modes: Modes) -> Modes:
+        """The same with the density of each local variable, which are independent."""
+        z, values, curves = modes.z, modes.log_marginal.copy(), []
+        for i, factor in enumerate(modes.factors):
+            if not np.isfinite(values[i]):
+                empty = np.zeros((1, len(self.locals)))
+                curves.append(Curves(empty[0], empty))
+                continue
+            found, here, _ = curves_at(self.density, z[i], self.locals, factor.precisions)
+            curves.append(found)
+            total = here + found.log_masses.sum()
+            values[i] = total if np.isfinite(total) else -np.inf
+        return Modes(z, modes.factors, values, tuple(curves))
 
     def _led(self, near: Factor, z: Floats, log_p: Floats, gradient: Floats) -> None:
         """Steps by one factor for all, of each for as long as they grow shorter quickly."""

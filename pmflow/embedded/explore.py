@@ -56,7 +56,13 @@ class Explored:
 
 
 def explore(
-    conditional: Conditional, centre: Centre, first: int, seed: int, most: int
+    conditional: Conditional,
+    centre: Centre,
+    first: int,
+    seed: int,
+    most: int,
+    *,
+    independent: bool,
 ) -> tuple[Explored, Proposal]:
     """Weigh draws of a proposal that learns from them, until it is near the marginal.
 
@@ -69,6 +75,8 @@ def explore(
     seed : int
     most : int
         Draws in all.
+    independent : bool
+        Whether the local variables are, see `NestedState`.
 
     Raises
     ------
@@ -85,8 +93,8 @@ def explore(
         theta = proposal.draws(size, seed + len(proposals))
         proposals.append((size, proposal))
         thetas.append(theta)
-        parts = [modes.log_marginal for _, modes in modes_at(conditional, centre, theta)]
-        values.append(np.concatenate(parts))
+        at = modes_at(conditional, centre, theta, independent=independent)
+        values.append(np.concatenate([modes.log_marginal for _, modes in at]))
         found = _explored(proposals, thetas, values)
         if not np.isfinite(found.weights.log_evidence):
             raise NoCentreError("the marginal is not finite at too many of its draws")

@@ -56,6 +56,13 @@ class Factor(State):
         """Log of the determinant of P."""
         return float(np.log(self.diagonal).sum())
 
+    @property
+    def precisions(self) -> Floats:
+        """The diagonal of P, where it has nothing else."""
+        found = np.empty_like(self.diagonal)
+        found[self.order] = self.diagonal
+        return found
+
     def whitened(self, b: Floats) -> Floats:
         r""":math:`D^{-1/2} L^{-1} A b` of rows of shape (n, dim): its square is b' P^-1 b."""
         x = np.ascontiguousarray(b[:, self.order].T)

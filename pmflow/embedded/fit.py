@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.curves import curves_at
 from pmflow.embedded.explore import Explored, explore
 from pmflow.embedded.marginal import Centre, NoCentreError, best_centre
 from pmflow.embedded.nested import Given, Nested, NestedState, features
@@ -29,6 +30,8 @@ _PLACES = 64
 """Global variables at which corrections are estimated."""
 _PAIRS = 8
 """Mirrored pairs of draws of the local variables at each, for their mean."""
+_KNOWN = 0.9
+"""Share of the explored global variables at which independent variables must be integrated."""
 _SHIFTS = 3
 """Steps from the mode to the mean."""
 _RIDGE = 1e-2
@@ -62,9 +65,21 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
     with stage("Integrating local variables out"):
         try:
             centre = best_centre(conditional, start, seed)
-            explored, proposal = explore(conditional, centre, _FIRST, seed, _MOST)
-            nested = plain = _uncorrected(conditional, centre, explored, proposal)
+            is_alone = _is_independent(conditional, centre)
+            explored, proposal = explore(
+                conditional, centre, _FIRST, seed, _MOST, independent=is_alone
+            )
+            if is_alone and not np.isfinite(explored.log_marginal).mean() > _KNOWN:
+                is_alone = False
+                explored, proposal = explore(
+                    conditional, centre, _FIRST, seed, _MOST, independent=False
+                )
+            nested = plain = _uncorrected(
+                conditional, centre, explored, proposal, independent=is_alone
+            )
             result_exists()
+            if is_alone:
+                return nested
             rng = np.random.default_rng(seed)
             with suppress(Stopped):
                 nested, moved = _corrected(plain, nested, explored, rng)
@@ -75,8 +90,22 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
     return nested
 
 
+def _is_independent(conditional: Conditional, centre: Centre) -> bool:
+    """Whether each local variable can be integrated over by itself."""
+    if not conditional.is_independent:
+        return False
+    precisions = centre.factor.precisions
+    *_, is_all = curves_at(conditional.density, centre.z, conditional.locals, precisions)
+    return is_all
+
+
 def _uncorrected(
-    conditional: Conditional, centre: Centre, explored: Explored, proposal: Proposal
+    conditional: Conditional,
+    centre: Centre,
+    explored: Explored,
+    proposal: Proposal,
+    *,
+    independent: bool,
 ) -> Nested:
     size = len(conditional.globals)
     state = NestedState(
@@ -84,6 +113,7 @@ def _uncorrected(
         unit=proposal,
         proposal=proposal,
         sds=conditional.sds,
+        independent=independent,
         correction=np.zeros(1),
         shift=np.zeros((1 + size, len(conditional.locals))),
         log_evidence=explored.weights.log_evidence,

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional, along
 from pmflow.watch import tick
 
-__all__ = ["choose_globals", "held_start"]
+__all__ = ["choose_globals", "held_start", "is_gaussian", "with_hubs"]
 
 _LARGEST = 10
 """Entries of a variable that may be global."""
@@ -23,6 +24,11 @@ _INFLUENCE = 0.005
 """Nats for each entry, below which a variable may as well be local: its mode is off by 0.1 sd
 then, and each global one makes the others harder to integrate over."""
 _CURVATURES = 30
+_PAIRS, _CURVED = 8, 1e-5
+"""Mirrored pairs of draws, and the variance of log weights for each local variable below which they
+are Gaussian."""
+_FEWEST_LEFT = 20
+"""Local variables that are independent, below which no others are made global for it."""
 _STEP = 1e-3
 """Of differences of gradients, in conditional standard deviations."""
 
@@ -68,6 +74,42 @@ def choose_globals(
         chosen[place] = True
         del changes[place]
     return chosen
+
+
+def with_hubs(
+    pattern: csr_array, places: Mapping[str, slice], chosen: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The global variables, and those by which the others meet, if few more make them independent.
+
+    Then each of the others can be integrated over by itself. What was given, where they would be
+    too many or leave too few.
+    """
+    more = chosen.copy()
+    for place in _candidates(pattern, places):  # those that meet the most others come first
+        if _are_independent(pattern, ~more):
+            break
+        more[place] = True
+    is_enough = (~more).sum() > _FEWEST_LEFT and _are_independent(pattern, ~more)
+    return more if is_enough and more.sum() <= _MOST else chosen
+
+
+def _are_independent(pattern: csr_array, is_inner: NDArray[np.bool_]) -> bool:
+    inner = np.flatnonzero(is_inner)
+    return bool(pattern[inner][:, inner].nnz == len(inner))
+
+
+def is_gaussian(conditional: Conditional, start: Floats) -> bool:
+    """Whether the local variables are Gaussian, given the global ones as they are at the start."""
+    conditional.measure(start)
+    modes = conditional.modes(start[None], _CURVATURES)
+    if not np.isfinite(modes.log_marginal[0]):
+        return False
+    inner = conditional.locals
+    e = mirrored_draws(_PAIRS, len(inner), np.random.default_rng(0))
+    z = np.repeat(modes.z, len(e), axis=0)
+    z[:, inner] += modes.factors[0].coloured(e)
+    log_weights = conditional.density.value_and_gradient(z)[0] + (e**2).sum(1) / 2
+    return bool(log_weights.var() < _CURVED * len(inner))
 
 
 def held_start(whole: Conditional, places: Mapping[str, slice], start: Floats) -> Floats:

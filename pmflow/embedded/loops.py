@@ -15,6 +15,7 @@ __all__ = [
     "coloured",
     "compiled",
     "differences",
+    "inverted",
     "multiply_upper",
     "solve_lower",
     "solve_upper",
@@ -139,6 +140,24 @@ def add_products(
                     # the mirror image of the entry puts as much there
                     twice = 2.0 if a != b and indices[left] == indices[right] else 1.0
                     out[target] += twice * scaled * jacobian[right]
+
+
+@compiled
+def inverted(masses: Floats, shares: Floats, out: Floats) -> None:
+    """Where each column of growing masses reaches a share of the whole, in rows, by lines."""
+    last = masses.shape[0] - 1
+    for n in range(shares.shape[0]):
+        for k in range(shares.shape[1]):
+            low, high = 0, last
+            while high - low > 1:
+                middle = (low + high) // 2
+                if masses[middle, k] <= shares[n, k]:
+                    low = middle
+                else:
+                    high = middle
+            width = masses[high, k] - masses[low, k]
+            part = (shares[n, k] - masses[low, k]) / width if width > 0 else 0.5
+            out[n, k] = low + min(max(part, 0.0), 1.0)
 
 
 @compiled

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.embedded.conditional import Conditional, Modes
+from pmflow.embedded.curves import Curves
 from pmflow.embedded.factor import Factor
 from pmflow.embedded.marginal import Centre
 from pmflow.embedded.proposal import Proposal
@@ -47,6 +48,9 @@ class NestedState(State):
         What global variables are drawn from.
     sds : ndarray, shape (locals,)
         Units of differences, see `Conditional`.
+    independent : bool
+        Whether the local variables are, given the global ones: each has a density of its own then,
+        and there is nothing to correct.
     correction : ndarray, shape (features,)
         Of the log marginal, by `features` of the global variables.
     shift : ndarray, shape (globals + 1, locals)
@@ -61,6 +65,7 @@ class NestedState(State):
     unit: Proposal
     proposal: Proposal
     sds: Floats
+    independent: bool
     correction: Floats
     shift: Floats
     log_evidence: float
@@ -69,25 +74,29 @@ class NestedState(State):
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """The Gaussians of the local variables at some values of the global ones.
+    """The distributions of the local variables at some values of the global ones.
 
     Attributes
     ----------
     z : ndarray, shape (n, dim)
-        Whole points: the local variables at their conditional means.
+        Whole points: the local variables at the middle of their distributions.
     factors : tuple of Factor
     log_marginal : ndarray, shape (n,)
         Log density of the global variables, corrected, not normalised.
+    curves : tuple of Curves, optional
+        Of independent local variables; None where they are Gaussian.
     """
 
     z: Floats
     factors: tuple[Factor, ...]
     log_marginal: Floats
+    curves: tuple[Curves, ...] | None = None
 
     def each(self) -> Iterator[Given]:
         """One place at a time."""
         for i, factor in enumerate(self.factors):
-            yield Given(self.z[i : i + 1], (factor,), self.log_marginal[i : i + 1])
+            curves = None if self.curves is None else self.curves[i : i + 1]
+            yield Given(self.z[i : i + 1], (factor,), self.log_marginal[i : i + 1], curves)
 
     @property
     def factor(self) -> Factor:
@@ -108,17 +117,32 @@ class Given:
         -------
         z : ndarray, shape (n, dim)
         deviation : ndarray, shape (n, locals)
-            From the mean.
+            From the middle.
         log_q : ndarray, shape (n,)
             Log density of the draws, not normalised.
         """
-        deviation = self.factor.coloured(e)
         z = np.repeat(self.z, len(e), axis=0)
+        if self.curves is None:
+            deviation, log_q = self.factor.coloured(e), self._log_density((e**2).sum(1))
+        else:
+            deviation = self.curves[0].drawn(e)
+            log_q = self.log_density(deviation)
         z[:, inner] += deviation
-        return z, deviation, self.log_density((e**2).sum(1))
+        return z, deviation, log_q
 
-    def log_density(self, squared_norm: Floats) -> Floats:
-        """Log density at the one place, not normalised, so far from the mean of the locals."""
+    def log_density(self, deviation: Floats) -> Floats:
+        """Log density at the one place, not normalised, so far from the middle: shape (n,)."""
+        if self.curves is not None:
+            return np.asarray(self.log_marginal[0] + self.curves[0].log_density(deviation))
+        return self._log_density(self.factor.squared_norm(deviation))
+
+    def slope(self, deviation: Floats) -> Floats:
+        """Covariance times the gradient of the log density there, shape (n, locals)."""
+        if self.curves is None:
+            return -deviation
+        return self.factor.solve(self.curves[0].slope(deviation))
+
+    def _log_density(self, squared_norm: Floats) -> Floats:
         size = len(self.factor.diagonal)
         constant = self.factor.log_det / 2 - size / 2 * math.log(2 * math.pi)
         return np.asarray(self.log_marginal[0] + constant - squared_norm / 2)
@@ -161,10 +185,13 @@ class Nested:
         state, conditional = self.state, self.conditional
         correction = self.correction(theta)
         linear = features(state.unit.standardised(theta), len(state.shift))
-        for part, modes in modes_at(conditional, state.centre, theta):
+        for part, modes in modes_at(
+            conditional, state.centre, theta, independent=state.independent
+        ):
             z = modes.z
             z[:, conditional.locals] += linear[part] @ state.shift
-            yield part, Given(z, modes.factors, modes.log_marginal + correction[part])
+            log_marginal = modes.log_marginal + correction[part]
+            yield part, Given(z, modes.factors, log_marginal, modes.curves)
 
     def correction(self, theta: Floats) -> Floats:
         """What is added to the log marginal by Laplace's approximation, shape (n,)."""
@@ -183,7 +210,7 @@ class Nested:
         for i, given in enumerate(self.each(points[:, outer])):
             if np.isfinite(given.log_marginal[0]):
                 away = points[i : i + 1, inner] - given.z[:, inner]
-                found[i] = given.log_density(given.factor.squared_norm(away))[0]
+                found[i] = given.log_density(away)[0]
         return found - self.state.log_evidence
 
     def draws(self, number: int, seed: int) -> tuple[Floats, Floats]:
@@ -223,12 +250,17 @@ class Nested:
 
 
 def modes_at(
-    conditional: Conditional, centre: Centre, theta: Floats
+    conditional: Conditional, centre: Centre, theta: Floats, *, independent: bool
 ) -> Iterator[tuple[slice, Modes]]:
-    """Conditional modes at global variables of shape (n, globals), some at a time."""
+    """Conditional modes at global variables of shape (n, globals), some at a time.
+
+    Where the local variables are independent given the global ones, with the density of each, and
+    with the marginal by these.
+    """
     rows = max(1, _NUMBERS_AT_ONCE // (conditional.density.dim * 16))
     for i in range(0, len(theta), rows):
         tick(i)
         part = slice(i, min(i + rows, len(theta)))
         start = centre.predicted(conditional, theta[part])
-        yield part, conditional.modes(start, _CURVATURES, centre.factor)
+        modes = conditional.modes(start, _CURVATURES, centre.factor)
+        yield part, conditional.curved(modes) if independent else modes

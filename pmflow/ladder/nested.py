@@ -7,7 +7,7 @@ from typing import override
 
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.fit import CURVATURES, fit_nested
-from pmflow.embedded.globals import choose_globals
+from pmflow.embedded.globals import choose_globals, is_gaussian, with_hubs
 from pmflow.embedded.structure import NoStructureError, verify_pattern
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
@@ -36,6 +36,10 @@ class NestedRung(AbstractStructuredRung):
         if not is_global.any() or is_global.all():
             raise NoStructureError("no few of its variables govern the others")
         conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
+        more = with_hubs(whole.pattern, read.places, is_global)
+        if more.sum() > is_global.sum() and not is_gaussian(conditional, read.start):
+            is_global = more
+            conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
         verify_pattern(
             affordable(conditional, CURVATURES), around(read.start, read.seed), read.seed
         )

@@ -133,13 +133,20 @@ def moments(made: Any) -> tuple[Floats, Floats]:
     weights = np.exp(logs - logs[np.isfinite(logs)].max())
     weights = np.where(np.isfinite(logs), weights, 0.0)
     weights /= weights.sum()
-    means = np.concatenate([place.z[:, inner] for place in places])
-    size = len(inner)
-    spreads = np.stack([(place.factor.coloured(np.eye(size)) ** 2).sum(0) for place in places])
-    mean, second = np.empty(size + 1), np.empty(size + 1)
+    means, spreads = map(np.stack, zip(*(_given(place, inner) for place in places), strict=True))
+    mean, second = np.empty((2, len(inner) + 1))
     mean[outer], second[outer] = weights @ at, weights @ at**2
     mean[inner], second[inner] = weights @ means, weights @ (means**2 + spreads)
     return mean, np.sqrt(second - mean**2)
+
+
+def _given(place: Any, inner: Any) -> tuple[Floats, Floats]:
+    """Means and variances of the local variables at one place."""
+    middle = place.z[0, inner]
+    if place.curves is not None:
+        away, variances = place.curves[0].moments()
+        return middle + away, variances
+    return middle, (place.factor.coloured(np.eye(len(inner))) ** 2).sum(0)
 
 
 def run(exact: Exact, made: Any, seed: int) -> dict[str, Any]:
