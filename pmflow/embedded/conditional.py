@@ -213,7 +213,7 @@ class Conditional:
         for i, factor in enumerate(modes.factors):
             if not np.isfinite(values[i]):
                 empty = np.zeros((1, len(self.locals)))
-                curves.append(Curves(empty[0], empty))
+                curves.append(Curves(empty[0], empty[0], empty))
                 continue
             found, here, _ = curves_at(self.density, z[i], self.locals, factor.precisions)
             curves.append(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -15,13 +15,17 @@ from pmflow.watch import tick
 
 __all__ = ["Curves", "curves_at"]
 
+_TRIED = np.array([1.5, 3.0, 4.5])
+"""How far from the mode it is looked, in conditional sds, for where a density ends."""
 _FARTHEST, _NODES = 6.0, 25
-"""How far from the mode a density is known, in conditional sds, and at how many places."""
-_LOW = -8.0
-"""Log density at the ends, relative to the mode, above which too much is beyond them."""
+"""How far it is known at most, and at how many places."""
+_ENDED = -30.0
+"""Log density relative to the mode, as told by a few slopes, at which it has ended."""
+_LOW, _HIGH = -8.0, 0.5
+"""Log density relative to the mode: above the first at an end, too much is beyond; above the second
+anywhere, the mode is none."""
 _OFF = 1e-3
-"""Nats for each variable by which the sum of all curves may miss the density: more, and they are
-not independent."""
+"""Nats for each variable by which integrals of slopes may miss the density along their path."""
 _FINE = 161
 """Places of the table by which draws are made."""
 
@@ -30,12 +34,12 @@ type Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Rule:
-    """What integrates polynomials that are given at Chebyshev's nodes."""
+    """What integrates polynomials that are given at Chebyshev's nodes, from -1 to 1."""
 
     nodes: Floats
     to_coefficients: Floats
-    from_middle: Floats
-    """Integrals from the middle node to each, of values at the nodes."""
+    to_integral: Floats
+    """Coefficients of the integral, of values at the nodes."""
     weights: Floats
     fine: Floats
     to_fine: Floats
@@ -43,19 +47,14 @@ class _Rule:
 
 @cache
 def _rule() -> _Rule:
-    unit: Floats = -np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))
-    to_coefficients = np.asarray(np.linalg.inv(chebyshev.chebvander(unit, _NODES - 1)), dtype=float)
-    integrals = chebyshev.chebint(np.eye(_NODES))
-    at = _FARTHEST * chebyshev.chebvander(unit, _NODES) @ integrals @ to_coefficients
+    nodes: Floats = -np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))
+    inverse = np.linalg.inv(chebyshev.chebvander(nodes, _NODES - 1))
+    to_coefficients = np.asarray(inverse, dtype=float)
+    to_integral = chebyshev.chebint(np.eye(_NODES)) @ to_coefficients
+    ends = chebyshev.chebvander(np.array([-1.0, 1.0]), _NODES) @ to_integral
     fine = np.linspace(-1.0, 1.0, _FINE)
-    return _Rule(
-        nodes=_FARTHEST * unit,
-        to_coefficients=to_coefficients,
-        from_middle=at - at[_NODES // 2],
-        weights=at[-1] - at[0],
-        fine=_FARTHEST * fine,
-        to_fine=chebyshev.chebvander(fine, _NODES - 1) @ to_coefficients,
-    )
+    to_fine = chebyshev.chebvander(fine, _NODES - 1) @ to_coefficients
+    return _Rule(nodes, to_coefficients, to_integral, ends[1] - ends[0], fine, to_fine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +63,21 @@ class Curves:
 
     Attributes
     ----------
-    sds : ndarray, shape (locals,)
-        By the curvature at their modes.
+    middle, half : ndarray, shape (locals,)
+        The interval in which each is known, from its mode.
     logs : ndarray, shape (nodes, locals)
-        Log density at Chebyshev's nodes around the mode, relative to it.
+        Log density at Chebyshev's nodes of these intervals, relative to the mode.
     """
 
-    sds: Floats
+    middle: Floats
+    half: Floats
     logs: Floats
 
-    @property
+    @cached_property
     def log_masses(self) -> Floats:
         """Log of the integral of each, relative to the density at the mode, shape (locals,)."""
         with np.errstate(all="ignore"):
-            return np.asarray(np.log(_rule().weights @ np.exp(self.logs)) + np.log(self.sds))
+            return np.asarray(np.log(_rule().weights @ np.exp(self.logs)) + np.log(self.half))
 
     def moments(self) -> tuple[Floats, Floats]:
         """Means, less the modes, and variances, shape (locals,) each."""
@@ -85,23 +85,24 @@ class Curves:
         shares = rule.weights[:, None] * np.exp(self.logs)
         shares /= shares.sum(0)
         mean = rule.nodes @ shares
-        return self.sds * mean, self.sds**2 * (rule.nodes**2 @ shares - mean**2)
+        variance = rule.nodes**2 @ shares - mean**2
+        return self.middle + self.half * mean, self.half**2 * variance
 
-    @property
+    @cached_property
     def _coefficients(self) -> Floats:
         return _rule().to_coefficients @ self.logs
 
     def log_density(self, away: Floats) -> Floats:
         """Log density of all together, so far from the modes: of shape (n, locals), shape (n,)."""
-        x = away / (_FARTHEST * self.sds)
+        x = (away - self.middle) / self.half
         values = chebyshev.chebval(x, self._coefficients, tensor=False) - self.log_masses
         return np.where(np.abs(x) <= 1, values, -np.inf).sum(1)
 
     def slope(self, away: Floats) -> Floats:
         """Derivative of each by itself, so far from the modes, shape (n, locals)."""
-        unit = _FARTHEST * self.sds
         derivative = chebyshev.chebder(self._coefficients)
-        return np.asarray(chebyshev.chebval(away / unit, derivative, tensor=False) / unit)
+        x = (away - self.middle) / self.half
+        return np.asarray(chebyshev.chebval(x, derivative, tensor=False) / self.half)
 
     def drawn(self, e: Floats) -> Floats:
         """Draws from base draws of shape (n, locals), less the modes: each by its quantiles."""
@@ -114,7 +115,7 @@ class Curves:
         masses /= masses[-1]
         found = np.empty_like(e)
         loops().inverted(masses, ndtr(e), found)
-        return found * (rule.fine[1] - rule.fine[0]) * self.sds - _FARTHEST * self.sds
+        return self.middle + self.half * (found * (rule.fine[1] - rule.fine[0]) - 1)
 
 
 def curves_at(
@@ -136,21 +137,44 @@ def curves_at(
     -------
     Curves
     float
-        Log density at `z`; NaN where the sum of the curves is not what the density is.
+        Log density at `z`; NaN where polynomials are not near enough to the slopes.
     bool
         Whether little is beyond their ends too.
     """
     tick()
     rule, sds = _rule(), 1 / np.sqrt(precisions)
+    low, high, here = _ends(density, z, inner, sds)
+    middle, half = (low + high) / 2, (high - low) / 2
     points = np.repeat(z[None], _NODES, axis=0)
-    points[:, inner] += rule.nodes[:, None] * sds
+    points[:, inner] += middle + half * rule.nodes[:, None]
     value, gradient = density.value_and_gradient(points)
-    logs = rule.from_middle @ (gradient[:, inner] * sds)
-    here = float(value[_NODES // 2])
-    near = np.abs(rule.nodes) < _FARTHEST / 2
+    integral = rule.to_integral @ (gradient[:, inner] * half)
+    logs = chebyshev.chebval(rule.nodes, integral).T  # shape (nodes, locals)
+    logs = logs - chebyshev.chebval(-middle / half, integral, tensor=False)
+    near = np.abs(rule.nodes) < 0.5
     with np.errstate(invalid="ignore"):
-        missed = np.abs(value - here - logs.sum(1))[near].max()
-    is_all = bool(
-        np.isfinite(value).all() and missed < _OFF * len(inner) and logs[[0, -1]].max() < _LOW
-    )
-    return Curves(sds, logs), here, is_all
+        missed = float(np.abs(value - here - logs.sum(1))[near].max())
+    is_known = bool(np.isfinite(value).all()) and missed < _OFF * len(inner)
+    if not (is_known and logs.max() < _HIGH):
+        return Curves(middle, half, logs), np.nan, False
+    return Curves(middle, half, logs), here, float(logs[[0, -1]].max()) < _LOW
+
+
+def _ends(
+    density: LogDensity, z: Floats, inner: NDArray[np.int64], sds: Floats
+) -> tuple[Floats, Floats, float]:
+    """How far below and above its mode each density is followed, and the log density at `z`."""
+    steps = np.concatenate([[0.0], -_TRIED, _TRIED])
+    points = np.repeat(z[None], len(steps), axis=0)
+    points[:, inner] += steps[:, None] * sds
+    value, gradient = density.value_and_gradient(points)
+    slopes = gradient[:, inner] * sds
+    lengths = np.diff(_TRIED, prepend=0.0)[:, None]
+    found = []
+    for sign, part in ((-1.0, slopes[1 : 1 + len(_TRIED)]), (1.0, slopes[1 + len(_TRIED) :])):
+        before = np.concatenate([slopes[:1], part[:-1]])
+        log = np.cumsum(sign * lengths * (before + part) / 2, axis=0)
+        has_ended = log < _ENDED
+        end = np.where(has_ended.any(0), _TRIED[has_ended.argmax(0)], _FARTHEST)
+        found.append(sign * end * sds)
+    return found[0], found[1], float(value[0])

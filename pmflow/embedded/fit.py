@@ -207,8 +207,12 @@ def _correction(
         number = 1 + 2 * size
     few = spread(len(y), number)
     groups = weighed(conditional, givens[few], y[few], rng)
-    missed = missed_by(np.concatenate(list(groups), axis=1))
-    return _ridge(features(y[few], number), missed[:, None])[:, 0]
+    with np.errstate(invalid="ignore"):
+        missed = missed_by(np.concatenate(list(groups), axis=1))
+    known = np.isfinite(missed)  # not where the density is 0 at a draw
+    if known.sum() < number:
+        return np.zeros(1)
+    return _ridge(features(y[few][known], number), missed[known, None])[:, 0]
 
 
 def _ridge(x: Floats, y: Floats) -> Floats:
