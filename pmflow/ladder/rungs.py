@@ -47,6 +47,8 @@ _MOST_BENT = 300
 """Dimensions up to which a map with parameters for each pair of coordinates is tried."""
 _MIDDLE = 40
 """Dimensions above which integrating out is tried first: a search for a Gaussian takes longer."""
+_SMALL = 7
+"""Dimensions up to which maps of few parameters come before it: there are no hierarchies."""
 _SMALL_WEIGHT = 0.01
 """Share of the evidence below which a mode gets no flow of its own."""
 
@@ -225,10 +227,11 @@ RUNGS: tuple[AbstractRung, ...] = (
     NestedRung(least=_MIDDLE + 1),
     SparseRung(least=_MIDDLE + 1),
     GaussianRung(),
+    NestedRung(least=_SMALL + 1, most=_MIDDLE),
     QuickRung("spline[hidden=0]-sinh-scale-loc", most=1),
     QuickRung("sinh-bend-reverse", least=2, most=_MOST_BENT),
     ResampledRung(),
-    NestedRung(most=_MIDDLE),
+    NestedRung(most=_SMALL),
     FlowRung("spline[hidden=0]*4-sinh-scale-loc", most=1),
     FlowRung("coupling[hidden=16]*2-sinh-scale-loc", least=2, most=MOST_DENSE),
     ResampledRung(),

@@ -128,10 +128,12 @@ def moments(made: Any) -> tuple[Floats, Floats]:
     unit, inner = nested.state.unit, nested.conditional.locals
     (outer,) = nested.conditional.globals
     at = float(unit.mean[0]) + float(unit.factor[0, 0]) * np.linspace(-14.0, 8.0, 177)
-    places = list(nested.each(at[:, None]))
+    every = zip(at, nested.each(at[:, None]), strict=True)
+    # where no mode is found there is no density
+    known = [(t, place) for t, place in every if np.isfinite(place.log_marginal[0])]
+    at, places = np.array([t for t, _ in known]), [place for _, place in known]
     logs = np.array([place.log_marginal[0] for place in places])
-    weights = np.exp(logs - logs[np.isfinite(logs)].max())
-    weights = np.where(np.isfinite(logs), weights, 0.0)
+    weights = np.exp(logs - logs.max())
     weights /= weights.sum()
     means, spreads = map(np.stack, zip(*(_given(place, inner) for place in places), strict=True))
     mean, second = np.empty((2, len(inner) + 1))
