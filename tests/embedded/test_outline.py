@@ -69,4 +69,4 @@ def test_the_figure_has_each_variable_as_a_block() -> None:
 
 def test_a_model_is_no_structure() -> None:
     with pytest.raises(ParameterError, match=r"Use plot_structure\(pmflow.structure\(model\)\)"):
-        plot_structure(hierarchy())  # type: ignore[arg-type]
+        plot_structure(hierarchy())

