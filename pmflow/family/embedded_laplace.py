@@ -33,7 +33,9 @@ class EmbeddedLaplace(ByPattern, Approximation, state=EmbeddedLaplaceState):
     variables u (Tierney & Kadane, 1986; Rue, Martino & Chopin, 2009), corrected by importance
     weights; given them the local ones are Gaussian with the precision of the model there, which is
     sparse, around the mode, shifted to the mean. The mode is found anew for each value of the
-    global variables.
+    global variables. Where the local variables are independent given the global ones, each is
+    integrated over by itself instead, by quadrature: then nothing is Gaussian, and nothing is
+    left to correct.
 
     Parameters
     ----------
