@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-honesty: Any = import_module("benchmarks.honesty_large")
+honesty: Any = import_module("benchmarks.honesty_large.runs")
 
 SOME = {
     "poisson, 100 groups, 4 each, scale 1.0",

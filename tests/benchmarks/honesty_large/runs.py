@@ -4,7 +4,7 @@
 
 Each model has one global variable, the log of a scale, and 100 to 1,500 local ones. Given the scale
 the local ones are independent, or a Gaussian walk, so that all moments are integrals over one or
-two dimensions (`tests/benchmarks/exact.py`). Each is fitted by `pmflow.EmbeddedLaplace` and by
+two dimensions (`exact`). Each is fitted by `pmflow.EmbeddedLaplace` and by
 `pmflow.SparseGaussian`; the fits are judged as they are, without their corrections, and made wrong
 in ways that are known.
 
@@ -45,7 +45,7 @@ __all__ = ["PROBLEMS", "fits", "run"]
 
 type Floats = NDArray[np.float64]
 
-_RESULTS = Path(__file__).parent / "results"
+_RESULTS = Path(__file__).parents[1] / "results"
 BAD_MEAN, BAD_SD, GOOD_MEAN, GOOD_SD = 0.1, 0.15, 0.05, 0.05
 
 PROBLEMS: dict[str, Any] = {
@@ -205,7 +205,3 @@ def table(found: list[dict[str, Any]]) -> str:
         counts = [verdicts.count(verdict) for verdict in ("reliable", "not reliable")]
         lines.append(f"| {quality}: {len(verdicts)} | {counts[0]} | {counts[1]} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()
