@@ -19,6 +19,9 @@ __all__ = ["NestedRung"]
 
 _LEAST = 3
 """Dimensions: below, there is nothing to integrate out."""
+_GRADIENTS, _WORK = 50_000, 1e11
+"""About how many gradients it takes to integrate each local variable by itself at all global ones,
+and numbers that the density may go through for them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class NestedRung(AbstractStructuredRung):
             raise NoStructureError("no few of its variables govern the others")
         conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
         more = with_hubs(whole.pattern, read.places, is_global)
-        if more.sum() > is_global.sum() and not is_gaussian(conditional, read.start):
+        is_cheap = whole.density.work * _GRADIENTS < _WORK
+        if is_cheap and more.sum() > is_global.sum() and not is_gaussian(conditional, read.start):
             is_global = more
             conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
         verify_pattern(
