@@ -35,6 +35,14 @@ type Integers = NDArray[np.int64]
 
 
 @compiled
+def _first_free(taken_by: Integers, column: int, colour: int) -> int:
+    """The first colour, from this one on, that is not taken for the column."""
+    while taken_by[colour] == column:
+        colour += 1
+    return colour
+
+
+@compiled
 def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> Integers:
     """The first colour that no other at distance two has: of hubs, and then of the others."""
     dim = len(indptr) - 1
@@ -50,11 +58,8 @@ def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> 
                 colour = colours[indices[other_at]]
                 if colour >= 0:
                     taken_by[colour] = column
-        colour = 0
-        while taken_by[colour] == column:
-            colour += 1
-        colours[column] = colour
-        hubs = max(hubs, colour + 1)
+        colours[column] = _first_free(taken_by, column, 0)
+        hubs = max(hubs, colours[column] + 1)
     taken_by[:] = -1
     for column in range(dim):
         if is_hub[column]:
@@ -67,10 +72,7 @@ def coloured(indptr: Integers, indices: Integers, is_hub: NDArray[np.bool_]) -> 
                 colour = colours[indices[other_at]]
                 if colour >= hubs:
                     taken_by[colour] = column
-        colour = hubs
-        while taken_by[colour] == column:
-            colour += 1
-        colours[column] = colour
+        colours[column] = _first_free(taken_by, column, hubs)
     return colours
 
 
@@ -85,10 +87,7 @@ def apart(indptr: Integers, indices: Integers) -> Integers:
             colour = colours[indices[at]]
             if colour >= 0:
                 taken_by[colour] = column
-        colour = 0
-        while taken_by[colour] == column:
-            colour += 1
-        colours[column] = colour
+        colours[column] = _first_free(taken_by, column, 0)
     return colours
 
 
