@@ -39,14 +39,16 @@ class Colours:
         The colour of each column.
     number : int
         How many there are.
-    read_row, read_colour : ndarray, shape (entries,)
-        Where each entry of the upper triangle is read: in the product with which colour, in which
-        row of it. In the order of the entries that `of_pattern` was given.
+    read_row, read_column, read_colour : ndarray, shape (entries,)
+        Where each entry of the upper triangle is read: in which row of the product with which
+        colour, and the column that it is of. In the order of the entries that `of_pattern` was
+        given.
     """
 
     of_column: Integers
     number: int
     read_row: Integers
+    read_column: Integers
     read_colour: Integers
 
     @classmethod
@@ -78,11 +80,7 @@ class Colours:
         # an entry is read in the column of the hub, if one of the two is
         swap = hubs[rows] & ~hubs[columns]
         read_row, read_column = np.where(swap, columns, rows), np.where(swap, rows, columns)
-        return cls(best, int(best.max()) + 1, read_row, best[read_column])
-
-    def column_read(self, rows: Integers, columns: Integers) -> Integers:
-        """The column in which each of these entries is read: the other one than its row."""
-        return np.where(self.read_row == rows, columns, rows)
+        return cls(best, int(best.max()) + 1, read_row, read_column, best[read_column])
 
     @cached_property
     def directions(self) -> NDArray[np.float64]:

@@ -116,7 +116,7 @@ class Conditional:
     def _curvature(self) -> AbstractCurvature:
         factors = self.factors
         colours = Colours.of_pattern(factors.pattern, factors.rows, factors.columns)
-        plain = Differences(self.density, self.locals, factors, colours)
+        plain = Differences(self.density, self.locals, colours)
         if plain.gradients * self.density.work * self._curvatures < _WORTH_LIFTING:
             return plain
         try:

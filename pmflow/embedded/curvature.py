@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import override
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.embedded.colours import Colours
-from pmflow.embedded.factor import Factors
 from pmflow.posterior.graph_density import GraphDensity
 
-__all__ = ["AbstractCurvature", "Differences", "differenced"]
+__all__ = ["AbstractCurvature", "Differences"]
 
 _STEP = 1e-3
 """Of differences of gradients, in conditional standard deviations."""
@@ -57,16 +55,12 @@ class Differences(AbstractCurvature):
     density : GraphDensity
     inner : ndarray
         Places of the entries in the vector.
-    factors : Factors
-        Of their pattern.
     colours : Colours
+        Of their pattern.
     """
 
-    def __init__(
-        self, density: GraphDensity, inner: Integers, factors: Factors, colours: Colours
-    ) -> None:
-        self._density, self._inner = density, inner
-        self._rows, self._columns, self._colours = factors.rows, factors.columns, colours
+    def __init__(self, density: GraphDensity, inner: Integers, colours: Colours) -> None:
+        self._density, self._inner, self._colours = density, inner, colours
 
     @property
     @override
@@ -75,33 +69,18 @@ class Differences(AbstractCurvature):
 
     @override
     def at(self, z: Floats, sds: Floats) -> Floats:
-        """Minus the second derivatives, at points of shape (n, dim): shape (n, entries)."""
-        units = np.broadcast_to(sds, (len(z), len(sds)))
-        return differenced(self._density, self._inner, self._colours, self._column_read, z, units)
-
-    @cached_property
-    def _column_read(self) -> Integers:
-        return self._colours.column_read(self._rows, self._columns)
-
-
-def differenced(
-    density: GraphDensity,
-    inner: Integers,
-    colours: Colours,
-    column_read: Integers,
-    z: Floats,
-    units: Floats,
-) -> Floats:
-    """Entries of minus the Hessian at points of shape (n, dim), in units of shape (n, inner)."""
-    rows = max(1, _NUMBERS_AT_ONCE // (2 * colours.number * density.dim))
-    found = []
-    for i in range(0, len(z), rows):
-        some, unit = z[i : i + rows, None], _STEP * units[i : i + rows]
-        steps = np.zeros((len(some), colours.number, density.dim))
-        steps[:, :, inner] = unit[:, None] * colours.directions
-        points = np.concatenate([some - steps, some + steps], axis=1)
-        _, gradient = density.value_and_gradient(points.reshape(-1, density.dim))
-        shaped = gradient[:, inner].reshape(len(some), 2, colours.number, -1)
-        change = shaped[:, 0] - shaped[:, 1]
-        found.append(change[:, colours.read_colour, colours.read_row] / (2 * unit[:, column_read]))
-    return np.concatenate(found)
+        """Minus the second derivatives; units may be those of each point, shape (n, inner)."""
+        colours, inner, dim = self._colours, self._inner, self._density.dim
+        units = _STEP * np.broadcast_to(sds, (len(z), len(inner)))
+        rows = max(1, _NUMBERS_AT_ONCE // (self.gradients * dim))
+        found = []
+        for i in range(0, len(z), rows):
+            some, unit = z[i : i + rows, None], units[i : i + rows]
+            steps = np.zeros((len(some), colours.number, dim))
+            steps[:, :, inner] = unit[:, None] * colours.directions
+            points = np.concatenate([some - steps, some + steps], axis=1)
+            _, gradient = self._density.value_and_gradient(points.reshape(-1, dim))
+            shaped = gradient[:, inner].reshape(len(some), 2, colours.number, -1)
+            change = (shaped[:, 0] - shaped[:, 1])[:, colours.read_colour, colours.read_row]
+            found.append(change / (2 * unit[:, colours.read_column]))
+        return np.concatenate(found)

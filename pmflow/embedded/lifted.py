@@ -16,7 +16,7 @@ from pytensor.tensor.variable import TensorVariable
 from scipy.sparse import csr_array
 
 from pmflow.embedded.colours import Colours
-from pmflow.embedded.curvature import AbstractCurvature, differenced
+from pmflow.embedded.curvature import AbstractCurvature, Differences
 from pmflow.embedded.factor import Factors, loops
 from pmflow.graphs.affine import affine_ends
 from pmflow.graphs.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
@@ -77,27 +77,27 @@ class Lifted(AbstractCurvature):
         self._pointers, self._indices = _places(jacobian)
         self._column_colours: Integers = loops().apart(*_places(csr_array(jacobian.T @ jacobian)))
         self._predictors = _Predictors(z, ends, int(self._column_colours.max()) + 2)
-        self._density = self._predictors.outer(value)
-        self._outer: Integers = density.dim + np.arange(jacobian.shape[0])
-        curved = hessian_pattern(*self._density.graph)
+        lifted = self._predictors.outer(value)
+        predictors = density.dim + np.arange(jacobian.shape[0])
+        curved = hessian_pattern(*lifted.graph)
         if curved is None or curved[inner].nnz > len(inner):  # the diagonal alone
             raise NotLiftedError("not all that curves is a function of its predictors")
-        outer = Factors(csr_array(curved[self._outer][:, self._outer]))
-        self._colours = Colours.of_pattern(outer.pattern, outer.rows, outer.columns)
-        self._column_read = self._colours.column_read(outer.rows, outer.columns)
+        outer = Factors(csr_array(curved[predictors][:, predictors]))
+        colours = Colours.of_pattern(outer.pattern, outer.rows, outer.columns)
+        self._outer = Differences(lifted, predictors, colours)
         self._products = _Products(outer, self._pointers, self._indices, factors)
 
     @property
     @override
     def gradients(self) -> int:
-        return 2 * self._colours.number + 1
+        return self._outer.gradients + 1
 
     @override
     def at(self, z: Floats, sds: Floats) -> Floats:
         """Minus the second derivatives, at points of shape (n, dim): shape (n, entries)."""
         steps = np.zeros((self._column_colours.max() + 2, z.shape[1]))  # the first is none
         steps[self._column_colours + 1, self._inner] = sds
-        rows = max(1, _NUMBERS_AT_ONCE // (len(steps) * len(self._outer)))
+        rows = max(1, _NUMBERS_AT_ONCE // (len(steps) * (len(self._pointers) - 1)))
         return np.concatenate(
             [self._at(z[i : i + rows], steps, sds) for i in range(0, len(z), rows)]
         )
@@ -112,9 +112,7 @@ class Lifted(AbstractCurvature):
                 self._pointers, self._indices, self._column_colours, values, sds, j, unit
             )
         lifted = np.concatenate([z, predictors[:, 0]], axis=1)
-        curvatures = differenced(
-            self._density, self._outer, self._colours, self._column_read, lifted, units
-        )
+        curvatures = self._outer.at(lifted, units)
         return np.stack([self._products(h, j) for h, j in zip(curvatures, jacobian, strict=True)])
 
 
