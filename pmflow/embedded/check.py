@@ -14,6 +14,7 @@ from pmflow.embedded.nested import Given, Nested
 from pmflow.embedded.weighing import lines, missed_by, spread, weighed
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
+from pmflow.posterior.density import LogDensity
 from pmflow.records import Elbo, systematic_choice
 from pmflow.watch import tick
 
@@ -127,20 +128,10 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     variances = (deviations**2).mean((0, 1))
     flat = points.reshape(-1, points.shape[-1])
     sd = flat.std(0)
-    # the mean of a pair is free of what is odd in it
-    halves = (steps[:, :_PAIRS] + steps[:, _PAIRS:]).reshape(-1, size) / 2
-    products = (steps * deviations).reshape(len(steps), 2, _PAIRS, size).mean(1).reshape(-1, size)
-    root = np.sqrt(len(halves))
-    inner_sd = sd[conditional.locals]
-    of_locals = (
-        halves.mean(0) / inner_sd,
-        halves.std(0) / inner_sd / root,
-        products.mean(0) / variances,
-        products.std(0) / variances / root,
-    )
     first_order = np.empty((4, len(sd)))
     first_order[:, conditional.globals] = of_globals
-    first_order[:, conditional.locals] = of_locals
+    first_order[:2, conditional.locals] = _of_pairs(steps) / sd[conditional.locals]
+    first_order[2:, conditional.locals] = _of_pairs(steps * deviations) / variances
     shift, shift_error, growth, growth_error = first_order
     return NestedCheck(
         of_globals=weights,
@@ -155,7 +146,7 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     )
 
 
-def check_gaussian(whole: Conditional, gaussian: GaussianState, seed: int) -> NestedCheck:
+def check_gaussian(density: LogDensity, gaussian: GaussianState, seed: int) -> NestedCheck:
     r"""Weigh fresh draws of one Gaussian.
 
     The best Gaussian leaves nothing to first order, so the second is added: weighting moves the
@@ -165,32 +156,38 @@ def check_gaussian(whole: Conditional, gaussian: GaussianState, seed: int) -> Ne
     rng = np.random.default_rng(seed)
     dim = len(gaussian.mean)
     most = min(_MOST_PAIRS, max(_FEWEST_PAIRS, _NUMBERS_AT_ONCE // dim))
-    pairs = whole.density.draws_within(_WORK / 2, most=most, least=_FEWEST_PAIRS)
+    pairs = density.draws_within(_WORK / 2, most=most, least=_FEWEST_PAIRS)
     z, deviation, log_q = gaussian.drawn(mirrored_draws(pairs, dim, rng))
-    log_p, gradient = whole.density.value_and_gradient(z)
+    log_p, gradient = density.value_and_gradient(z)
     log_weights = log_p - log_q
     steps = gaussian.factor.solve(gradient) + deviation
     variances = (deviation**2).mean(0)
     tilt = (1 + log_weights - log_weights.mean())[:, None]
 
-    def of_pairs(values: Floats) -> tuple[Floats, Floats]:
-        halves = (values[:pairs] + values[pairs:]) / 2
-        return halves.mean(0), halves.std(0) / np.sqrt(pairs)
-
-    shift, shift_error = of_pairs(steps * tilt)
-    growth, growth_error = of_pairs(steps * deviation * tilt)
     sd = np.sqrt(variances)
+    shift, shift_error = _of_pairs(steps * tilt) / sd
+    growth, growth_error = _of_pairs(steps * deviation * tilt) / variances
     return NestedCheck(
         of_globals=None,
         log_weights=log_weights[None],
         locals=dim,
-        shift=shift / sd,
-        shift_error=shift_error / sd,
-        growth=growth / variances,
-        growth_error=growth_error / variances,
+        shift=shift,
+        shift_error=shift_error,
+        growth=growth,
+        growth_error=growth_error,
         mean=gaussian.mean,
         sd=sd,
     )
+
+
+def _of_pairs(values: Floats) -> Floats:
+    """Mean and standard error, by mirrored pairs, of values of shape (..., 2 pairs, size).
+
+    The mean of a pair is free of what is odd in it.
+    """
+    pairs, size = values.shape[-2] // 2, values.shape[-1]
+    halves = (values[..., :pairs, :] + values[..., pairs:, :]).reshape(-1, size) / 2
+    return np.stack([halves.mean(0), halves.std(0) / np.sqrt(len(halves))])
 
 
 def _of_globals(

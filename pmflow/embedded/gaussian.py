@@ -49,13 +49,10 @@ class GaussianState(State):
     mean : ndarray, shape (dim,)
     factor : Factor
         Of its precision.
-    sds : ndarray, shape (dim,)
-        Units of differences, see `Conditional`.
     """
 
     mean: Floats
     factor: Factor
-    sds: Floats
 
     def drawn(self, e: Floats) -> tuple[Floats, Floats, Floats]:
         """Draws of shape (n, dim) from base draws, their deviations, and their log densities."""
@@ -101,7 +98,7 @@ def fit_gaussian(whole: Conditional, start: Floats, seed: int) -> GaussianState:
         factor, _, values = whole.factors.damped(whole.precisions(start[None])[0])
     except np.linalg.LinAlgError as error:
         raise NoGaussianError("the density has no curvature at the start") from error
-    at = _Place(GaussianState(start, factor, whole.sds), values)
+    at = _Place(GaussianState(start, factor), values)
     with stage("Finding the Gaussian"):
         at = _led(whole, at, rng)
         result_exists()
@@ -157,5 +154,6 @@ def _step(
     step = rate * factor.solve(gradient[is_good].mean(0, keepdims=True))[0]
     step *= min(1.0, _LONGEST / max(float(np.abs(step * np.sqrt(precisions)).max()), 1e-300))
     whole.take_units(1 / np.sqrt(precisions))
-    state = GaussianState(at.state.mean + step, factor, whole.sds)
-    return _Place(state, values), float((log_p - log_q)[is_good].mean())
+    return _Place(GaussianState(at.state.mean + step, factor), values), float(
+        (log_p - log_q)[is_good].mean()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from scipy.sparse import csr_array
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional, along
+from pmflow.embedded.nested import Given
 from pmflow.watch import tick
 
-__all__ = ["choose_globals", "held_start", "is_gaussian", "with_hubs"]
+__all__ = ["Held", "choose_globals", "is_gaussian", "with_hubs"]
 
 _LARGEST = 10
 """Entries of a variable that may be global."""
@@ -35,9 +37,41 @@ _STEP = 1e-3
 type Floats = NDArray[np.float64]
 
 
-def choose_globals(
-    whole: Conditional, places: Mapping[str, slice], start: Floats
-) -> NDArray[np.bool_]:
+class Held:
+    """A model whose variables that may be global are held.
+
+    Parameters
+    ----------
+    whole : Conditional
+        Of all coordinates, none of them global.
+    places : mapping of str to slice
+        Where each value variable is in the latent vector.
+    start : ndarray, shape (dim,)
+    """
+
+    def __init__(self, whole: Conditional, places: Mapping[str, slice], start: Floats) -> None:
+        self.whole, self.places, self.start = whole, dict(places), start
+        self.candidates = _candidates(whole.pattern, places)
+
+    @cached_property
+    def inner(self) -> Conditional | None:
+        """All other variables given these; None where there are no others."""
+        whole = self.whole
+        is_held = np.zeros(whole.density.dim, dtype=bool)
+        for place in self.candidates:
+            is_held[place] = True
+        return None if is_held.all() else Conditional(whole.density, whole.pattern, is_held)
+
+    @cached_property
+    def z(self) -> Floats:
+        """Where the others are at their mode, shape (dim,)."""
+        if self.inner is None:
+            return self.start
+        self.inner.measure(self.start)
+        return self.inner.modes(self.start[None], _CURVATURES).z[0]
+
+
+def choose_globals(held: Held) -> NDArray[np.bool_]:
     """The variables whose change changes how curved the density is along others.
 
     A scale of a hierarchy does: no one Gaussian is right for the others at all of its values. A
@@ -48,22 +82,15 @@ def choose_globals(
 
     Parameters
     ----------
-    whole : Conditional
-        Of all coordinates, none of them global.
-    places : mapping of str to slice
-        Where each value variable is in the latent vector.
-    start : ndarray, shape (dim,)
+    held : Held
 
     Returns
     -------
     ndarray of bool, shape (dim,)
     """
-    chosen = np.zeros(whole.density.dim, dtype=bool)
-    candidates = _candidates(whole.pattern, places)
-    inner = _held(whole, candidates)
-    z = start if inner is None else _at_mode(inner, start)
-    found = _changes(_Diagonals(whole, inner), candidates, z)
-    changes = dict(zip(candidates, found, strict=True))
+    chosen = np.zeros(held.whole.density.dim, dtype=bool)
+    found = _changes(_Diagonals(held.whole, held.inner), held.candidates, held.z)
+    changes = dict(zip(held.candidates, found, strict=True))
     while changes:
         values = [_nats(change[:, ~chosen]) for change in changes.values()]
         best = int(np.argmax(values))
@@ -106,29 +133,9 @@ def is_gaussian(conditional: Conditional, start: Floats) -> bool:
         return False
     inner = conditional.locals
     e = mirrored_draws(_PAIRS, len(inner), np.random.default_rng(0))
-    z = np.repeat(modes.z, len(e), axis=0)
-    z[:, inner] += modes.factors[0].coloured(e)
-    log_weights = conditional.density.value_and_gradient(z)[0] + (e**2).sum(1) / 2
-    return bool(log_weights.var() < _CURVED * len(inner))
-
-
-def held_start(whole: Conditional, places: Mapping[str, slice], start: Floats) -> Floats:
-    """Where the other variables are at their mode, those held that may be global."""
-    inner = _held(whole, _candidates(whole.pattern, places))
-    return start if inner is None else _at_mode(inner, start)
-
-
-def _at_mode(inner: Conditional, start: Floats) -> Floats:
-    inner.measure(start)
-    return inner.modes(start[None], _CURVATURES).z[0]
-
-
-def _held(whole: Conditional, places: Sequence[slice]) -> Conditional | None:
-    """All other variables given these; None where there are no others."""
-    is_held = np.zeros(whole.density.dim, dtype=bool)
-    for place in places:
-        is_held[place] = True
-    return None if is_held.all() else Conditional(whole.density, whole.pattern, is_held)
+    z, _, log_q = Given(modes.z, modes.factors, modes.log_marginal).drawn(e, inner)
+    log_p, _ = conditional.density.value_and_gradient(z)
+    return bool((log_p - log_q).var() < _CURVED * len(inner))
 
 
 def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.check import NestedCheck, check_nested
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.fit import CURVATURES
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.family.approximation import Approximation
-from pmflow.family.by_pattern import ByPattern
+from pmflow.family.by_numpy import ByNumpy
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import EmbeddedLaplaceState
 from pmflow.records import Facts, Report
@@ -24,7 +26,7 @@ __all__ = ["EmbeddedLaplace"]
 type Floats = NDArray[np.float64]
 
 
-class EmbeddedLaplace(ByPattern, Approximation, state=EmbeddedLaplaceState):
+class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
     r"""Few global variables by their marginal, many local ones by Gaussians that follow them.
 
     Made by `pmflow.fit` for models whose variables meet few others: hierarchies, random walks,
@@ -47,10 +49,13 @@ class EmbeddedLaplace(ByPattern, Approximation, state=EmbeddedLaplaceState):
     nested : NestedState
         What was found.
     report : Report
+    conditional : Conditional, optional
+        Of the local variables, where it is known already.
 
     Attributes
     ----------
-    nested : NestedState
+    pattern, nested
+        As given.
 
     References
     ----------
@@ -72,10 +77,11 @@ class EmbeddedLaplace(ByPattern, Approximation, state=EmbeddedLaplaceState):
         is_global: NDArray[np.bool_],
         nested: NestedState,
         report: Report,
+        conditional: Conditional | None = None,
     ) -> None:
         super().__init__(flow.groups, model=flow.model)
         self._flow, self.pattern, self._is_global = flow, pattern, is_global
-        self.nested = nested
+        self.nested, self._known = nested, conditional
         self.receive(report)
 
     @override
@@ -94,7 +100,8 @@ class EmbeddedLaplace(ByPattern, Approximation, state=EmbeddedLaplaceState):
     @override
     def _of(cls, state: Any, model: pm.Model) -> EmbeddedLaplace:
         flow = NormalizingFlow.from_state(state.flow, model)
-        pattern = cls.pattern_of(state.pointers, state.indices)
+        entries, dim = np.ones(len(state.indices), dtype=bool), len(state.is_global)
+        pattern = csr_array((entries, state.indices, state.pointers), shape=(dim, dim))
         return cls(flow, pattern, state.is_global, state.nested, state.report)
 
     @property
@@ -112,16 +119,15 @@ class EmbeddedLaplace(ByPattern, Approximation, state=EmbeddedLaplaceState):
 
     @cached_property
     def _nested(self) -> Nested:
-        return Nested(self.conditional(self._is_global), self.nested)
+        parts = self.joint_density, self.pattern, self._is_global
+        return Nested(self._known or Conditional(*parts, CURVATURES), self.nested)
 
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
         return check_nested(self._nested, seed)
 
     @override
-    def drawn_points(
-        self, draws: int, seed: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:
         """Draws over the latent space, shape (draws, dim), and their log densities."""
         return self._nested.draws(draws, seed)
 

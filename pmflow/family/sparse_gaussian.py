@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, override
 
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from pmflow.embedded.check import NestedCheck, check_gaussian
-from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.gaussian import GaussianState
 from pmflow.family.approximation import Approximation
-from pmflow.family.by_pattern import ByPattern
+from pmflow.family.by_numpy import ByNumpy
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import SparseGaussianState
 from pmflow.records import Facts, Report
@@ -25,7 +22,7 @@ __all__ = ["SparseGaussian"]
 type Floats = NDArray[np.float64]
 
 
-class SparseGaussian(ByPattern, Approximation, state=SparseGaussianState):
+class SparseGaussian(ByNumpy, Approximation, state=SparseGaussianState):
     """The Gaussian nearest to the posterior, over the unconstrained space, of any correlation.
 
     Made by `pmflow.fit` for models with many variables of which each meets few others. The
@@ -36,8 +33,6 @@ class SparseGaussian(ByPattern, Approximation, state=SparseGaussianState):
     ----------
     flow : NormalizingFlow
         Over the same variables; only their order in the latent vector is taken from it.
-    pattern : csr_array, shape (dim, dim)
-        Which coordinates meet.
     gaussian : GaussianState
         What was found.
     report : Report
@@ -59,30 +54,21 @@ class SparseGaussian(ByPattern, Approximation, state=SparseGaussianState):
         "`state`."
     )
 
-    def __init__(
-        self, flow: NormalizingFlow, pattern: csr_array, gaussian: GaussianState, report: Report
-    ) -> None:
+    def __init__(self, flow: NormalizingFlow, gaussian: GaussianState, report: Report) -> None:
         super().__init__(flow.groups, model=flow.model)
-        self._flow, self.pattern, self.gaussian = flow, pattern, gaussian
+        self._flow, self.gaussian = flow, gaussian
         self.receive(report)
 
     @override
     def to_state(self) -> SparseGaussianState:
         """Everything that makes it, but for its model; see `from_state`."""
-        return SparseGaussianState(
-            self._flow.to_state(),
-            np.asarray(self.pattern.indptr, dtype=np.int64),
-            np.asarray(self.pattern.indices, dtype=np.int64),
-            self.gaussian,
-            self.report,
-        )
+        return SparseGaussianState(self._flow.to_state(), self.gaussian, self.report)
 
     @classmethod
     @override
     def _of(cls, state: Any, model: pm.Model) -> SparseGaussian:
         flow = NormalizingFlow.from_state(state.flow, model)
-        pattern = cls.pattern_of(state.pointers, state.indices)
-        return cls(flow, pattern, state.gaussian, state.report)
+        return cls(flow, state.gaussian, state.report)
 
     @property
     @override
@@ -90,20 +76,12 @@ class SparseGaussian(ByPattern, Approximation, state=SparseGaussianState):
         """What was fitted: what advice goes by."""
         return replace(super().facts, families=(self.family,), correlated=True, trained=False)
 
-    @cached_property
-    def _whole(self) -> Conditional:
-        whole = self.conditional(np.zeros(len(self.gaussian.mean), dtype=bool))
-        whole.take_units(self.gaussian.sds)
-        return whole
-
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
-        return check_gaussian(self._whole, self.gaussian, seed)
+        return check_gaussian(self.joint_density, self.gaussian, seed)
 
     @override
-    def drawn_points(
-        self, draws: int, seed: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:
         """Draws over the latent space, shape (draws, dim), and their log densities."""
         e = np.random.default_rng(seed).standard_normal((draws, len(self.gaussian.mean)))
         z, _, log_q = self.gaussian.drawn(e)

@@ -204,11 +204,9 @@ class EmbeddedLaplaceState(State):
 
 @dataclass(frozen=True, eq=False)
 class SparseGaussianState(State):
-    """Which coordinates meet, and the Gaussian."""
+    """The order of the latent vector, and the Gaussian."""
 
     flow: NormalizingFlowState
-    pointers: NDArray[np.int64]
-    indices: NDArray[np.int64]
     gaussian: GaussianState
     report: Report
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pymc as pm
 
-from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.globals import Held
 from pmflow.errors import NonFiniteError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
@@ -69,7 +69,7 @@ class Climb:
         self._tried: list[Tried] = []
         self._fits: list[Approximation | None] = []  # None where nothing was fitted
         self._seconds_to_judge = 0.0
-        self._structure: Conditional | None = None
+        self._structure: Held | None = None
 
     @classmethod
     def from_state(cls, state: ClimbState, model: pm.Model, options: FitOptions) -> Climb:
@@ -105,11 +105,6 @@ class Climb:
         return sum(np.size(point[value.name]) for value in self.model.value_vars)
 
     @property
-    def has_gaussian(self) -> bool:
-        """Whether the Gaussian was found."""
-        return any(isinstance(fit, NormalizingFlow | Stack) for fit in self._fits)
-
-    @property
     def has_structured(self) -> bool:
         """Whether there is a fit that goes by which variables meet."""
         return any(fit is not None and fit.is_nested for fit in self._fits)
@@ -133,7 +128,7 @@ class Climb:
         self._drawn += 1
         return int(self._rng.integers(2**30))
 
-    def structure(self, read: Callable[[], Conditional]) -> Conditional:
+    def structure(self, read: Callable[[], Held]) -> Held:
         """Which variables meet: read by the first rung that asks."""
         if self._structure is None:
             self._structure = read()

@@ -7,11 +7,12 @@ from typing import override
 
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.fit import CURVATURES, fit_nested
-from pmflow.embedded.globals import choose_globals, is_gaussian, with_hubs
+from pmflow.embedded.globals import Held, choose_globals, is_gaussian, with_hubs
 from pmflow.embedded.structure import NoStructureError, verify_pattern
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
-from pmflow.ladder.structured import AbstractStructuredRung, Read, affordable, around
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.ladder.structured import AbstractStructuredRung, affordable, around
 from pmflow.records import FitState, Report
 from pmflow.watch import why_stopped
 
@@ -32,22 +33,20 @@ class NestedRung(AbstractStructuredRung):
     least: int = field(default=_LEAST, kw_only=True)
 
     @override
-    def fitted(self, read: Read) -> Approximation:
+    def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:
         """Choose the global variables, and integrate the others out."""
-        whole = read.whole
-        is_global = choose_globals(whole, read.places, read.start)
+        whole, start = held.whole, held.start
+        is_global = choose_globals(held)
         if not is_global.any() or is_global.all():
             raise NoStructureError("no few of its variables govern the others")
         conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
-        more = with_hubs(whole.pattern, read.places, is_global)
+        more = with_hubs(whole.pattern, held.places, is_global)
         is_cheap = whole.density.work * _GRADIENTS < _WORK
-        if is_cheap and more.sum() > is_global.sum() and not is_gaussian(conditional, read.start):
+        if is_cheap and more.sum() > is_global.sum() and not is_gaussian(conditional, start):
             is_global = more
             conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
-        verify_pattern(
-            affordable(conditional, CURVATURES), around(read.start, read.seed), read.seed
-        )
-        nested = fit_nested(conditional, read.start, read.seed)
+        verify_pattern(affordable(conditional, CURVATURES), around(start, seed), seed)
+        nested = fit_nested(conditional, start, seed)
         state = FitState(0, 0, why_stopped() or "converged", "by Newton's method")
         report = Report(fit_state=state)
-        return EmbeddedLaplace(read.flow, whole.pattern, is_global, nested.state, report)
+        return EmbeddedLaplace(flow, whole.pattern, is_global, nested.state, report, conditional)

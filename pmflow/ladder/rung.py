@@ -9,7 +9,7 @@ from typing import Protocol, override
 
 import pymc as pm
 
-from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.globals import Held
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
@@ -31,10 +31,6 @@ class Ground(Protocol):
         """Length of the latent vector."""
 
     @property
-    def has_gaussian(self) -> bool:
-        """Whether the Gaussian was found."""
-
-    @property
     def has_structured(self) -> bool:
         """Whether there is a fit that goes by which variables meet."""
 
@@ -49,7 +45,7 @@ class Ground(Protocol):
     def next_seed(self) -> int:
         """A seed for the next thing that draws."""
 
-    def structure(self, read: Callable[[], Conditional]) -> Conditional:
+    def structure(self, read: Callable[[], Held]) -> Held:
         """Which variables meet: read by the first rung that asks."""
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.gaussian import CURVATURES, fit_gaussian
-from pmflow.embedded.globals import held_start
+from pmflow.embedded.globals import Held
 from pmflow.family.approximation import Approximation
+from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.sparse_gaussian import SparseGaussian
-from pmflow.ladder.structured import AbstractStructuredRung, Read, affordable
+from pmflow.ladder.structured import AbstractStructuredRung, affordable
 from pmflow.records import FitState, Report
 from pmflow.watch import why_stopped
 
@@ -26,11 +27,11 @@ class SparseRung(AbstractStructuredRung):
     name = SparseGaussian.family
 
     @override
-    def fitted(self, read: Read) -> Approximation:
+    def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:
         """Climb the ELBO from where the variables are at their mode that no scale governs."""
-        density, pattern = read.whole.density, read.whole.pattern
+        density, pattern = held.whole.density, held.whole.pattern
         whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool), CURVATURES)
         affordable(whole, CURVATURES)
-        gaussian = fit_gaussian(whole, held_start(whole, read.places, read.start), read.seed)
+        gaussian = fit_gaussian(whole, held.z, seed)
         state = FitState(0, 0, why_stopped() or "converged", "by natural gradients")
-        return SparseGaussian(read.flow, pattern, gaussian, Report(fit_state=state))
+        return SparseGaussian(flow, gaussian, Report(fit_state=state))

@@ -8,7 +8,8 @@ from pmflow.embedded.globals import choose_globals
 from pmflow.embedded.outline import Structure
 from pmflow.embedded.structure import NoStructureError
 from pmflow.errors import UnsupportedError
-from pmflow.ladder.structured import beginning, read_whole
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.ladder.structured import read_structure
 
 __all__ = ["structure"]
 
@@ -47,10 +48,10 @@ def structure(model: pm.Model | None = None) -> Structure:
       tau_log__         1  global
       u               100  local
     """
-    flow, start, places = beginning(pm.modelcontext(model), None, 0)
+    flow = NormalizingFlow("scale-loc", model=model, random_seed=0, jitter=0.0)
     try:
-        whole = read_whole(flow.groups[0].log_density, start, 0)
-        is_global = choose_globals(whole, places, start)
+        held = read_structure(flow, 0)
+        is_global = choose_globals(held)
     except NoStructureError as error:
         raise UnsupportedError(f"The structure of the model can't be read: {error}.") from error
-    return Structure.of(whole.pattern, places, is_global)
+    return Structure.of(held.whole.pattern, held.places, is_global)

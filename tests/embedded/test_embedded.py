@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 import pmflow as pmf
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.globals import choose_globals
+from pmflow.embedded.globals import Held, choose_globals
 from pmflow.embedded.structure import NoStructureError, read_pattern, verify_pattern
 from pmflow.errors import FitWarning, UnsupportedError
 from pmflow.ladder.climb import Climb
@@ -213,7 +213,7 @@ class TestStructure:
     def test_a_scale_is_global_and_a_mean_is_not(self) -> None:
         group = flow_of(hierarchy()).groups[0]
         places = {name: place for name, place, *_ in group.ordering.values()}
-        chosen = choose_globals(whole(group.log_density), places, np.zeros(group.ddim))
+        chosen = choose_globals(Held(whole(group.log_density), places, np.zeros(group.ddim)))
         assert chosen[places["tau_log__"]].all()
         assert chosen.sum() == 1
 

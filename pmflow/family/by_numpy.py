@@ -1,4 +1,4 @@
-"""What approximations have in common that are made of which coordinates of a model meet."""
+"""What approximations of large models have in common."""
 
 from __future__ import annotations
 
@@ -6,40 +6,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.fit import CURVATURES
 from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.posterior.at_points import VarNames, unconstrained_parts
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples
 
-__all__ = ["ByPattern"]
+__all__ = ["ByNumpy"]
 
 type Floats = NDArray[np.float64]
 
 
-class ByPattern(NoGraph):
-    """Points and densities by NumPy; beside `Approximation`.
-
-    Attributes
-    ----------
-    pattern : csr_array, shape (dim, dim)
-        Which coordinates meet.
-    """
+class ByNumpy(NoGraph):
+    """Points and densities by NumPy; beside `Approximation`."""
 
     family: ClassVar[str]
     is_nested: ClassVar[bool] = True
-    pattern: csr_array
     _flow: NormalizingFlow
-
-    @staticmethod
-    def pattern_of(pointers: NDArray[np.int64], indices: NDArray[np.int64]) -> csr_array:
-        """The pattern as it was kept."""
-        dim = len(pointers) - 1
-        return csr_array((np.ones(len(indices), dtype=bool), indices, pointers), shape=(dim, dim))
 
     @property
     def joint_density(self) -> LogDensity:
@@ -64,10 +48,6 @@ class ByPattern(NoGraph):
             places = np.ndindex(*shape)
             names += [f"{name}[{', '.join(map(str, at))}]" if at else name for at in places]
         return names
-
-    def conditional(self, is_global: NDArray[np.bool_]) -> Conditional:
-        """The other coordinates given these."""
-        return Conditional(self.joint_density, self.pattern, is_global, CURVATURES)
 
     def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:
         """Draws over the latent space, shape (draws, dim), and their log densities."""
