@@ -12,7 +12,7 @@ from pmflow.embedded.structure import NoStructureError, verify_pattern
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
 from pmflow.family.normalizing_flow import NormalizingFlow
-from pmflow.ladder.structured import AbstractStructuredRung, affordable, around
+from pmflow.ladder.structured import AbstractStructuredRung, around, check_affordable
 from pmflow.records import FitState, Report
 from pmflow.watch import why_stopped
 
@@ -45,7 +45,8 @@ class NestedRung(AbstractStructuredRung):
         if is_cheap and more.sum() > is_global.sum() and not is_gaussian(conditional, start):
             is_global = more
             conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
-        verify_pattern(affordable(conditional, CURVATURES), around(start, seed), seed)
+        check_affordable(conditional, CURVATURES)
+        verify_pattern(conditional, around(start, seed), seed)
         nested = fit_nested(conditional, start, seed)
         state = FitState(0, 0, why_stopped() or "converged", "by Newton's method")
         report = Report(fit_state=state)

@@ -13,7 +13,7 @@ from pmflow.embedded.globals import Held
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.sparse_gaussian import SparseGaussian
-from pmflow.ladder.structured import AbstractStructuredRung, affordable
+from pmflow.ladder.structured import AbstractStructuredRung, check_affordable
 from pmflow.records import FitState, Report
 from pmflow.watch import why_stopped
 
@@ -31,7 +31,7 @@ class SparseRung(AbstractStructuredRung):
         """Climb the ELBO from where the variables are at their mode that no scale governs."""
         density, pattern = held.whole.density, held.whole.pattern
         whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool), CURVATURES)
-        affordable(whole, CURVATURES)
+        check_affordable(whole, CURVATURES)
         gaussian = fit_gaussian(whole, held.z, seed)
         state = FitState(0, 0, why_stopped() or "converged", "by natural gradients")
         return SparseGaussian(flow, gaussian, Report(fit_state=state))

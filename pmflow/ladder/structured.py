@@ -22,7 +22,7 @@ from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.ladder.rung import AbstractSizedRung, Ground, NothingGained
 from pmflow.watch import OutOfTime
 
-__all__ = ["AbstractStructuredRung", "affordable", "around", "read_structure"]
+__all__ = ["AbstractStructuredRung", "around", "check_affordable", "read_structure"]
 
 _WORK = 3e11
 """Numbers that the density may go through for all second derivatives of a fit."""
@@ -99,16 +99,15 @@ def around(start: Floats, seed: int) -> Floats:
     return start + 0.1 * rng.standard_normal((2, len(start)))
 
 
-def affordable(conditional: Conditional, curvatures: int) -> Conditional:
-    """What was given.
+def check_affordable(conditional: Conditional, curvatures: int) -> None:
+    """See whether so many curvatures can be had.
 
     Raises
     ------
     NoStructureError
-        If so many curvatures take too many gradients.
+        If they take too many gradients.
     """
     if float(conditional.gradients) * conditional.density.work * curvatures > _WORK:
         raise NoStructureError(
             f"its second derivatives take {conditional.gradients:,} gradients at each point"
         )
-    return conditional
