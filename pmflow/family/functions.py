@@ -20,7 +20,7 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.errors import UnsupportedError
 from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.flows.bases import standard_normal_logp
-from pmflow.graphs.evaluate import changed_flags, compile_once
+from pmflow.graphs.evaluate import compile_once, while_compiling
 from pmflow.posterior.at_points import ModelAtPoints, VarNames, unconstrained_parts
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples
@@ -67,7 +67,7 @@ class DrawFunction:
         """Draws of the latent vector as a compiled function, and its random generators."""
         approx, size = self._approx, pt.lscalar("size")
         with stage("Compiling"), piece("compiling the draws for NumPy"):
-            with changed_flags(traceback__limit=0):
+            with while_compiling():
                 logq = [approx.symbolic_logq] if self._has_logq else []
                 parts = [g.symbolic_random for g in approx.groups]
                 outputs = approx.set_size_and_deterministic([*parts, *logq], size, 0)

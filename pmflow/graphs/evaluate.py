@@ -35,6 +35,7 @@ from pmflow.graphs.workarounds.elementwise import (
     run_as_arrays,
     split_long_sums,
 )
+from pmflow.graphs.workarounds.failures import failures_as_details
 from pmflow.graphs.workarounds.narrow_indices import widen_indices
 from pmflow.graphs.workarounds.structure import without_search_for_structure
 
@@ -50,6 +51,7 @@ __all__ = [
     "ready_to_compile",
     "static_input",
     "vectorize_over_draws",
+    "while_compiling",
     "with_static_shape",
     "without_notes",
 ]
@@ -110,6 +112,13 @@ def changed_flags(**flags: Any) -> Iterator[None]:
     changed value for the one to go back to, and leave it behind.
     """
     with GLOBAL_STATE, pytensor.config.change_flags(**flags):
+        yield
+
+
+@contextmanager
+def while_compiling(**flags: Any) -> Iterator[None]:
+    """PyTensor's flags for compiling: it notes no places, and does not print what it can't do."""
+    with changed_flags(traceback__limit=0, **flags), failures_as_details():
         yield
 
 
@@ -188,7 +197,7 @@ def compile_once(
         Passed on to `pymc.compile`.
     """
     # without a C++ compiler set, the inner functions of scans stay in Python too
-    with changed_flags(cxx="", traceback__limit=0):
+    with while_compiling(cxx=""):
         mode = for_numpy(_MODES[rewrites])
         return pm.compile(list(inputs), ready_to_compile(outputs), mode=mode, **kwargs)
 

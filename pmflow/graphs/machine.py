@@ -27,7 +27,7 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.blockwise import Blockwise
 
-from pmflow.graphs.evaluate import changed_flags, opened, ready_to_compile, static_input
+from pmflow.graphs.evaluate import opened, ready_to_compile, static_input, while_compiling
 from pmflow.graphs.work import has_loops
 from pmflow.graphs.workarounds.structure import SEARCHES, without_search_for_structure
 from pmflow.graphs.xla import compiled_by_xla
@@ -128,7 +128,7 @@ def compiled_by_numba(point: Variable, value: Variable) -> Callable[..., list[An
     gradient = pt.grad(value, point, disconnected_inputs="ignore")
     mode = without_search_for_structure(get_mode("NUMBA"))
     try:
-        with changed_flags(traceback__limit=0):
+        with while_compiling():
             graphs = ready_to_compile([value, gradient])
             function = pm.compile([point], graphs, mode=mode, random_seed=False)
         function(np.zeros(point.type.shape, dtype=point.type.dtype))
@@ -170,7 +170,7 @@ class _Compiled:
         inputs = {v: static_input(v) for v in self._shared}
         outputs = clone_replace(self._outputs, inputs, rebuild_strict=False)
         graph = FunctionGraph([self._point, *inputs.values()], outputs, clone=True)
-        with changed_flags(cxx=""):
+        with while_compiling(cxx=""):
             _rewrite(graph)
             if self._gradient == "pytensor":
                 without_search_for_structure(get_mode("JAX")).optimizer.rewrite(graph)

@@ -11,7 +11,7 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.pytensorf import get_symbolic_rv_shapes
 
 from pmflow.errors import ParameterError
-from pmflow.graphs.evaluate import GLOBAL_STATE, changed_flags, compile_once
+from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once, while_compiling
 from pmflow.posterior.model import check_start
 
 __all__ = ["LatentStart", "checked_start"]
@@ -62,7 +62,7 @@ class LatentStart:
     ) -> None:
         self._start = checked_start(start, model)
         self._names = {rv.name: model.rvs_to_values[rv].name for rv in variables}
-        with changed_flags(traceback__limit=0):
+        with while_compiling():
             self._point = make_initial_point_fn(
                 model=model, overrides=self._start, jitter_rvs={}, return_transformed=True
             )

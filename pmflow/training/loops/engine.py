@@ -13,7 +13,7 @@ from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.link.vm import VMLinker
 
-from pmflow.graphs.evaluate import changed_flags, for_numpy
+from pmflow.graphs.evaluate import for_numpy, while_compiling
 from pmflow.training.loops.jax import JaxLoop
 from pmflow.training.loops.loop import Loop, ScanLoop, StepLoop, Trace
 from pmflow.training.step import Step
@@ -58,7 +58,7 @@ def compile_loop(
         try:
             # notes on where each node was made double with every layer of a deep graph
             with piece(f"compiling by {_describe(kind, kwargs)}"):
-                with changed_flags(traceback__limit=0):
+                with while_compiling():
                     loop = kind(step, record=record, compile_kwargs=kwargs)
                 loop.restart(seed)
                 first = loop.advance(1)

@@ -18,7 +18,7 @@ from pytensor.tensor.basic import Split
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.type import RandomType
 
-from pmflow.graphs.evaluate import changed_flags, made_anew, static_input
+from pmflow.graphs.evaluate import made_anew, static_input, while_compiling
 from pmflow.graphs.machine import HeldOnDevice
 from pmflow.graphs.private import core_node
 from pmflow.graphs.workarounds.structure import without_search_for_structure
@@ -145,7 +145,7 @@ class JaxLoop(Loop):
 
 
 def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
-    with changed_flags(cxx="", traceback__limit=0):
+    with while_compiling(cxx=""):
         graph = FunctionGraph(inputs, made_anew(inputs, outputs), clone=True)
         without_search_for_structure(get_mode("JAX")).optimizer.rewrite(graph)
         out2in(_bind_constants_of_batches).rewrite(graph)
