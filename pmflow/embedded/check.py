@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.gaussian import GaussianState
-from pmflow.embedded.nested import Given, Nested
-from pmflow.embedded.weighing import lines, missed_by, spread, weighed
+from pmflow.embedded.nested import CHOICES, Given, Nested
+from pmflow.embedded.weighing import lines, missed_by, spread
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
 from pmflow.posterior.density import LogDensity
@@ -81,7 +81,7 @@ class NestedCheck:
         return (
             Elbo(evidence.value + missed.value, error),
             evidence,
-            Elbo(-missed.value, missed.error),
+            Elbo(0.0 - missed.value, missed.error),
         )
 
 
@@ -123,15 +123,16 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     places = [every[number] for number in chosen]
     of_globals = _of_globals(conditional, places, (theta[chosen] - mean) / sds, rng)
     size = len(conditional.locals)
-    seen = [_at_place(conditional, given, rng) for given in places]
-    log_weights, steps, deviations, points = map(np.stack, zip(*seen, strict=True))
-    variances = (deviations**2).mean((0, 1))
+    at_place = _of_choices if nested.state.locals_by == "weights" else _at_place
+    seen = [at_place(nested, given, rng) for given in places]
+    log_weights, steps, widened, squares, points = map(np.stack, zip(*seen, strict=True))
+    variances = squares.mean((0, 1))
     flat = points.reshape(-1, points.shape[-1])
     sd = flat.std(0)
     first_order = np.empty((4, len(sd)))
     first_order[:, conditional.globals] = of_globals
     first_order[:2, conditional.locals] = _of_pairs(steps) / sd[conditional.locals]
-    first_order[2:, conditional.locals] = _of_pairs(steps * deviations) / variances
+    first_order[2:, conditional.locals] = _of_pairs(widened) / variances
     shift, shift_error, growth, growth_error = first_order
     return NestedCheck(
         of_globals=weights,
@@ -201,7 +202,7 @@ def _of_globals(
     size = y.shape[1]
     few = spread(len(places), 1 + 2 * size)
     places, y = places[few], y[few]
-    found = lines(missed_by(weighed(conditional, places, y, rng)), y)
+    found = lines(missed_by(conditional, places, y, rng).by_group, y)
     shifts = found[:, 1 : 1 + size] @ np.atleast_2d(np.corrcoef(y.T))
     growths = 2 * found[:, 1 + size :]
     root = np.sqrt(len(found))
@@ -210,13 +211,33 @@ def _of_globals(
 
 
 def _at_place(
-    conditional: Conditional, given: Given, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Log weights, steps, deviations and points of draws at one place."""
+    nested: Nested, given: Given, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Log weights of draws at one place, what weighting adds to means and variances, and points.
+
+    The fourth are squared deviations.
+    """
     tick()
-    inner = conditional.locals
+    inner, density = nested.conditional.locals, nested.conditional.density
     z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
-    log_p, gradient = conditional.density.value_and_gradient(z)
+    log_p, gradient = density.value_and_gradient(z)
     # the gradient of log w in units of the covariance
     step = given.factor.solve(gradient[:, inner]) - given.slope(deviation)
-    return log_p - log_q, step, deviation, z
+    return log_p - log_q, step, step * deviation, deviation**2, z
+
+
+def _of_choices(
+    nested: Nested, given: Given, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """The same where blocks of local variables are chosen by their weights.
+
+    That leaves the error of a choice among few: to first order, what is chosen is off by its
+    covariance with the squared weights, over their number.
+    """
+    tick()
+    made = nested.chosen(given, CHOICES, rng)
+    deviation = made.deviation - (made.weights * made.deviation).mean(0)
+    squares = made.weights * deviation**2
+    lost = made.weights**2 / CHOICES
+    widened = lost * (deviation**2 - squares.mean(0))
+    return np.zeros(CHOICES), lost * deviation, widened, squares, made.z

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from pmflow.embedded.blocks import Blocks
 from pmflow.embedded.colours import Colours
 from pmflow.embedded.curvature import AbstractCurvature, Differences
 from pmflow.embedded.curves import Curves, curves_at
@@ -206,6 +207,11 @@ class Conditional:
     def is_independent(self) -> bool:
         """Whether no local variable meets another, by the pattern."""
         return len(self.factors.rows) == len(self.locals)
+
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """Of local variables that meet each other and no others, where these are many and small."""
+        return Blocks.of_pattern(self.factors.pattern)
 
     def curved(self, modes: Modes) -> Modes:
         """The same with the density of each local variable, which are independent."""

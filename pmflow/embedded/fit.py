@@ -15,7 +15,7 @@ from pmflow.embedded.explore import Explored, explore
 from pmflow.embedded.marginal import Centre, NoCentreError, best_centre
 from pmflow.embedded.nested import Given, Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
-from pmflow.embedded.weighing import missed_by, spread, weighed
+from pmflow.embedded.weighing import missed_by, spread
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, result_exists, stage, tick
 
@@ -34,6 +34,8 @@ _KNOWN = 0.9
 """Share of the explored global variables at which independent variables must be integrated."""
 _SHIFTS = 3
 """Steps from the mode to the mean."""
+_UNEVEN = 0.02
+"""Variance of the weights of a block, in units of their mean, above which it is no Gaussian."""
 _RIDGE = 1e-2
 _MOVED = 0.5
 """In sds: a correction that moves the global variables farther is estimated anew around there."""
@@ -113,7 +115,7 @@ def _uncorrected(
         unit=proposal,
         proposal=proposal,
         sds=conditional.sds,
-        independent=independent,
+        locals_by="curves" if independent else "gaussian",
         correction=np.zeros(1),
         shift=np.zeros((1 + size, len(conditional.locals))),
         log_evidence=explored.weights.log_evidence,
@@ -147,8 +149,11 @@ def _corrected(
         shift += step
         for given, moved in zip(givens, features(y, len(step)) @ step, strict=True):
             given.z[:, conditional.locals] += moved
-    correction = _correction(conditional, givens, y, rng)
-    made = Nested(conditional, replace(plain.state, correction=correction, shift=shift))
+    correction, unevenness = _correction(conditional, givens, y, rng)
+    found = replace(plain.state, correction=correction, shift=shift)
+    if unevenness > _UNEVEN:
+        found = replace(found, locals_by="weights")
+    made = Nested(conditional, found)
     after = _weighted(made, explored)
     mean, covariance = after.moments()
     moved = np.abs(mean - before.moments()[0]) / np.sqrt(np.diag(covariance))
@@ -195,24 +200,25 @@ def _shift(
 
 def _correction(
     conditional: Conditional, givens: list[Given], y: Floats, rng: np.random.Generator
-) -> Floats:
+) -> tuple[Floats, float]:
     """What the Laplace approximation has missed of the log marginal, as a quadratic.
 
     By the weights of draws of the local variables. The base draws are the same everywhere: what
-    they have missed is nearly the same everywhere too, and does not bend the marginal.
+    they have missed is nearly the same everywhere too, and does not bend the marginal. With the
+    unevenness of the weights of blocks.
     """
     size = y.shape[1]
     number = 1 + 2 * size + size * (size - 1) // 2
     if 2 * number > len(y):
         number = 1 + 2 * size
     few = spread(len(y), number)
-    groups = weighed(conditional, givens[few], y[few], rng)
-    with np.errstate(invalid="ignore"):
-        missed = missed_by(np.concatenate(list(groups), axis=1))
+    by_weights = missed_by(conditional, givens[few], y[few], rng)
+    missed = by_weights.together
     known = np.isfinite(missed)  # not where the density is 0 at a draw
     if known.sum() < number:
-        return np.zeros(1)
-    return _ridge(features(y[few][known], number), missed[known, None])[:, 0]
+        return np.zeros(1), 0.0
+    found = _ridge(features(y[few][known], number), missed[known, None])[:, 0]
+    return found, by_weights.unevenness
 
 
 def _ridge(x: Floats, y: Floats) -> Floats:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.draws.standard import mirrored_draws
+from pmflow.embedded.blocks import Blocks
 from pmflow.embedded.conditional import Conditional, along
 from pmflow.embedded.nested import Given
 from pmflow.watch import tick
@@ -106,23 +107,23 @@ def choose_globals(held: Held) -> NDArray[np.bool_]:
 def with_hubs(
     pattern: csr_array, places: Mapping[str, slice], chosen: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """The global variables, and those by which the others meet, if few more make them independent.
+    """The global variables, and those by which the others meet, if few more set them apart.
 
-    Then each of the others can be integrated over by itself. What was given, where they would be
-    too many or leave too few.
+    Then each of the others, or each small block of them, can be integrated over by itself. What was
+    given, where they would be too many or leave too few.
     """
     more = chosen.copy()
     for place in _candidates(pattern, places):  # those that meet the most others come first
-        if _are_independent(pattern, ~more):
+        if _are_apart(pattern, ~more):
             break
         more[place] = True
-    is_enough = (~more).sum() > _FEWEST_LEFT and _are_independent(pattern, ~more)
+    is_enough = (~more).sum() > _FEWEST_LEFT and _are_apart(pattern, ~more)
     return more if is_enough and more.sum() <= _MOST else chosen
 
 
-def _are_independent(pattern: csr_array, is_inner: NDArray[np.bool_]) -> bool:
+def _are_apart(pattern: csr_array, is_inner: NDArray[np.bool_]) -> bool:
     inner = np.flatnonzero(is_inner)
-    return bool(pattern[inner][:, inner].nnz == len(inner))
+    return Blocks.of_pattern(csr_array(pattern[inner][:, inner])) is not None
 
 
 def is_gaussian(conditional: Conditional, start: Floats) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.draws.standard import mirrored_draws
+from pmflow.embedded.blocks import chosen, relative_weights
 from pmflow.embedded.conditional import Conditional, Modes
 from pmflow.embedded.curves import Curves
 from pmflow.embedded.factor import Factor
@@ -17,7 +20,7 @@ from pmflow.embedded.proposal import Proposal
 from pmflow.records import State, systematic_choice
 from pmflow.watch import tick
 
-__all__ = ["Given", "Nested", "NestedState", "features", "modes_at"]
+__all__ = ["CHOICES", "Chosen", "Given", "Nested", "NestedState", "features", "modes_at"]
 
 _CURVATURES = 6
 """At most, of a climb to a conditional mode from where the centre predicts it."""
@@ -31,6 +34,8 @@ _FEWEST, _MOST = 128, 1_024
 """Global variables that are proposed: powers of 2."""
 _WORK = 2e9
 """Numbers that the density may go through for more than the fewest."""
+CHOICES = 32
+"""Draws of each block of local variables of which one is chosen."""
 
 type Floats = NDArray[np.float64]
 
@@ -48,9 +53,10 @@ class NestedState(State):
         What global variables are drawn from.
     sds : ndarray, shape (locals,)
         Units of differences, see `Conditional`.
-    independent : bool
-        Whether the local variables are, given the global ones: each has a density of its own then,
-        and there is nothing to correct.
+    locals_by : {"gaussian", "curves", "weights"}
+        What the local variables are given the global ones. ``curves``: independent, each with a
+        density of its own, and there is nothing to correct. ``weights``: independent blocks, each
+        chosen from draws of the Gaussian by its weights.
     correction : ndarray, shape (features,)
         Of the log marginal, by `features` of the global variables.
     shift : ndarray, shape (globals + 1, locals)
@@ -65,7 +71,7 @@ class NestedState(State):
     unit: Proposal
     proposal: Proposal
     sds: Floats
-    independent: bool
+    locals_by: Literal["gaussian", "curves", "weights"]
     correction: Floats
     shift: Floats
     log_evidence: float
@@ -167,6 +173,23 @@ def features(y: Floats, number: int) -> Floats:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Draws of local variables by weights.
+
+    Attributes
+    ----------
+    z : ndarray, shape (n, dim)
+    deviation, weights : ndarray, shape (choices, locals)
+        The draws that they are chosen from, from the middle, and the weights of their blocks, with
+        means of 1.
+    """
+
+    z: Floats
+    deviation: Floats
+    weights: Floats
+
+
 class Nested:
     """A distribution over the latent space: the marginal of few, and Gaussians given them.
 
@@ -185,9 +208,8 @@ class Nested:
         state, conditional = self.state, self.conditional
         correction = self.correction(theta)
         linear = features(state.unit.standardised(theta), len(state.shift))
-        for part, modes in modes_at(
-            conditional, state.centre, theta, independent=state.independent
-        ):
+        is_alone = state.locals_by == "curves"
+        for part, modes in modes_at(conditional, state.centre, theta, independent=is_alone):
             z = modes.z
             z[:, conditional.locals] += linear[part] @ state.shift
             log_marginal = modes.log_marginal + correction[part]
@@ -205,6 +227,8 @@ class Nested:
 
     def log_density(self, points: Floats) -> Floats:
         """Log density at points of shape (n, dim), shape (n,)."""
+        if self.state.locals_by == "weights":  # given the global ones the others are as they are
+            return self.conditional.density.value(points) - self.state.log_evidence
         inner, outer = self.conditional.locals, self.conditional.globals
         found = np.full(len(points), -np.inf)
         for i, given in enumerate(self.each(points[:, outer])):
@@ -231,14 +255,31 @@ class Nested:
             if not count:
                 continue
             tick()
-            e = rng.standard_normal((count, len(self.conditional.locals)))
-            z, _, log_q = given.drawn(e, self.conditional.locals)
+            if self.state.locals_by == "weights":
+                z = self.chosen(given, int(count), rng).z
+                log_q = self.conditional.density.value(z)
+            else:
+                e = rng.standard_normal((count, len(self.conditional.locals)))
+                z, _, log_q = given.drawn(e, self.conditional.locals)
             points.append(z)
             values.append(log_q)
         mixed = rng.permutation(number)
         return np.concatenate(points)[mixed], np.concatenate(values)[
             mixed
         ] - self.state.log_evidence
+
+    def chosen(self, given: Given, number: int, rng: np.random.Generator) -> Chosen:
+        """Draws at one place, each block of local variables by its weights."""
+        inner, blocks = self.conditional.locals, self.conditional.blocks
+        assert blocks is not None
+        e = mirrored_draws(CHOICES // 2, len(inner), rng)
+        deviation = given.factor.coloured(e)
+        log_weights = blocks.log_weights(self.conditional.density, given.z[0], inner, deviation, e)
+        weights = relative_weights(log_weights)
+        z = np.repeat(given.z, number, axis=0)
+        places = chosen(weights, number, rng)[:, blocks.labels]
+        z[:, inner] += np.take_along_axis(deviation, places, axis=0)
+        return Chosen(z, deviation, weights[:, blocks.labels])
 
     def _candidates(self, number: int) -> int:
         """How many global variables are proposed for so many draws: a power of 2."""

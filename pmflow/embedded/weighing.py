@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
+from pmflow.embedded.blocks import PATH, Blocks, BlockWeights
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.nested import Given
 from pmflow.watch import tick
 
-__all__ = ["lines", "missed_by", "spread", "weighed"]
+__all__ = ["Missed", "lines", "missed_by", "spread"]
 
 _PLACES = 24
 """Places at which the marginal is held against weights: few, with many draws each."""
 
-_PAIRS = 16
-"""Mirrored pairs of base draws in a group."""
+_PAIRS, _BLOCK_PAIRS = 16, 8
+"""Mirrored pairs of base draws in a group: weights of blocks are quieter."""
 _FEWEST, _MOST = 4, 32
 """Groups of base draws."""
 _WORK = 1e10
@@ -31,13 +33,31 @@ _QUIET = 0.02
 type Floats = NDArray[np.float64]
 
 
-def weighed(
-    conditional: Conditional, givens: Sequence[Given], y: Floats, rng: np.random.Generator
-) -> Floats:
-    """Log weights of local variables at some places, the same base draws at all of them.
+@dataclass(frozen=True, eq=False)
+class Missed:
+    """What the distributions of local variables have missed of the log marginal.
 
-    Groups of draws are added until they agree on how what they have missed changes with the global
-    variables.
+    Attributes
+    ----------
+    by_group : ndarray, shape (groups, places)
+        As each group of base draws has it, independent of the others.
+    together : ndarray, shape (places,)
+        By all groups.
+    unevenness : float
+        See `BlockWeights`; 0 where no blocks are weighed.
+    """
+
+    by_group: Floats
+    together: Floats
+    unevenness: float = 0.0
+
+
+def missed_by(
+    conditional: Conditional, givens: Sequence[Given], y: Floats, rng: np.random.Generator
+) -> Missed:
+    """What is missed at some places, by the weights of the same base draws at all of them.
+
+    Groups of draws are added until they agree on how that changes with the global variables.
 
     Parameters
     ----------
@@ -47,52 +67,103 @@ def weighed(
     y : ndarray, shape (places, globals)
         Their global variables, in units of the marginal.
     rng : Generator
-
-    Returns
-    -------
-    ndarray, shape (groups, places, draws)
-        Log p - log q of the local variables, less the log marginal of the global ones.
     """
-    at_a_time = 2 * _PAIRS * len(givens)
+    is_gaussian = all(given.curves is None for given in givens)
+    blocks = conditional.blocks if is_gaussian else None
+    found = _Together() if blocks is None else _OfBlocks(blocks)
+    at_a_time = 2 * found.pairs * len(givens) * found.evaluations
     most = conditional.density.draws_within(_WORK / at_a_time, most=_MOST, least=_FEWEST)
-    groups: list[Floats] = []
-    while len(groups) < most:
-        e = mirrored_draws(_PAIRS, len(conditional.locals), rng)
-        groups.append(_weighed(conditional, givens, e))
-        if len(groups) >= _FEWEST:
-            _, *slopes = lines(missed_by(np.stack(groups)), y).T
-            if (np.std(slopes, axis=1, ddof=1) < _QUIET * np.sqrt(len(groups))).all():
+    while len(found.groups) < most:
+        e = mirrored_draws(found.pairs, len(conditional.locals), rng)
+        found.add(conditional, givens, e)
+        if len(found.groups) >= _FEWEST:
+            _, *slopes = lines(np.stack(found.groups), y).T
+            if (np.std(slopes, axis=1, ddof=1) < _QUIET * np.sqrt(len(found.groups))).all():
                 break
-    return np.stack(groups)
+    return found.missed()
 
 
-def _weighed(conditional: Conditional, givens: Sequence[Given], e: Floats) -> Floats:
-    """The same for some base draws, shape (draws, locals): shape (places, draws)."""
-    inner = conditional.locals
-    at_once = max(1, _NUMBERS_AT_ONCE // (len(e) * conditional.density.dim))
-    found: list[Floats] = []
-    for i in range(0, len(givens), at_once):
-        tick()
-        drawn = [given.drawn(e, inner) for given in givens[i : i + at_once]]
-        value = conditional.density.value(np.concatenate([z for z, *_ in drawn]))
-        found.append(value.reshape(len(drawn), -1) - np.stack([log_q for *_, log_q in drawn]))
-    return np.concatenate(found)
-
-
-def missed_by(log_weights: Floats) -> Floats:
-    """Log of the mean weight at each place, by the first three cumulants of the log weights.
+class _Together:
+    """By the weights of all local variables at once, and their first three cumulants.
 
     A mean of weights is that of the largest few. Log weights of many local variables are sums of
     many small terms, so they are near to normal: half of their variance is added to their mean,
     and a sixth of their third cumulant.
-
-    Parameters
-    ----------
-    log_weights : ndarray, shape (..., draws)
     """
-    mean, variance = log_weights.mean(-1), log_weights.var(-1)
-    cubes = ((log_weights - mean[..., None]) ** 3).mean(-1)
-    return np.asarray(mean + variance / 2 + cubes / 6)
+
+    pairs, evaluations = _PAIRS, 1
+    """Of draws in a group, and of the density, for each draw."""
+
+    def __init__(self) -> None:
+        self.groups: list[Floats] = []
+        self._log_weights: list[Floats] = []
+
+    def add(self, conditional: Conditional, givens: Sequence[Given], e: Floats) -> None:
+        """Weigh draws from base draws of shape (draws, locals) at each place."""
+        inner = conditional.locals
+        at_once = max(1, _NUMBERS_AT_ONCE // (len(e) * conditional.density.dim))
+        found: list[Floats] = []
+        for i in range(0, len(givens), at_once):
+            tick()
+            drawn = [given.drawn(e, inner) for given in givens[i : i + at_once]]
+            value = conditional.density.value(np.concatenate([z for z, *_ in drawn]))
+            found.append(value.reshape(len(drawn), -1) - np.stack([log_q for *_, log_q in drawn]))
+        self._log_weights.append(np.concatenate(found))
+        self.groups.append(self._by_cumulants(self._log_weights[-1]))
+
+    def missed(self) -> Missed:
+        """What all draws say."""
+        together = self._by_cumulants(np.concatenate(self._log_weights, axis=1))
+        return Missed(np.stack(self.groups), together)
+
+    @staticmethod
+    def _by_cumulants(log_weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            mean, variance = log_weights.mean(-1), log_weights.var(-1)
+            cubes = ((log_weights - mean[..., None]) ** 3).mean(-1)
+        return np.asarray(mean + variance / 2 + cubes / 6)
+
+
+class _OfBlocks:
+    """By the weights of each block of local variables, which are independent of the others'."""
+
+    pairs, evaluations = _BLOCK_PAIRS, PATH
+    """Of draws in a group, and of the density, for each draw."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.groups: list[Floats] = []
+        self._blocks = blocks
+        self._weights: BlockWeights | None = None
+        self._middle: Floats | None = None
+
+    def add(self, conditional: Conditional, givens: Sequence[Given], e: Floats) -> None:
+        """Weigh draws from base draws of shape (draws, locals) at each place."""
+        if self._middle is None:
+            self._middle = self._missed_in_the_middle(conditional, givens)
+        log_weights = []
+        for given in givens:
+            tick()
+            log_weights.append(
+                self._blocks.log_weights(
+                    conditional.density, given.z[0], conditional.locals, given.factor.coloured(e), e
+                )
+            )
+        new = BlockWeights(np.stack(log_weights))
+        self._weights = new if self._weights is None else self._weights + new
+        self.groups.append(self._middle + new.missed())
+
+    def missed(self) -> Missed:
+        """What all draws say."""
+        assert self._weights is not None
+        assert self._middle is not None
+        together = self._middle + self._weights.missed()
+        return Missed(np.stack(self.groups), together, self._weights.unevenness)
+
+    @staticmethod
+    def _missed_in_the_middle(conditional: Conditional, givens: Sequence[Given]) -> Floats:
+        log_p = conditional.density.value(np.concatenate([given.z for given in givens]))
+        at_middle = np.zeros((1, len(conditional.locals)))
+        return log_p - np.concatenate([given.log_density(at_middle) for given in givens])
 
 
 def lines(missed: Floats, y: Floats) -> Floats:
@@ -113,5 +184,5 @@ def lines(missed: Floats, y: Floats) -> Floats:
 
 def spread(places: int, coefficients: int) -> slice:
     """Some of many places, evenly among them: enough for so many coefficients of a fit to them."""
-    wanted = max(_PLACES, 3 * coefficients)
+    wanted = max(_PLACES, 2 * coefficients)
     return slice(None, None, max(1, places // wanted))

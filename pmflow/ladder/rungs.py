@@ -26,7 +26,7 @@ from pmflow.ladder.rung import AbstractRung, AbstractSizedRung, Ground, NothingG
 from pmflow.ladder.sparse import SparseRung
 from pmflow.records import FitState, Report
 from pmflow.starts.restarts import NoMoreStarts, StartsState, fit_from_starts
-from pmflow.training.fixed_draws import fit_on_fixed_draws
+from pmflow.training.fixed_draws import LEAST_EVALUATIONS, fit_on_fixed_draws
 from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.watch import why_stopped
 
@@ -45,6 +45,9 @@ _SEARCH_WORK, _FEWEST_STARTS = 8e9, 2
 a further start than the second."""
 _MOST_BENT = 300
 """Dimensions up to which a map with parameters for each pair of coordinates is tried."""
+_BENT_WORK = 3e11
+"""Numbers that the density may go through for it. A density of 300 correlated values in 46
+dimensions takes 2e12, for nothing: weights lead from the Gaussian to the posterior."""
 _MIDDLE = 40
 """Dimensions above which integrating out is tried first: a search for a Gaussian takes longer."""
 _SMALL = 7
@@ -115,6 +118,14 @@ class QuickRung(AbstractFlowRung):
 
     Its limits: docs/auto.md.
     """
+
+    @override
+    def applies(self, ground: Ground) -> bool:
+        """Whether it applies: not where a fit on the fewest draws takes minutes."""
+        if not super().applies(ground):
+            return False
+        work = ground.gaussian.groups[0].log_density.work
+        return work * LEAST_EVALUATIONS < _BENT_WORK
 
     @override
     def climb(

@@ -22,7 +22,7 @@ from pmflow.records import Ended, FitState, Outcome
 from pmflow.training.params import ParamVector
 from pmflow.watch import Stopped, grace, importing, piece, result_exists, stage, tick, why_stopped
 
-__all__ = ["fit_on_fixed_draws"]
+__all__ = ["LEAST_EVALUATIONS", "fit_on_fixed_draws"]
 
 _SCREENING_DRAWS, _BLOCKS = 2048, 16
 _BY_CHANCE = 0.5
@@ -34,6 +34,8 @@ _ROUNDS = 3
 _DRAWS_A_PARAMETER = 16
 _LEAST_DRAWS, _MOST_DRAWS, _FRESH_DRAWS = 1024, 8192, 1024
 _EVALUATIONS = 60
+LEAST_EVALUATIONS = _EVALUATIONS * _LEAST_DRAWS
+"""Of the density, where a fit on the fewest draws goes on for as long as it may."""
 _WORK = 2e9
 """Numbers that all evaluations of the model together may go through: a few seconds of NumPy."""
 _GAIN = 1e-5

@@ -1,0 +1,147 @@
+"""Local variables in blocks that are independent given the global ones: weights of each block."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from pmflow.posterior.density import LogDensity
+
+__all__ = ["PATH", "BlockWeights", "Blocks", "chosen", "relative_weights"]
+
+_LARGEST = 32
+"""Local variables of a block: weights of more of them at once are uneven."""
+_FEWEST = 8
+"""Blocks: of fewer, the weights of all variables together say as much."""
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
+"""Of the integral of the slope along the way from the middle to a draw."""
+PATH = len(_NODES)
+"""Evaluations of the density that it takes."""
+_MOST_LOG = 100.0
+"""Of a weight, which is kept finite."""
+
+type Floats = NDArray[np.float64]
+
+
+class Blocks:
+    """Which local variables are a block.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (locals,)
+        The number of the block that each is in.
+
+    Attributes
+    ----------
+    labels
+        As given.
+    """
+
+    def __init__(self, labels: NDArray[np.int32]) -> None:
+        size = len(labels)
+        places = (np.arange(size), labels)
+        self.labels = labels
+        self._sums = csr_array((np.ones(size), places), shape=(size, int(labels.max()) + 1))
+
+    @classmethod
+    def of_pattern(cls, pattern: csr_array) -> Blocks | None:
+        """The blocks of a pattern of shape (locals, locals); None where it is not of many small."""
+        if not pattern.shape[0]:
+            return None
+        number, labels = connected_components(pattern, directed=False)
+        is_small = number >= _FEWEST and np.bincount(labels).max() <= _LARGEST
+        return cls(labels) if is_small else None
+
+    def log_weights(
+        self,
+        density: LogDensity,
+        middle: Floats,
+        inner: NDArray[np.int64],
+        deviation: Floats,
+        e: Floats,
+    ) -> Floats:
+        r"""Log weights of each block at draws around one place, relative to the middle.
+
+        The log density of one block is no part of the model's that could be asked for by itself.
+        But along the straight way from the middle to a draw it changes by the integral of its part
+        of the gradient, and all blocks are followed at once.
+
+        Parameters
+        ----------
+        density : LogDensity
+        middle : ndarray, shape (dim,)
+        inner : ndarray
+            Places of the local variables in the latent vector.
+        deviation : ndarray, shape (n, locals)
+            Of the draws from the middle.
+        e : ndarray, shape (n, locals)
+            Base draws: the log density of the draws is :math:`-|e|^2 / 2`, relative to the middle.
+
+        Returns
+        -------
+        ndarray, shape (n, blocks)
+        """
+        along = (1 + _NODES) / 2
+        points = np.repeat(middle[None], len(along) * len(e), axis=0)
+        points[:, inner] += (along[:, None, None] * deviation).reshape(len(points), -1)
+        _, gradient = density.value_and_gradient(points)
+        slope = gradient[:, inner].reshape(len(along), len(e), -1)
+        risen = np.tensordot(_WEIGHTS / 2, slope, 1) * deviation
+        return np.asarray((risen + e**2 / 2) @ self._sums)
+
+
+def relative_weights(log_weights: Floats) -> Floats:
+    """Weights of the blocks at some draws, shape (draws, blocks), with means of 1."""
+    weights = np.exp(log_weights - log_weights.max(0))
+    return np.asarray(weights / weights.mean(0))
+
+
+def chosen(weights: Floats, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draws of each block as often as their weights say, shape (number, blocks)."""
+    cumulative = np.cumsum(weights, axis=0) / weights.sum(0)
+    # evenly from the first to the last, then mixed, as blocks are independent
+    at = (np.arange(number)[:, None] + rng.random((1, weights.shape[1]))) / number
+    found = (at[:, None] > cumulative[None, :-1]).sum(1)
+    return np.asarray(rng.permuted(found, axis=0))
+
+
+class BlockWeights:
+    """Mean weights of blocks, to which further draws are added.
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (places, 2 pairs, blocks)
+        The draws of a pair are mirrored: one in each half.
+    """
+
+    def __init__(self, log_weights: Floats) -> None:
+        with np.errstate(invalid="ignore"):
+            weights = np.exp(np.minimum(log_weights, _MOST_LOG))
+        pairs = log_weights.shape[1] // 2
+        of_pairs = (weights[:, :pairs] + weights[:, pairs:]) / 2
+        self._pairs, self._sums = pairs, of_pairs.sum(1)
+        self._squares, self._squares_of_pairs = (weights**2).sum(1) / 2, (of_pairs**2).sum(1)
+
+    def __add__(self, other: BlockWeights) -> BlockWeights:
+        total = BlockWeights.__new__(BlockWeights)
+        total._pairs = self._pairs + other._pairs
+        total._sums = self._sums + other._sums
+        total._squares = self._squares + other._squares
+        total._squares_of_pairs = self._squares_of_pairs + other._squares_of_pairs
+        return total
+
+    def missed(self) -> Floats:
+        """Logs of the mean weights summed, less what their noise adds to it, shape (places,)."""
+        mean = self._sums / self._pairs
+        variance = (self._squares_of_pairs / self._pairs - mean**2) / (self._pairs - 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((np.log(mean) + variance / (2 * mean**2)).sum(-1))
+
+    @property
+    def unevenness(self) -> float:
+        """Variance of the weights of the block where it is largest, in units of their mean."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            variance = self._squares * self._pairs / self._sums**2 - 1
+        return float(variance.mean(0).max())
