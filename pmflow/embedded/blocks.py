@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -107,35 +109,46 @@ def chosen(weights: Floats, number: int, rng: np.random.Generator) -> NDArray[np
     return np.asarray(rng.permuted(found, axis=0))
 
 
+@dataclass(frozen=True, eq=False)
 class BlockWeights:
-    """Mean weights of blocks, to which further draws are added.
+    """Sums of the weights of blocks over draws, to which those of further draws are added.
 
-    Parameters
+    Attributes
     ----------
-    log_weights : ndarray, shape (places, 2 pairs, blocks)
-        The draws of a pair are mirrored: one in each half.
+    pairs : int
+        How many pairs of mirrored draws there are.
+    sums, squares, squares_of_pairs : ndarray, shape (places, blocks)
+        Of the means of the weights of each pair, of the means of their squares, and of the squares
+        of their means.
     """
 
-    def __init__(self, log_weights: Floats) -> None:
+    pairs: int
+    sums: Floats
+    squares: Floats
+    squares_of_pairs: Floats
+
+    @classmethod
+    def of(cls, log_weights: Floats) -> BlockWeights:
+        """Those of draws whose mirrored ones come after them, shape (places, 2 pairs, blocks)."""
         with np.errstate(invalid="ignore"):
             weights = np.exp(np.minimum(log_weights, _MOST_LOG))
         pairs = log_weights.shape[1] // 2
         of_pairs = (weights[:, :pairs] + weights[:, pairs:]) / 2
-        self._pairs, self._sums = pairs, of_pairs.sum(1)
-        self._squares, self._squares_of_pairs = (weights**2).sum(1) / 2, (of_pairs**2).sum(1)
+        squares = (weights**2).sum(1) / 2
+        return cls(pairs, of_pairs.sum(1), squares, (of_pairs**2).sum(1))
 
     def __add__(self, other: BlockWeights) -> BlockWeights:
-        total = BlockWeights.__new__(BlockWeights)
-        total._pairs = self._pairs + other._pairs
-        total._sums = self._sums + other._sums
-        total._squares = self._squares + other._squares
-        total._squares_of_pairs = self._squares_of_pairs + other._squares_of_pairs
-        return total
+        return BlockWeights(
+            self.pairs + other.pairs,
+            self.sums + other.sums,
+            self.squares + other.squares,
+            self.squares_of_pairs + other.squares_of_pairs,
+        )
 
     def missed(self) -> Floats:
         """Logs of the mean weights summed, less what their noise adds to it, shape (places,)."""
-        mean = self._sums / self._pairs
-        variance = (self._squares_of_pairs / self._pairs - mean**2) / (self._pairs - 1)
+        mean = self.sums / self.pairs
+        variance = (self.squares_of_pairs / self.pairs - mean**2) / (self.pairs - 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((np.log(mean) + variance / (2 * mean**2)).sum(-1))
 
@@ -143,5 +156,5 @@ class BlockWeights:
     def unevenness(self) -> float:
         """Variance of the weights of the block where it is largest, in units of their mean."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            variance = self._squares * self._pairs / self._sums**2 - 1
+            variance = self.squares * self.pairs / self.sums**2 - 1
         return float(variance.mean(0).max())

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.gaussian import GaussianState
-from pmflow.embedded.nested import CHOICES, Given, Nested
+from pmflow.embedded.given import Given
+from pmflow.embedded.nested import CHOICES, Nested
 from pmflow.embedded.weighing import lines, missed_by, spread
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
@@ -122,22 +123,17 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     chosen = systematic_choice(shares, _PLACES, 1 - rng.random())
     places = [every[number] for number in chosen]
     of_globals = _of_globals(conditional, places, (theta[chosen] - mean) / sds, rng)
-    size = len(conditional.locals)
-    at_place = _of_choices if nested.state.locals_by == "weights" else _at_place
-    seen = [at_place(nested, given, rng) for given in places]
-    log_weights, steps, widened, squares, points = map(np.stack, zip(*seen, strict=True))
-    variances = squares.mean((0, 1))
-    flat = points.reshape(-1, points.shape[-1])
+    log_weights, of_locals, flat = _of_locals(nested, places, rng)
     sd = flat.std(0)
     first_order = np.empty((4, len(sd)))
     first_order[:, conditional.globals] = of_globals
-    first_order[:2, conditional.locals] = _of_pairs(steps) / sd[conditional.locals]
-    first_order[2:, conditional.locals] = _of_pairs(widened) / variances
+    of_locals[:2] /= sd[conditional.locals]
+    first_order[:, conditional.locals] = of_locals
     shift, shift_error, growth, growth_error = first_order
     return NestedCheck(
         of_globals=weights,
         log_weights=log_weights,
-        locals=size,
+        locals=len(conditional.locals),
         shift=shift,
         shift_error=shift_error,
         growth=growth,
@@ -208,6 +204,18 @@ def _of_globals(
     root = np.sqrt(len(found))
     errors = [x.std(0, ddof=1) / root for x in (shifts, growths)]
     return shifts.mean(0), errors[0], growths.mean(0), errors[1]
+
+
+def _of_locals(
+    nested: Nested, places: list[Given], rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats]:
+    """Log weights at each place, shifts and growths with their errors, and all draws."""
+    at_place = _of_choices if nested.state.locals_by == "weights" else _at_place
+    seen = [at_place(nested, given, rng) for given in places]
+    log_weights, steps, widened, squares, points = map(np.stack, zip(*seen, strict=True))
+    growths = _of_pairs(widened) / squares.mean((0, 1))
+    found = np.concatenate([_of_pairs(steps), growths])
+    return log_weights, found, points.reshape(-1, points.shape[-1])
 
 
 def _at_place(

@@ -12,8 +12,9 @@ from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.curves import curves_at
 from pmflow.embedded.explore import Explored, explore
+from pmflow.embedded.given import Given
 from pmflow.embedded.marginal import Centre, NoCentreError, best_centre
-from pmflow.embedded.nested import Given, Nested, NestedState, features
+from pmflow.embedded.nested import Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
 from pmflow.embedded.weighing import missed_by, spread
 from pmflow.records import systematic_choice

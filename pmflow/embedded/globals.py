@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.blocks import Blocks
 from pmflow.embedded.conditional import Conditional, along
-from pmflow.embedded.nested import Given
+from pmflow.embedded.given import Given
 from pmflow.watch import tick
 
 __all__ = ["Held", "choose_globals", "is_gaussian", "with_hubs"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.blocks import PATH, Blocks, BlockWeights
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.nested import Given
+from pmflow.embedded.given import Given
 from pmflow.watch import tick
 
 __all__ = ["Missed", "lines", "missed_by", "spread"]
@@ -148,7 +148,7 @@ class _OfBlocks:
                     conditional.density, given.z[0], conditional.locals, given.factor.coloured(e), e
                 )
             )
-        new = BlockWeights(np.stack(log_weights))
+        new = BlockWeights.of(np.stack(log_weights))
         self._weights = new if self._weights is None else self._weights + new
         self.groups.append(self._middle + new.missed())
 

@@ -127,12 +127,12 @@ def test_blocks_are_read_from_the_pattern() -> None:
 
 def test_mean_weights_are_free_of_what_their_noise_adds() -> None:
     rng = np.random.default_rng(1)
-    sums = [BlockWeights(0.5 * rng.normal(size=(1, 8, 400))).missed()[0] for _ in range(200)]
+    sums = [BlockWeights.of(0.5 * rng.normal(size=(1, 8, 400))).missed()[0] for _ in range(200)]
     exact = 400 * 0.5**2 / 2  # of log-normal weights
     assert np.mean(sums) == pytest.approx(exact, rel=0.02)
     many = sum(
-        (BlockWeights(0.5 * rng.normal(size=(1, 8, 400))) for _ in range(199)),
-        start=BlockWeights(0.5 * rng.normal(size=(1, 8, 400))),
+        (BlockWeights.of(0.5 * rng.normal(size=(1, 8, 400))) for _ in range(199)),
+        start=BlockWeights.of(0.5 * rng.normal(size=(1, 8, 400))),
     )
     assert many.missed()[0] == pytest.approx(exact, rel=0.01)
     assert many.unevenness == pytest.approx(np.expm1(0.5**2), rel=0.5)
