@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -38,9 +38,25 @@ def numbers_in(graphs: Sequence[Variable]) -> int:
     """How many numbers a graph goes through: the sizes of what its Ops take and give, added up.
 
     A scan counts once a step, a product of matrices by its products. Where a shape is not known
-    before it is run, a result is taken for as large as the largest of what it came from.
+    before it is run, a result is taken for as large as the largest of what it came from. What
+    depends on constants alone counts nothing: it is computed as the graph is compiled.
     """
-    return _numbers(io_toposort([], list(graphs)), {})
+    return _numbers(_computed(graphs), {})
+
+
+def _computed(graphs: Sequence[Variable]) -> list[Apply]:
+    """The nodes that depend on more than constants, in their order."""
+    found: dict[Apply, None] = {}
+    for node in io_toposort([], list(graphs)):
+        if any(_varies(x, found) for x in node.inputs):
+            found[node] = None
+    return list(found)
+
+
+def _varies(variable: Variable, computed: Mapping[Apply, None]) -> bool:
+    if variable.owner is None:
+        return not isinstance(variable, Constant)
+    return variable.owner in computed
 
 
 def calls_in(graphs: Sequence[Variable]) -> int:
@@ -51,8 +67,7 @@ def calls_in(graphs: Sequence[Variable]) -> int:
 
 def has_loops(graphs: Sequence[Variable]) -> bool:
     """Whether a function of single numbers, such as a hypergeometric one, is a loop."""
-    nodes = io_toposort([], list(graphs))
-    return any(_is_loop(getattr(node.op, "core_op", node.op)) for node in nodes)
+    return any(_is_loop(getattr(node.op, "core_op", node.op)) for node in _computed(graphs))
 
 
 def _is_loop(op: Any) -> bool:

@@ -169,6 +169,13 @@ def test_single_precision_stays_with_numpy() -> None:
 
 
 class TestWork:
+    def test_what_depends_on_constants_alone_is_free(self) -> None:
+        x, matrix = pt.vector(shape=(10,)), pt.constant(np.eye(40))
+        eigenvalues = pt.linalg.eigvalsh(matrix @ matrix)
+        assert numbers_in([x.sum() * eigenvalues.sum()]) < 30
+        shared = pytensor.shared(np.eye(40), shape=(40, 40))  # may be set to another
+        assert numbers_in([x.sum() * pt.linalg.cholesky(shared).sum()]) > 40**3
+
     def test_an_op_counts_its_numbers(self) -> None:
         x = pt.vector("x", shape=(10,))
         assert numbers_in([pt.exp(x)]) == 10
