@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-
-from pmflow.posterior.density import LogDensity
 
 __all__ = ["PATH", "BlockWeights", "Blocks", "chosen", "relative_weights"]
 
@@ -58,7 +57,7 @@ class Blocks:
 
     def log_weights(
         self,
-        density: LogDensity,
+        value_and_slope: Callable[[Floats], tuple[Floats, Floats]],
         middle: Floats,
         inner: NDArray[np.int64],
         deviation: Floats,
@@ -72,7 +71,8 @@ class Blocks:
 
         Parameters
         ----------
-        density : LogDensity
+        value_and_slope : callable
+            Log density, and its gradient by the local variables, at points of shape (n, dim).
         middle : ndarray, shape (dim,)
         inner : ndarray
             Places of the local variables in the latent vector.
@@ -88,8 +88,8 @@ class Blocks:
         along = (1 + _NODES) / 2
         points = np.repeat(middle[None], len(along) * len(e), axis=0)
         points[:, inner] += (along[:, None, None] * deviation).reshape(len(points), -1)
-        _, gradient = density.value_and_gradient(points)
-        slope = gradient[:, inner].reshape(len(along), len(e), -1)
+        _, gradient = value_and_slope(points)
+        slope = gradient.reshape(len(along), len(e), -1)
         risen = np.tensordot(_WEIGHTS / 2, slope, 1) * deviation
         return np.asarray((risen + e**2 / 2) @ self._sums)
 

@@ -226,11 +226,11 @@ def _at_place(
     The fourth are squared deviations.
     """
     tick()
-    inner, density = nested.conditional.locals, nested.conditional.density
+    inner = nested.conditional.locals
     z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
-    log_p, gradient = density.value_and_gradient(z)
+    log_p, slope = nested.conditional.value_and_slope(z)
     # the gradient of log w in units of the covariance
-    step = given.factor.solve(gradient[:, inner]) - given.slope(deviation)
+    step = given.factor.solve(slope) - given.slope(deviation)
     return log_p - log_q, step, step * deviation, deviation**2, z
 
 

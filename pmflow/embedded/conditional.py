@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,11 +14,13 @@ from pmflow.embedded.colours import Colours
 from pmflow.embedded.curvature import AbstractCurvature, Differences
 from pmflow.embedded.curves import Curves, curves_at
 from pmflow.embedded.factor import Factor, Factors
-from pmflow.embedded.lifted import Lifted, NotLiftedError
+from pmflow.embedded.given import Modes
+from pmflow.embedded.lifted import Lifted
+from pmflow.embedded.predictors import NotLiftedError
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import piece, stage, tick
 
-__all__ = ["Conditional", "Modes", "along"]
+__all__ = ["Conditional", "along"]
 
 _FEW = 20
 """Curvatures that are wanted where nothing else is said."""
@@ -39,30 +40,6 @@ _log = logging.getLogger("pmflow")
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Modes:
-    r"""Where the local variables are most probable, at each of some values of the global ones.
-
-    Attributes
-    ----------
-    z : ndarray, shape (n, dim)
-        Whole points, unconstrained.
-    factors : tuple of Factor
-        Of the precision of the local variables at each.
-    log_marginal : ndarray, shape (n,)
-        Log of the density of the global variables, not normalised, by Laplace's approximation:
-        :math:`\log p(\theta, \hat u) - \log N(\hat u; \hat u, P^{-1})`, or by the densities of
-        independent variables; -inf where no mode was found.
-    curves : tuple of Curves, optional
-        These densities.
-    """
-
-    z: Floats
-    factors: tuple[Factor, ...]
-    log_marginal: Floats
-    curves: tuple[Curves, ...] | None = None
 
 
 class Conditional:
@@ -110,7 +87,7 @@ class Conditional:
 
     @property
     def gradients(self) -> int:
-        """How many gradients a curvature takes."""
+        """How many gradients a curvature takes, or takes as long as."""
         return self._curvature.gradients
 
     @cached_property
@@ -166,6 +143,15 @@ class Conditional:
         """Take units of differences that were measured before."""
         self.sds = sds
 
+    def value(self, z: Floats) -> Floats:
+        """Log density at points of shape (n, dim), shape (n,)."""
+        return self.density.value(z)
+
+    def value_and_slope(self, z: Floats) -> tuple[Floats, Floats]:
+        """The same with its gradient by the local variables, shape (n, locals)."""
+        value, gradient = self.density.value_and_gradient(z)
+        return value, gradient[:, self.locals]
+
     def modes(self, z: Floats, rounds: int, near: Factor | None = None) -> Modes:
         """Climb to the modes of the local variables, the global ones held.
 
@@ -180,9 +166,9 @@ class Conditional:
         """
         z = z.copy()
         n = len(z)
-        log_p, gradient = self.density.value_and_gradient(z)
+        log_p, slope = self.value_and_slope(z)
         if near is not None:
-            self._led(near, z, log_p, gradient)
+            self._led(near, z, log_p, slope)
         factors: list[Factor | None] = [None] * n
         decrement, damping = np.full(n, np.inf), np.zeros(n)
         steps = np.zeros((n, len(self.locals)))
@@ -196,11 +182,10 @@ class Conditional:
                     factor, damping[i], _ = self.factors.damped(values)
                 except np.linalg.LinAlgError:
                     continue
-                slope = gradient[i, self.locals]
-                factors[i], steps[i] = factor, factor.solve(slope[None])[0]
-                decrement[i] = np.sqrt(max(slope @ steps[i], 0.0))
+                factors[i], steps[i] = factor, factor.solve(slope[i : i + 1])[0]
+                decrement[i] = np.sqrt(max(slope[i] @ steps[i], 0.0))
             climbing = climbing[decrement[climbing] > _FOUND]
-            climbing = self._step(climbing, z, log_p, gradient, steps)
+            climbing = self._step(climbing, z, log_p, slope, steps)
         return self._ended(z, log_p, steps, factors, decrement, damping)
 
     @property
@@ -227,15 +212,15 @@ class Conditional:
             values[i] = total if np.isfinite(total) else -np.inf
         return Modes(z, modes.factors, values, tuple(curves))
 
-    def _led(self, near: Factor, z: Floats, log_p: Floats, gradient: Floats) -> None:
+    def _led(self, near: Factor, z: Floats, log_p: Floats, slope: Floats) -> None:
         """Steps by one factor for all, of each for as long as they grow shorter quickly."""
         inner = self.locals
         todo = np.flatnonzero(np.isfinite(log_p))
         before = np.full(len(z), np.inf)
         for _ in range(_LED if len(todo) else 0):
             tick()
-            steps = near.solve(gradient[todo][:, inner])
-            length = np.sqrt((steps * gradient[todo][:, inner]).sum(1).clip(0))
+            steps = near.solve(slope[todo])
+            length = np.sqrt((steps * slope[todo]).sum(1).clip(0))
             is_quick = length < _SHORTER * before[todo]
             before[todo] = length
             goes_on = is_quick & (length > _FOUND / 2)
@@ -244,15 +229,15 @@ class Conditional:
                 return
             ahead = z[todo]
             ahead[:, inner] += steps
-            value, slope = self.density.value_and_gradient(ahead)
+            value, new = self.value_and_slope(ahead)
             is_up = value >= log_p[todo]
             todo = todo[is_up]
-            z[todo], log_p[todo], gradient[todo] = ahead[is_up], value[is_up], slope[is_up]
+            z[todo], log_p[todo], slope[todo] = ahead[is_up], value[is_up], new[is_up]
             if not len(todo):
                 return
 
     def _step(
-        self, climbing: Integers, z: Floats, log_p: Floats, gradient: Floats, steps: Floats
+        self, climbing: Integers, z: Floats, log_p: Floats, slope: Floats, steps: Floats
     ) -> Integers:
         """One step each, halved until it is no step down; those that made one."""
         rate, todo = 1.0, climbing
@@ -261,10 +246,10 @@ class Conditional:
                 break
             ahead = z[todo]
             ahead[:, self.locals] += rate * steps[todo]
-            value, slope = self.density.value_and_gradient(ahead)
+            value, new = self.value_and_slope(ahead)
             is_up = value >= log_p[todo] - 1e-9 * np.abs(log_p[todo])
             moved = todo[is_up]
-            z[moved], log_p[moved], gradient[moved] = ahead[is_up], value[is_up], slope[is_up]
+            z[moved], log_p[moved], slope[moved] = ahead[is_up], value[is_up], new[is_up]
             todo, rate = todo[~is_up], rate / 3
         return np.setdiff1d(climbing, todo)
 

@@ -194,8 +194,8 @@ def _shift(
     for given in givens:
         tick()
         draws, *_ = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
-        _, gradient = conditional.density.value_and_gradient(draws)
-        steps.append(given.factor.solve(gradient[:, inner].mean(0, keepdims=True))[0])
+        _, slope = conditional.value_and_slope(draws)
+        steps.append(given.factor.solve(slope.mean(0, keepdims=True))[0])
     return _ridge(features(y, 1 + y.shape[1]), np.stack(steps))
 
 

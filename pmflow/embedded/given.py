@@ -12,9 +12,33 @@ from numpy.typing import NDArray
 from pmflow.embedded.curves import Curves
 from pmflow.embedded.factor import Factor
 
-__all__ = ["Given"]
+__all__ = ["Given", "Modes"]
 
 type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    r"""Where the local variables are most probable, at each of some values of the global ones.
+
+    Attributes
+    ----------
+    z : ndarray, shape (n, dim)
+        Whole points, unconstrained.
+    factors : tuple of Factor
+        Of the precision of the local variables at each.
+    log_marginal : ndarray, shape (n,)
+        Log of the density of the global variables, not normalised, by Laplace's approximation:
+        :math:`\log p(\theta, \hat u) - \log N(\hat u; \hat u, P^{-1})`, or by the densities of
+        independent variables; -inf where no mode was found.
+    curves : tuple of Curves, optional
+        These densities.
+    """
+
+    z: Floats
+    factors: tuple[Factor, ...]
+    log_marginal: Floats
+    curves: tuple[Curves, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

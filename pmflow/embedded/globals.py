@@ -135,7 +135,7 @@ def is_gaussian(conditional: Conditional, start: Floats) -> bool:
     inner = conditional.locals
     e = mirrored_draws(_PAIRS, len(inner), np.random.default_rng(0))
     z, _, log_q = Given(modes.z, modes.factors, modes.log_marginal).drawn(e, inner)
-    log_p, _ = conditional.density.value_and_gradient(z)
+    log_p, _ = conditional.value_and_slope(z)
     return bool((log_p - log_q).var() < _CURVED * len(inner))
 
 

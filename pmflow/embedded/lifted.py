@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cached_property, partial
-from math import prod
-from typing import Any, override
+from typing import override
 
 import numpy as np
-import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pytensor.graph.replace import clone_replace
-from pytensor.tensor.variable import TensorVariable
 from scipy.sparse import csr_array
 
-from pmflow.embedded.colours import Colours
-from pmflow.embedded.curvature import AbstractCurvature, Differences
+from pmflow.embedded.curvature import AbstractCurvature
 from pmflow.embedded.factor import Factors, loops
+from pmflow.embedded.predictors import NotLiftedError, Predictors, curvature_of
 from pmflow.graphs.affine import affine_ends
-from pmflow.graphs.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
-from pmflow.graphs.machine import NotCompiledError, compiled_at_points, has_jax
-from pmflow.graphs.sparsity import hessian_pattern, jacobian_pattern
-from pmflow.posterior.at_points import one_by_one
+from pmflow.graphs.sparsity import jacobian_pattern
 from pmflow.posterior.graph_density import GraphDensity
-from pmflow.watch import tick
 
-__all__ = ["Lifted", "NotLiftedError"]
+__all__ = ["Lifted"]
 
 _MOST_PRODUCTS = 20_000_000
 """Products of three numbers that one curvature adds up."""
@@ -35,10 +24,6 @@ _NUMBERS_AT_ONCE = 2**23
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
-
-
-class NotLiftedError(Exception):
-    """The second derivatives can't be had this way; the message says why."""
 
 
 class Lifted(AbstractCurvature):
@@ -76,15 +61,9 @@ class Lifted(AbstractCurvature):
         self._inner = inner
         self._pointers, self._indices = _places(jacobian)
         self._column_colours: Integers = loops().apart(*_places(csr_array(jacobian.T @ jacobian)))
-        self._predictors = _Predictors(z, ends, int(self._column_colours.max()) + 2)
+        self._predictors = Predictors(z, ends, int(self._column_colours.max()) + 2)
         lifted = self._predictors.outer(value)
-        predictors = density.dim + np.arange(jacobian.shape[0])
-        curved = hessian_pattern(*lifted.graph)
-        if curved is None or curved[inner].nnz > len(inner):  # the diagonal alone
-            raise NotLiftedError("not all that curves is a function of its predictors")
-        outer = Factors(csr_array(curved[predictors][:, predictors]))
-        colours = Colours.of_pattern(outer.pattern, outer.rows, outer.columns)
-        self._outer = Differences(lifted, predictors, colours)
+        outer, self._outer = curvature_of(lifted, inner, jacobian.shape[0])
         self._products = _Products(outer, self._pointers, self._indices, factors)
 
     @property
@@ -114,58 +93,6 @@ class Lifted(AbstractCurvature):
         lifted = np.concatenate([z, predictors[:, 0]], axis=1)
         curvatures = self._outer.at(lifted, units)
         return np.stack([self._products(h, j) for h, j in zip(curvatures, jacobian, strict=True)])
-
-
-class _Predictors:
-    """Variables of a graph at points, one after the other; and the graph with them as inputs.
-
-    Parameters
-    ----------
-    z : TensorVariable
-    ends : sequence of TensorVariable
-    batch : int
-        How many points there are at a time, or a divisor of it.
-    """
-
-    def __init__(self, z: TensorVariable, ends: Sequence[TensorVariable], batch: int) -> None:
-        self._z, self._ends, self._batch = z, ends, batch
-        (self._dim,) = z.type.shape
-        shapes = compile_once([z], [end.shape for end in ends], random_seed=False)
-        self._shapes = [tuple(map(int, x)) for x in shapes(np.zeros(self._dim))]
-
-    def __call__(self, points: Floats) -> Floats:
-        """Their values at points of shape (n, dim), shape (n, entries)."""
-        parts = []
-        for i in range(0, len(points), self._batch):
-            tick()
-            with np.errstate(all="ignore"):
-                parts.append(np.array(self._run(points[i : i + self._batch])[0]))
-        return np.concatenate(parts)
-
-    def outer(self, value: TensorVariable) -> GraphDensity:
-        """The graph as one of the vector and of the variables after it."""
-        sizes = [prod(shape) for shape in self._shapes]
-        both = pt.vector("both", shape=(self._dim + sum(sizes),), dtype=self._z.dtype)
-        pieces, at = {self._z: both[: self._dim]}, self._dim
-        for end, shape, size in zip(self._ends, self._shapes, sizes, strict=True):
-            pieces[end] = both[at : at + size].reshape(shape)
-            at += size
-        (logp,) = clone_replace([value], pieces, rebuild_strict=False)
-        return GraphDensity(both, logp)
-
-    @cached_property
-    def _run(self) -> Callable[[Floats], Sequence[Any]]:
-        flat = pt.concatenate([end.reshape((-1,)) for end in self._ends])
-        if has_jax():
-            with suppress(NotCompiledError):
-                return compiled_at_points(self._z, flat, self._batch, gradient="none")
-        points = pt.matrix("points", shape=(None, self._dim), dtype=self._z.dtype)
-        try:
-            batched = vectorize_over_draws([flat], {self._z: points})
-        except NotVectorizedError:
-            fn = compile_once([self._z], [flat], rewrites="values", random_seed=False)
-            return partial(one_by_one, fn)
-        return compile_once([points], batched, rewrites="values", random_seed=False)
 
 
 class _Products:

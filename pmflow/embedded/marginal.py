@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.embedded.conditional import Conditional, Modes, along
+from pmflow.embedded.conditional import Conditional, along
 from pmflow.embedded.factor import Factor
+from pmflow.embedded.given import Modes
 from pmflow.records import State
 from pmflow.watch import tick
 

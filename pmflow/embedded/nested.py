@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.blocks import chosen, relative_weights
-from pmflow.embedded.conditional import Conditional, Modes
-from pmflow.embedded.given import Given
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.given import Given, Modes
 from pmflow.embedded.marginal import Centre
 from pmflow.embedded.proposal import Proposal
 from pmflow.records import State, systematic_choice
@@ -197,7 +197,9 @@ class Nested:
         assert blocks is not None
         e = mirrored_draws(CHOICES // 2, len(inner), rng)
         deviation = given.factor.coloured(e)
-        log_weights = blocks.log_weights(self.conditional.density, given.z[0], inner, deviation, e)
+        log_weights = blocks.log_weights(
+            self.conditional.value_and_slope, given.z[0], inner, deviation, e
+        )
         weights = relative_weights(log_weights)
         z = np.repeat(given.z, number, axis=0)
         places = chosen(weights, number, rng)[:, blocks.labels]

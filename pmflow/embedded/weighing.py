@@ -106,7 +106,7 @@ class _Together:
         for i in range(0, len(givens), at_once):
             tick()
             drawn = [given.drawn(e, inner) for given in givens[i : i + at_once]]
-            value = conditional.density.value(np.concatenate([z for z, *_ in drawn]))
+            value = conditional.value(np.concatenate([z for z, *_ in drawn]))
             found.append(value.reshape(len(drawn), -1) - np.stack([log_q for *_, log_q in drawn]))
         self._log_weights.append(np.concatenate(found))
         self.groups.append(self._by_cumulants(self._log_weights[-1]))
@@ -145,7 +145,11 @@ class _OfBlocks:
             tick()
             log_weights.append(
                 self._blocks.log_weights(
-                    conditional.density, given.z[0], conditional.locals, given.factor.coloured(e), e
+                    conditional.value_and_slope,
+                    given.z[0],
+                    conditional.locals,
+                    given.factor.coloured(e),
+                    e,
                 )
             )
         new = BlockWeights.of(np.stack(log_weights))
@@ -161,7 +165,7 @@ class _OfBlocks:
 
     @staticmethod
     def _missed_in_the_middle(conditional: Conditional, givens: Sequence[Given]) -> Floats:
-        log_p = conditional.density.value(np.concatenate([given.z for given in givens]))
+        log_p = conditional.value(np.concatenate([given.z for given in givens]))
         at_middle = np.zeros((1, len(conditional.locals)))
         return log_p - np.concatenate([given.log_density(at_middle) for given in givens])
 

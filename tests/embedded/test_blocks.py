@@ -164,17 +164,17 @@ def test_the_way_to_a_draw_has_the_change_of_the_log_density() -> None:
     class Density:
         """Of twenty pairs, and of a variable that all depend on."""
 
-        def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
+        def value_and_slope(self, z: Floats) -> tuple[Floats, Floats]:
             u = z[:, 1:].reshape(len(z), 20, 2)
             value = multivariate_normal(cov=covariance).logpdf(u).sum(1) - np.exp(u).sum((1, 2))
             slope = -u @ np.linalg.inv(covariance) - np.exp(u)
-            return value, np.concatenate([np.zeros((len(z), 1)), slope.reshape(len(z), -1)], 1)
+            return value, slope.reshape(len(z), -1)
 
     blocks = Blocks(np.repeat(np.arange(20, dtype=np.int32), 2))
     middle, deviation = np.zeros(41), 0.7 * rng.normal(size=(5, 40))
     e = rng.normal(size=(5, 40))
-    density: Any = Density()
-    found = blocks.log_weights(density, middle, np.arange(1, 41), deviation, e)
+    way = Density().value_and_slope
+    found = blocks.log_weights(way, middle, np.arange(1, 41), deviation, e)
     for k in range(20):
         u = deviation[:, 2 * k : 2 * k + 2]
         pair = multivariate_normal(cov=covariance)
