@@ -76,13 +76,13 @@ class Conditional:
         density: LogDensity,
         pattern: csr_array,
         is_global: NDArray[np.bool_],
-        curvatures: int = _FEW,
+        curvatures: int | None = None,
     ) -> None:
         self.density, self.pattern = density, pattern
         self.globals: Integers = np.flatnonzero(is_global)
         self.locals: Integers = np.flatnonzero(~is_global)
         inner = csr_array(pattern[self.locals][:, self.locals])
-        self.factors, self._curvatures = Factors(inner), curvatures
+        self.factors, self._curvatures = Factors(inner), curvatures or _FEW
         self.sds: Floats = np.full(len(self.locals), 0.1)
 
     @property

@@ -13,8 +13,10 @@ from scipy.sparse import csc_array, csr_array
 from pmflow.records import State
 from pmflow.watch import importing
 
-__all__ = ["Factor", "Factors", "loops"]
+__all__ = ["Factor", "Factors", "is_dense", "loops"]
 
+_DENSE = 0.3
+"""Share of entries of a pattern: its factor has nearly all of them."""
 _MOST_DAMPED = 1e6
 """Relative to the diagonal: farther from a precision than that is not looked."""
 
@@ -88,6 +90,11 @@ class Factor(State):
         return np.asarray((self.diagonal[:, None] * x**2).sum(0))
 
 
+def is_dense(pattern: csr_array) -> bool:
+    """Whether a factor of such a precision is as quick with all of its entries."""
+    return bool(pattern.nnz > _DENSE * pattern.shape[0] ** 2)
+
+
 class Factors:
     """Factors of precisions that all have one pattern, which is analysed once.
 
@@ -114,6 +121,7 @@ class Factors:
         self.on_diagonal: Integers = np.flatnonzero(self.rows == self.columns)
         self._pointers = np.searchsorted(self.columns, np.arange(self.dim + 1))
         self._solver: Any = None
+        self._is_dense = is_dense(self.pattern)
 
     def of(self, values: Floats) -> Factor | None:
         """The factor of the precision with these entries, None where it is not positive definite.
@@ -126,6 +134,8 @@ class Factors:
 
         if not np.isfinite(values).all():
             return None
+        if self._is_dense:
+            return self._of_all(values)
         values = np.ascontiguousarray(values)  # qdldl reads past strides
         matrix = csc_array((values, self.rows, self._pointers), shape=2 * (self.dim,))
         if self._solver is None:
@@ -142,6 +152,26 @@ class Factors:
             np.asarray(diagonal),
             np.asarray(order, dtype=np.int64),
         )
+
+    def _of_all(self, values: Floats) -> Factor | None:
+        """The same by LAPACK, with all entries below the diagonal."""
+        matrix = np.zeros((self.dim, self.dim))
+        matrix[self.columns, self.rows] = values
+        with importing("scipy.linalg"):
+            from scipy.linalg import lapack
+        root, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+        if failed:
+            return None
+        of_root = np.diag(root)
+        below, order = self._below, np.arange(self.dim)
+        return Factor(*below[:2], (root / of_root).T[below[2:]], of_root**2, order)
+
+    @cached_property
+    def _below(self) -> tuple[Integers, Integers, Integers, Integers]:
+        """Pointers and rows of the entries below the diagonal, and where they are in L'."""
+        columns, rows = np.triu_indices(self.dim, 1)
+        pointers = np.searchsorted(columns, np.arange(self.dim + 1))
+        return pointers, rows, columns, rows
 
     def damped(self, values: Floats) -> tuple[Factor, float, Floats]:
         """The same with as much added to its diagonal as makes it positive definite.

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.blocks import Blocks
 from pmflow.embedded.conditional import Conditional, along
+from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.given import Given
 from pmflow.watch import tick
 
@@ -61,7 +62,18 @@ class Held:
         is_held = np.zeros(whole.density.dim, dtype=bool)
         for place in self.candidates:
             is_held[place] = True
-        return None if is_held.all() else Conditional(whole.density, whole.pattern, is_held)
+        return None if is_held.all() else conditional_of(whole.density, whole.pattern, is_held)
+
+    @property
+    def entries(self) -> int:
+        """How many entries the variables have that may be global."""
+        return sum(place.stop - place.start for place in self.candidates)
+
+    @property
+    def gradients(self) -> int:
+        """How many gradients the diagonal of a curvature takes, the cheaper way."""
+        one_by_one = np.inf if self.inner is None else self.inner.gradients + 2 * self.entries
+        return int(min(one_by_one, self.whole.gradients))
 
     @cached_property
     def z(self) -> Floats:

@@ -55,6 +55,11 @@ class Predictors:
         shapes = compile_once([z], [end.shape for end in ends], random_seed=False)
         self._shapes = [tuple(map(int, x)) for x in shapes(np.zeros(self._dim))]
 
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return sum(map(prod, self._shapes))
+
     def __call__(self, points: Floats) -> Floats:
         """Their values at points of shape (n, dim), shape (n, entries)."""
         parts = []
@@ -66,12 +71,11 @@ class Predictors:
 
     def outer(self, value: TensorVariable) -> GraphDensity:
         """The graph as one of the vector and of the variables after it."""
-        sizes = [prod(shape) for shape in self._shapes]
-        both = pt.vector("both", shape=(self._dim + sum(sizes),), dtype=self._z.dtype)
+        both = pt.vector("both", shape=(self._dim + self.number,), dtype=self._z.dtype)
         pieces, at = {self._z: both[: self._dim]}, self._dim
-        for end, shape, size in zip(self._ends, self._shapes, sizes, strict=True):
-            pieces[end] = both[at : at + size].reshape(shape)
-            at += size
+        for end, shape in zip(self._ends, self._shapes, strict=True):
+            pieces[end] = both[at : at + prod(shape)].reshape(shape)
+            at += prod(shape)
         (logp,) = clone_replace([value], pieces, rebuild_strict=False)
         return GraphDensity(both, logp)
 

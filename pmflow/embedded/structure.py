@@ -29,6 +29,8 @@ class NoStructureError(Exception):
 def read_pattern(density: LogDensity) -> csr_array:
     """The pattern of second derivatives, symmetric and with its diagonal.
 
+    Where it can't be told, and there are not too many, of variables that all meet.
+
     Raises
     ------
     NoStructureError
@@ -36,6 +38,8 @@ def read_pattern(density: LogDensity) -> csr_array:
     """
     with stage("Reading the model"), piece("reading which variables meet"):
         pattern = hessian_pattern(*density.graph)
+    if pattern is None and density.dim**2 <= _MOST:
+        return csr_array(np.ones((density.dim, density.dim), dtype=bool))
     if pattern is None or pattern.nnz > _MOST:
         raise NoStructureError("nearly all of its variables meet")
     return pattern

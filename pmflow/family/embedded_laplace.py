@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from pmflow.embedded.check import NestedCheck, check_nested
 from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.family.approximation import Approximation
@@ -120,7 +121,7 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
     @cached_property
     def _nested(self) -> Nested:
         parts = self.joint_density, self.pattern, self._is_global
-        return Nested(self._known or Conditional(*parts, CURVATURES), self.nested)
+        return Nested(self._known or conditional_of(*parts, CURVATURES), self.nested)
 
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""

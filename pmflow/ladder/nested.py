@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import override
 
-from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
 from pmflow.embedded.globals import Held, choose_globals, is_gaussian, with_hubs
 from pmflow.embedded.structure import NoStructureError, verify_pattern
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
 from pmflow.family.normalizing_flow import NormalizingFlow
-from pmflow.ladder.structured import AbstractStructuredRung, around, check_affordable
+from pmflow.ladder.structured import (
+    AbstractStructuredRung,
+    around,
+    check_affordable,
+    check_choice,
+)
 from pmflow.records import FitState, Report
 from pmflow.watch import why_stopped
 
@@ -36,15 +41,16 @@ class NestedRung(AbstractStructuredRung):
     def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:
         """Choose the global variables, and integrate the others out."""
         whole, start = held.whole, held.start
+        check_choice(held)
         is_global = choose_globals(held)
         if not is_global.any() or is_global.all():
             raise NoStructureError("no few of its variables govern the others")
-        conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
+        conditional = conditional_of(whole.density, whole.pattern, is_global, CURVATURES)
         more = with_hubs(whole.pattern, held.places, is_global)
         is_cheap = whole.density.work * _GRADIENTS < _WORK
         if is_cheap and more.sum() > is_global.sum() and not is_gaussian(conditional, start):
             is_global = more
-            conditional = Conditional(whole.density, whole.pattern, is_global, CURVATURES)
+            conditional = conditional_of(whole.density, whole.pattern, is_global, CURVATURES)
         check_affordable(conditional, CURVATURES)
         verify_pattern(conditional, around(start, seed), seed)
         nested = fit_nested(conditional, start, seed)

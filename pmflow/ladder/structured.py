@@ -22,10 +22,13 @@ from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.ladder.rung import AbstractSizedRung, Ground, NothingGained
 from pmflow.watch import OutOfTime
 
-__all__ = ["AbstractStructuredRung", "around", "check_affordable", "read_structure"]
+__all__ = ["AbstractStructuredRung", "around", "check_affordable", "check_choice", "read_structure"]
 
 _WORK = 3e11
 """Numbers that the density may go through for all second derivatives of a fit."""
+
+_OF_CHOICE = 10
+"""Curvatures for each entry that may be global. It takes two: they may cost a fifth of a fit."""
 
 type Floats = NDArray[np.float64]
 
@@ -87,8 +90,10 @@ def read_structure(flow: NormalizingFlow, seed: int) -> Held:
     """
     (group,) = flow.groups
     density, start = group.log_density, flow.point.origin + flow.point.offset
-    whole = Conditional(density, read_pattern(density), np.zeros(density.dim, dtype=bool))
-    verify_pattern(whole, around(start, seed), seed)
+    pattern = read_pattern(density)
+    whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool))
+    if pattern.nnz < density.dim**2:  # else there is none to miss
+        verify_pattern(whole, around(start, seed), seed)
     places = {name: place for name, place, *_ in group.ordering.values()}
     return Held(whole, places, start)
 
@@ -107,7 +112,20 @@ def check_affordable(conditional: Conditional, curvatures: int) -> None:
     NoStructureError
         If they take too many gradients.
     """
-    if float(conditional.gradients) * conditional.density.work * curvatures > _WORK:
-        raise NoStructureError(
-            f"its second derivatives take {conditional.gradients:,} gradients at each point"
-        )
+    _check(conditional.gradients, conditional.density.work, curvatures)
+
+
+def check_choice(held: Held) -> None:
+    """See whether the curvatures can be had that tell which variables are global.
+
+    Raises
+    ------
+    NoStructureError
+        If they take too many gradients.
+    """
+    _check(held.gradients, held.whole.density.work, _OF_CHOICE * held.entries)
+
+
+def _check(gradients: int, work: int, curvatures: int) -> None:
+    if float(gradients) * work * curvatures > _WORK:
+        raise NoStructureError(f"its second derivatives take {gradients:,} gradients at each point")

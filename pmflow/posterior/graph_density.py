@@ -45,7 +45,7 @@ _WORTH_A_FUNCTION = 2e8
 _LEAST_SPENT = 1e6
 """What a call costs at least, in numbers."""
 _MOST_AT_ONCE = 64
-_LIGHT = 100_000
+_LIGHT = 30_000
 """Numbers of a density up to which a single point may as well be evaluated with others."""
 
 _log = logging.getLogger("pmflow")

@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from pmflow.embedded import conditional as module
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.lifted import Lifted, NotLiftedError
+from pmflow.embedded.lifted import Lifted
+from pmflow.embedded.predictors import NotLiftedError
 from pmflow.embedded.structure import read_pattern
 from pmflow.graphs.affine import affine_ends
 
