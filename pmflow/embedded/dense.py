@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import override
 
 import numpy as np
@@ -96,8 +97,8 @@ class DenseConditional(Conditional):
     @override
     def gradients(self) -> int:
         """How many gradients of the density take as long as a curvature."""
-        size = len(self.locals)
-        products = (self._number * size**2 + size**3) / _BLAS + self._number * size
+        size, rows = len(self.locals), len(self._place(np.zeros(len(self.globals))).full)
+        products = (rows * size**2 + size**3) / _BLAS + self._number * size
         work = products + self._outer.gradients * self._lifted.work + self._work
         return max(1, round(work / self.density.work))
 
@@ -125,8 +126,7 @@ class DenseConditional(Conditional):
         for i, (rows, place) in enumerate(self._by_place(z, most=1)):
             units = np.sqrt((place.matrix**2) @ self.sds**2)
             (values,) = self._outer.at(place.lifted(rows), units[None])
-            curved = self._symmetric(values) @ place.matrix
-            found[i] = (place.matrix.T @ curved)[self.factors.rows, self.factors.columns]
+            found[i] = self._product(values, place)[self.factors.rows, self.factors.columns]
         return found
 
     @override
@@ -139,11 +139,23 @@ class DenseConditional(Conditional):
             np.concatenate([modes.log_marginal for modes in every]),
         )
 
-    def _symmetric(self, values: Floats) -> csr_array:
+    def _product(self, values: Floats, place: _Place) -> Floats:
+        """J' H J, of the entries of H."""
         rows, columns = self._pattern.rows, self._pattern.columns
         off = rows != columns
+        if not off.any():
+            part = place.matrix[place.full]
+            found = part.T @ (values[place.full, None] * part)
+            alone = values[place.single] * place.matrix[place.single, place.columns] ** 2
+            found[np.diag_indices_from(found)] += np.bincount(
+                place.columns, alone, minlength=len(found)
+            )
+            return np.asarray(found)
         places = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
-        return csr_array((np.concatenate([values, values[off]]), places), shape=2 * (self._number,))
+        curved = csr_array(
+            (np.concatenate([values, values[off]]), places), shape=2 * (self._number,)
+        )
+        return np.asarray(place.matrix.T @ (curved @ place.matrix))
 
     def _by_place(self, z: Floats, most: int | None = None) -> Iterator[tuple[Floats, _Place]]:
         """Points that follow each other and share their global variables, with what these make."""
@@ -175,6 +187,25 @@ class _Place:
     base: Floats
     matrix: Floats
     inner: Integers
+
+    @cached_property
+    def full(self) -> Integers:
+        """Rows of the matrix with more than one entry."""
+        return np.flatnonzero(self._counts > 1)
+
+    @cached_property
+    def single(self) -> Integers:
+        """Those with one: such a predictor is a variable itself, as a rule."""
+        return np.flatnonzero(self._counts == 1)
+
+    @cached_property
+    def columns(self) -> Integers:
+        """Which variables these are of."""
+        return np.asarray(np.abs(self.matrix[self.single]).argmax(1))
+
+    @cached_property
+    def _counts(self) -> Integers:
+        return np.count_nonzero(self.matrix, axis=1)
 
     def lifted(self, z: Floats) -> Floats:
         """Points of shape (n, dim) with their predictors after them."""
