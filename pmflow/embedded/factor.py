@@ -138,10 +138,13 @@ class Factors:
             return self._of_all(values)
         values = np.ascontiguousarray(values)  # qdldl reads past strides
         matrix = csc_array((values, self.rows, self._pointers), shape=2 * (self.dim,))
-        if self._solver is None:
-            self._solver = qdldl.Solver(matrix, upper=True)
-        else:
-            self._solver.update(matrix, upper=True)
+        try:
+            if self._solver is None:
+                self._solver = qdldl.Solver(matrix, upper=True)
+            else:
+                self._solver.update(matrix, upper=True)
+        except RuntimeError:  # a pivot is 0
+            return None
         lower, diagonal, order = self._solver.factors()
         if not (np.isfinite(diagonal).all() and (diagonal > 0).all()):
             return None

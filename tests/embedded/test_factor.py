@@ -33,6 +33,14 @@ def case(request: pytest.FixtureRequest) -> tuple[Floats, Factors, Factor]:
     return matrix, factors, factor
 
 
+def test_a_pivot_of_0_is_no_factor() -> None:
+    factors = Factors(pattern_of(precision(60, 0.05, 1)))
+    zero, diagonal = np.zeros(len(factors.rows)), np.where(factors.rows == factors.columns, 2.0, 0)
+    for values in (zero, diagonal, zero):  # before and after one was found
+        factor = factors.of(values)
+        assert (factor is None) == (values is zero)
+
+
 class TestFactor:
     def test_solves_and_the_determinant(self, case: tuple[Floats, Factors, Factor]) -> None:
         matrix, _, factor = case
