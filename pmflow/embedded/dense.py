@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.factor import Factor, is_dense
 from pmflow.embedded.given import Modes
 from pmflow.embedded.predictors import NotLiftedError, Predictors, curvature_of
+from pmflow.embedded.threads import one_thread
 from pmflow.graphs.affine import affine_ends
 from pmflow.graphs.work import numbers_in
 from pmflow.posterior.density import LogDensity
@@ -32,6 +34,8 @@ _SHARE = 0.5
 """Of the work of plain differences, at which this way is taken."""
 _HELD = 4
 """Values of the global variables for which the predictors are kept."""
+
+_log = logging.getLogger("pmflow")
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -51,7 +55,8 @@ def conditional_of(
     try:
         with stage("Reading the model"), piece("reading how predictors are made up"):
             dense = DenseConditional(density, pattern, is_global, curvatures)
-    except NotLiftedError:
+    except NotLiftedError as error:
+        _log.debug("Local variables that all meet, but not by their predictors: %s", error)
         return plain
     return dense if dense.gradients < _SHARE * plain.gradients else plain
 
@@ -105,34 +110,40 @@ class DenseConditional(Conditional):
     @override
     def value(self, z: Floats) -> Floats:
         """Log density at points of shape (n, dim), shape (n,)."""
-        parts = [self._lifted.value(place.lifted(rows)) for rows, place in self._by_place(z)]
+        with one_thread():
+            parts = [self._lifted.value(place.lifted(rows)) for rows, place in self._by_place(z)]
         return np.concatenate(parts)
 
     @override
     def value_and_slope(self, z: Floats) -> tuple[Floats, Floats]:
         """The same with its gradient by the local variables, shape (n, locals)."""
         values, slopes = [], []
-        for rows, place in self._by_place(z):
-            value, gradient = self._lifted.value_and_gradient(place.lifted(rows))
-            values.append(value)
-            by_predictors = gradient[:, self.density.dim :]
-            slopes.append(gradient[:, self.locals] + by_predictors @ place.matrix)
+        with one_thread():
+            for rows, place in self._by_place(z):
+                value, gradient = self._lifted.value_and_gradient(place.lifted(rows))
+                values.append(value)
+                by_predictors = gradient[:, self.density.dim :]
+                slopes.append(gradient[:, self.locals] + by_predictors @ place.matrix)
         return np.concatenate(values), np.concatenate(slopes)
 
     @override
     def precisions(self, z: Floats) -> Floats:
         """Minus the second derivatives by the local variables; as of `Conditional`."""
-        found = np.empty((len(z), len(self.factors.rows)))
-        for i, (rows, place) in enumerate(self._by_place(z, most=1)):
-            units = np.sqrt((place.matrix**2) @ self.sds**2)
-            (values,) = self._outer.at(place.lifted(rows), units[None])
-            found[i] = self._product(values, place)[self.factors.rows, self.factors.columns]
+        entries = self.factors.rows, self.factors.columns
+        found = np.empty((len(z), len(entries[0])))
+        with one_thread():
+            for i, point in enumerate(z):
+                place = self._place(point[self.globals])
+                units = np.sqrt((place.matrix**2) @ self.sds**2)
+                (values,) = self._outer.at(place.lifted(point[None]), units[None])
+                found[i] = self._product(values, place)[entries]
         return found
 
     @override
     def modes(self, z: Floats, rounds: int, near: Factor | None = None) -> Modes:
         """Climb to the modes of the local variables, at one place after the other."""
-        every = [super(DenseConditional, self).modes(row[None], rounds, near) for row in z]
+        with one_thread():  # its factors too
+            every = [super(DenseConditional, self).modes(row[None], rounds, near) for row in z]
         return Modes(
             np.concatenate([modes.z for modes in every]),
             tuple(modes.factors[0] for modes in every),
@@ -157,12 +168,10 @@ class DenseConditional(Conditional):
         )
         return np.asarray(place.matrix.T @ (curved @ place.matrix))
 
-    def _by_place(self, z: Floats, most: int | None = None) -> Iterator[tuple[Floats, _Place]]:
+    def _by_place(self, z: Floats) -> Iterator[tuple[Floats, _Place]]:
         """Points that follow each other and share their global variables, with what these make."""
         theta = z[:, self.globals]
         is_new = np.append(True, (theta[1:] != theta[:-1]).any(1))
-        if most == 1:
-            is_new[:] = True
         begins = np.flatnonzero(is_new)
         for first, end in zip(begins, [*begins[1:], len(z)], strict=True):
             yield z[first:end], self._place(theta[first])
