@@ -165,6 +165,15 @@ class TestCtrlC:
             assert inner is outer
             assert outer.is_stopped
 
+    def test_of_a_part_that_ran_out_nothing_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "pmflow")
+        with quiet():
+            result_exists()
+            with quiet(0.0), pytest.raises(OutOfTime):
+                tick()
+            tick()
+        assert not caplog.records
+
 
 class TestGrace:
     def test_what_is_there_can_be_put_in_order(self) -> None:

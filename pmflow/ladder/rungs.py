@@ -5,6 +5,8 @@ A new rung is a class here, or another `FlowRung`, and a line in `RUNGS`.
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import override
@@ -28,7 +30,7 @@ from pmflow.records import FitState, Report
 from pmflow.starts.restarts import NoMoreStarts, StartsState, fit_from_starts
 from pmflow.training.fixed_draws import LEAST_EVALUATIONS, fit_on_fixed_draws
 from pmflow.training.schedule_state import ScheduleSettings
-from pmflow.watch import why_stopped
+from pmflow.watch import OutOfTime, watching, why_stopped
 
 __all__ = [
     "RUNGS",
@@ -43,11 +45,15 @@ _SCHEDULE = ScheduleSettings(window=100, most_windows=12, patience=1)
 _SEARCH_WORK, _FEWEST_STARTS = 8e9, 2
 """Numbers that the density may go through in a search, half a minute or so, before it goes on from
 a further start than the second."""
+_TIMES_LONGER, _SHORTEST = 3.0, 3.0
+"""How many times as long as the search from the first start one from a further start may take, and
+the seconds that the first counts at least: on its way a density may be without end, as a series is
+that does not converge."""
 _MOST_BENT = 300
 """Dimensions up to which a map with parameters for each pair of coordinates is tried."""
-_BENT_WORK = 3e11
-"""Numbers that the density may go through for it. A density of 300 correlated values in 46
-dimensions takes 2e12, for nothing: weights lead from the Gaussian to the posterior."""
+_BENT_WORK, _BENT_WORK_IF_USABLE = 3e11, 3e10
+"""Numbers that the density may go through for it at its fewest draws, and where weights lead to the
+posterior already. A density of 300 correlated values in 46 dimensions takes 2e12."""
 _MIDDLE = 40
 """Dimensions above which integrating out is tried first: a search for a Gaussian takes longer."""
 _SMALL = 7
@@ -71,6 +77,7 @@ class GaussianRung(AbstractRung):
         self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
     ) -> Approximation:
         """The Gaussians of all modes that several starts find."""
+        began = time.perf_counter()
         approx = NormalizingFlow(
             "scale-loc",
             model=ground.model,
@@ -80,11 +87,17 @@ class GaussianRung(AbstractRung):
             frame="gaussian",
         )
         (flow,) = approx.groups
+        longest = _TIMES_LONGER * max(time.perf_counter() - began, _SHORTEST)
 
         def move(number: int, seed: int) -> None:
             if number >= _FEWEST_STARTS and flow.log_density.spent > _SEARCH_WORK:
                 raise NoMoreStarts
-            flow.move(seed)
+            with watching(seconds=longest) as watch:
+                with suppress(OutOfTime):
+                    flow.move(seed)
+                is_lost = watch.left <= 0
+            if is_lost:
+                raise NoMoreStarts
 
         numbers = range(1, ground.options.restarts)
         moves = [partial(move, number, ground.next_seed()) for number in numbers]
@@ -121,11 +134,13 @@ class QuickRung(AbstractFlowRung):
 
     @override
     def applies(self, ground: Ground) -> bool:
-        """Whether it applies: not where a fit on the fewest draws takes minutes."""
+        """Whether it applies: not where it takes minutes, or half a minute and weights would do."""
         if not super().applies(ground):
             return False
+        _, found = ground.best
+        is_usable = found is not None and found.verdict != "not reliable"
         work = ground.gaussian.groups[0].log_density.work
-        return work * LEAST_EVALUATIONS < _BENT_WORK
+        return work * LEAST_EVALUATIONS < (_BENT_WORK_IF_USABLE if is_usable else _BENT_WORK)
 
     @override
     def climb(

@@ -204,7 +204,7 @@ class Watch:
                 waited,
                 because,
             )
-        elif self._was_raised and returned:
+        elif self._was_raised and returned and math.isfinite(self._given):
             late = max(0.0, -self.left)
             _log.log(
                 logging.WARNING if late > _LONG else logging.INFO,

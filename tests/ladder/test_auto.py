@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from typing import Any
 
@@ -13,9 +14,11 @@ from models import conjugate_normal, conjugate_posterior, gaussian
 
 import pmflow as pmf
 from pmflow.errors import FitWarning, NonFiniteError, NotContinuousError, ParameterError
+from pmflow.family.placed_flow import PlacedFlow
 from pmflow.ladder import automatic as auto
 from pmflow.ladder import climb
-from pmflow.ladder.rungs import RUNGS, FlowRung, GaussianRung, QuickRung, ResampledRung
+from pmflow.ladder.rungs import RUNGS, FlowRung, GaussianRung, ResampledRung
+from pmflow.watch import tick
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
@@ -132,8 +135,8 @@ class TestWithoutTraining:
         assert approx.diagnosis.verdict == "reliable"
 
     def test_good_weights_are_an_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        kept = (rung for rung in RUNGS if not isinstance(rung, QuickRung))
-        monkeypatch.setattr(climb, "RUNGS", tuple(kept))
+        # at once where a map would take long
+        monkeypatch.setattr("pmflow.ladder.rungs._BENT_WORK_IF_USABLE", 0)
         with pm.Model() as model:
             pm.Gamma("g", 6.0, 1.0)
         approx = ladder_of(model)
@@ -313,3 +316,27 @@ def test_a_long_search_has_fewer_starts(
         approx = pmf.fit(model=skewed(), random_seed=1, progressbar=False)
     assert "The search is long: 2 of 8 starts are taken." in caplog.text
     assert len(approx.starts.elbo) == 2
+
+
+@pytest.mark.slow
+def test_a_start_that_takes_much_longer_than_the_first_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pmflow.ladder.rungs._TIMES_LONGER", 1.0)
+    real, moved = PlacedFlow.move, []
+
+    def move(self: PlacedFlow, seed: int, spread: float = 1.0) -> None:
+        moved.append(seed)
+        while len(moved) == 3:  # as where a series does not converge
+            tick()
+            time.sleep(0.01)
+        real(self, seed, spread)
+
+    monkeypatch.setattr(PlacedFlow, "move", move)
+    with caplog.at_level(logging.INFO, "pmflow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)
+        approx = pmf.fit(model=skewed(), random_seed=1, progressbar=False)
+    assert "The search is long: 3 of 8 starts are taken." in caplog.text
+    assert len(approx.starts.elbo) == 3
+    assert approx.fit_state.ended == "converged"
+    assert "given" not in caplog.text  # no budget was
