@@ -20,7 +20,7 @@ from pmflow.embedded.predictors import NotLiftedError
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import piece, stage, tick
 
-__all__ = ["Conditional", "along"]
+__all__ = ["Conditional"]
 
 _FEW = 20
 """Curvatures that are wanted where nothing else is said."""
@@ -30,6 +30,8 @@ _SHARE_LIFTED = 0.5
 """Of the gradients of plain differences, at which the way through predictors is taken."""
 _FOUND = 0.1
 """Newton's decrement below which one step more, unchecked, ends at the mode: in sds."""
+_EXACT = 1e-5
+"""Share of Newton's decrement that is left where the density is a parabola."""
 _LOST = 1.0
 """Newton's decrement above which a climb that has ended has not found the mode."""
 _HALVINGS = 16
@@ -186,6 +188,7 @@ class Conditional:
                 decrement[i] = np.sqrt(max(slope[i] @ steps[i], 0.0))
             climbing = climbing[decrement[climbing] > _FOUND]
             climbing = self._step(climbing, z, log_p, slope, steps)
+            climbing = self._without_exact(climbing, slope, factors, damping, decrement, steps)
         return self._ended(z, log_p, steps, factors, decrement, damping)
 
     @property
@@ -253,6 +256,30 @@ class Conditional:
             todo, rate = todo[~is_up], rate / 3
         return np.setdiff1d(climbing, todo)
 
+    @staticmethod
+    def _without_exact(
+        climbing: Integers,
+        slope: Floats,
+        factors: list[Factor | None],
+        damping: Floats,
+        decrement: Floats,
+        steps: Floats,
+    ) -> Integers:
+        """Those whose last step has not led to the mode: one that has was down a parabola.
+
+        Then no entry of the slope is left, so there is no third derivative along the step, and the
+        curvature is what it was.
+        """
+        goes_on = np.ones(len(climbing), dtype=bool)
+        for k, i in enumerate(climbing):
+            factor = factors[i]
+            assert factor is not None
+            step = factor.solve(slope[i : i + 1])[0]
+            left = np.sqrt(max(slope[i] @ step, 0.0))
+            if not damping[i] and left < _EXACT * decrement[i]:
+                steps[i], decrement[i], goes_on[k] = step, left, False
+        return climbing[goes_on]
+
     def _ended(
         self,
         z: Floats,
@@ -271,10 +298,3 @@ class Conditional:
         constant = len(self.locals) / 2 * np.log(2 * np.pi)
         log_marginal = np.where(is_found, log_p + gain - log_dets / 2 + constant, -np.inf)
         return Modes(z, tuple(factors), log_marginal)  # type: ignore[arg-type]
-
-
-def along(places: Integers, lengths: Floats, dim: int) -> Floats:
-    """A step along each of some coordinates of the latent vector, shape (steps, dim)."""
-    steps = np.zeros((len(places), dim))
-    steps[np.arange(len(places)), places] = lengths
-    return steps

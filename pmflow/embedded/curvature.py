@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pmflow.embedded.colours import Colours
 from pmflow.posterior.graph_density import GraphDensity
 
-__all__ = ["AbstractCurvature", "Differences"]
+__all__ = ["AbstractCurvature", "Differences", "along"]
 
 _STEP = 1e-3
 """Of differences of gradients, in conditional standard deviations."""
@@ -84,3 +84,10 @@ class Differences(AbstractCurvature):
             change = (shaped[:, 0] - shaped[:, 1])[:, colours.read_colour, colours.read_row]
             found.append(change / (2 * unit[:, colours.read_column]))
         return np.concatenate(found)
+
+
+def along(places: Integers, lengths: Floats, dim: int) -> Floats:
+    """A step along each of some coordinates of the latent vector, shape (steps, dim)."""
+    steps = np.zeros((len(places), dim))
+    steps[np.arange(len(places)), places] = lengths
+    return steps

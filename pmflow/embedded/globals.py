@@ -11,7 +11,8 @@ from scipy.sparse import csr_array
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.blocks import Blocks
-from pmflow.embedded.conditional import Conditional, along
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.curvature import along
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.given import Given
 from pmflow.watch import tick

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.embedded.conditional import Conditional, along
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.curvature import along
 from pmflow.embedded.factor import Factor
 from pmflow.embedded.given import Modes
 from pmflow.records import State
