@@ -23,6 +23,9 @@ _LARGEST = 10
 """Entries of a variable that may be global."""
 _MOST = 12
 """Entries of all global variables together: they are integrated over by weighted draws."""
+_LARGEST_HELD = 32
+"""Entries of a variable that is held where a Gaussian over all variables begins. At the mode of all
+of them the scales of a hierarchy are 0, twenty scales of as many slopes too."""
 _MOST_ASKED = 64
 """Entries whose influence is measured: of the variables that meet the most others."""
 _INFLUENCE = 0.005
@@ -59,9 +62,12 @@ class Held:
     @cached_property
     def inner(self) -> Conditional | None:
         """All other variables given these; None where there are no others."""
+        return self._given(self.candidates)
+
+    def _given(self, held: Sequence[slice]) -> Conditional | None:
         whole = self.whole
         is_held = np.zeros(whole.density.dim, dtype=bool)
-        for place in self.candidates:
+        for place in held:
             is_held[place] = True
         return None if is_held.all() else conditional_of(whole.density, whole.pattern, is_held)
 
@@ -79,10 +85,23 @@ class Held:
     @cached_property
     def z(self) -> Floats:
         """Where the others are at their mode, shape (dim,)."""
-        if self.inner is None:
+        return self._at_mode(self.inner)
+
+    @cached_property
+    def of_larger(self) -> Floats:
+        """Where the variables are at their mode that are larger than scales are, shape (dim,)."""
+        places = self.places.values()
+        held = [place for place in places if 0 < place.stop - place.start <= _LARGEST_HELD]
+        known = {(place.start, place.stop) for place in self.candidates}
+        if known == {(place.start, place.stop) for place in held}:
+            return self.z
+        return self._at_mode(self._given(held))
+
+    def _at_mode(self, inner: Conditional | None) -> Floats:
+        if inner is None:
             return self.start
-        self.inner.measure(self.start)
-        return self.inner.modes(self.start[None], _CURVATURES).z[0]
+        inner.measure(self.start)
+        return inner.modes(self.start[None], _CURVATURES).z[0]
 
 
 def choose_globals(held: Held) -> NDArray[np.bool_]:

@@ -28,10 +28,10 @@ class SparseRung(AbstractStructuredRung):
 
     @override
     def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:
-        """Climb the ELBO from where the variables are at their mode that no scale governs."""
+        """Climb the ELBO from where the larger variables are at their mode."""
         density, pattern = held.whole.density, held.whole.pattern
         whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool), CURVATURES)
         check_affordable(whole, CURVATURES)
-        gaussian = fit_gaussian(whole, held.z, seed)
+        gaussian = fit_gaussian(whole, held.of_larger, seed)
         state = FitState(0, 0, why_stopped() or "converged", "by natural gradients")
         return SparseGaussian(flow, gaussian, Report(fit_state=state))

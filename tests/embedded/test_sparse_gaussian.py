@@ -14,6 +14,7 @@ import pytest
 import pmflow as pmf
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.sparse import SparseRung
+from pmflow.ladder.structured import read_structure
 from pmflow.training.options import FitOptions
 from pmflow.watch import watching
 
@@ -136,3 +137,19 @@ def test_a_funnel_is_not_reliable() -> None:
         pm.Normal("u", 0.0, pt.exp(log_tau), shape=50)
     found = pmf.diagnose(fitted(model), random_seed=1)
     assert found.verdict == "not reliable"
+
+
+def test_it_begins_where_many_scales_are_held() -> None:
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau", 1.0, shape=12)
+        b = pm.Normal("b", 0.0, tau, shape=(5, 12))
+        pm.Normal("y", b, 1.0, observed=np.linspace(-2, 2, 60).reshape(5, 12))
+    with watching(progressbar=False):
+        flow = pmf.NormalizingFlow("scale-loc", model=model, jitter=0.0)
+        held = read_structure(flow, 1)
+        z = held.of_larger
+    np.testing.assert_array_equal(z[:12], held.start[:12])
+    assert np.abs(held.z - z).max() > 1.0  # of all but variables of ten entries: scales near 0
+    variance = np.exp(2 * z[:12])
+    mode = np.linspace(-2, 2, 60).reshape(5, 12) * variance / (1 + variance)
+    assert z[12:].reshape(5, 12) == pytest.approx(mode, abs=1e-3)
