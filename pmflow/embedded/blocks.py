@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from pmflow.embedded.factor import Factor
+
 __all__ = ["PATH", "BlockWeights", "Blocks", "chosen", "relative_weights"]
 
 _LARGEST = 32
@@ -60,10 +62,10 @@ class Blocks:
         value_and_slope: Callable[[Floats], tuple[Floats, Floats]],
         middle: Floats,
         inner: NDArray[np.int64],
-        deviation: Floats,
+        factor: Factor,
         e: Floats,
-    ) -> Floats:
-        r"""Log weights of each block at draws around one place, relative to the middle.
+    ) -> tuple[Floats, Floats]:
+        """Draws around one place, and the log weights of each block, relative to the middle.
 
         The log density of one block is no part of the model's that could be asked for by itself.
         But along the straight way from the middle to a draw it changes by the integral of its part
@@ -76,22 +78,26 @@ class Blocks:
         middle : ndarray, shape (dim,)
         inner : ndarray
             Places of the local variables in the latent vector.
-        deviation : ndarray, shape (n, locals)
-            Of the draws from the middle.
+        factor : Factor
+            Of the precision of the Gaussian that they are draws of.
         e : ndarray, shape (n, locals)
-            Base draws: the log density of the draws is :math:`-|e|^2 / 2`, relative to the middle.
+            Base draws.
 
         Returns
         -------
-        ndarray, shape (n, blocks)
+        deviation : ndarray, shape (n, locals)
+            Of the draws from the middle.
+        log_weights : ndarray, shape (n, blocks)
         """
+        deviation = factor.coloured(e)
         along = (1 + _NODES) / 2
         points = np.repeat(middle[None], len(along) * len(e), axis=0)
         points[:, inner] += (along[:, None, None] * deviation).reshape(len(points), -1)
         _, gradient = value_and_slope(points)
         slope = gradient.reshape(len(along), len(e), -1)
         risen = np.tensordot(_WEIGHTS / 2, slope, 1) * deviation
-        return np.asarray((risen + e**2 / 2) @ self._sums)
+        risen += factor.of_variables(e) ** 2 / 2  # less the log density of the Gaussian
+        return deviation, np.asarray(risen @ self._sums)
 
 
 def relative_weights(log_weights: Floats) -> Floats:

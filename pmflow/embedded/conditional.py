@@ -120,11 +120,7 @@ class Conditional:
     def matrix(self, z: Floats) -> csr_array:
         """The precision at one point of shape (dim,), shape (locals, locals)."""
         (values,) = self.precisions(z[None])
-        rows, columns = self.factors.rows, self.factors.columns
-        off = rows != columns
-        places = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
-        size = len(self.locals)
-        return csr_array((np.concatenate([values, values[off]]), places), shape=(size, size))
+        return self.factors.matrix(values)
 
     def diagonals(self, z: Floats) -> Floats:
         """The diagonal of the precision at points of shape (n, dim), shape (n, locals)."""
@@ -194,7 +190,7 @@ class Conditional:
     @property
     def is_independent(self) -> bool:
         """Whether no local variable meets another, by the pattern."""
-        return len(self.factors.rows) == len(self.locals)
+        return self.factors.is_diagonal
 
     @cached_property
     def blocks(self) -> Blocks | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,6 +98,7 @@ class DenseConditional(Conditional):
         self._pattern, self._outer = curvature_of(self._lifted, self.locals, self._number)
         self._work = numbers_in(ends)
         self._places: dict[bytes, _Place] = {}
+        self._lock = threading.RLock()
 
     @property
     @override
@@ -152,9 +154,7 @@ class DenseConditional(Conditional):
 
     def _product(self, values: Floats, place: _Place) -> Floats:
         """J' H J, of the entries of H."""
-        rows, columns = self._pattern.rows, self._pattern.columns
-        off = rows != columns
-        if not off.any():
+        if self._pattern.is_diagonal:
             part = place.matrix[place.full]
             found = part.T @ (values[place.full, None] * part)
             alone = values[place.single] * place.matrix[place.single, place.columns] ** 2
@@ -162,11 +162,7 @@ class DenseConditional(Conditional):
                 place.columns, alone, minlength=len(found)
             )
             return np.asarray(found)
-        places = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
-        curved = csr_array(
-            (np.concatenate([values, values[off]]), places), shape=2 * (self._number,)
-        )
-        return np.asarray(place.matrix.T @ (curved @ place.matrix))
+        return np.asarray(place.matrix.T @ (self._pattern.matrix(values) @ place.matrix))
 
     def _by_place(self, z: Floats) -> Iterator[tuple[Floats, _Place]]:
         """Points that follow each other and share their global variables, with what these make."""
@@ -178,15 +174,16 @@ class DenseConditional(Conditional):
 
     def _place(self, theta: Floats) -> _Place:
         key = theta.tobytes()
-        if key not in self._places:
-            tick()
-            if len(self._places) >= _HELD:
-                del self._places[next(iter(self._places))]
-            size = len(self.locals)
-            found = self._made_up(theta, np.concatenate([np.zeros((1, size)), np.eye(size)]))
-            matrix = np.ascontiguousarray((found[1:] - found[0]).T)
-            self._places[key] = _Place(found[0], matrix, self.locals)
-        return self._places[key]
+        with self._lock:  # two threads may draw, and a compiled function is for one at a time
+            if key not in self._places:
+                tick()
+                if len(self._places) >= _HELD:
+                    del self._places[next(iter(self._places))]
+                size = len(self.locals)
+                found = self._made_up(theta, np.concatenate([np.zeros((1, size)), np.eye(size)]))
+                matrix = np.ascontiguousarray((found[1:] - found[0]).T)
+                self._places[key] = _Place(found[0], matrix, self.locals)
+            return self._places[key]
 
 
 @dataclass(frozen=True, eq=False)

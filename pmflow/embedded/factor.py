@@ -79,6 +79,12 @@ class Factor(State):
         found[self.order] = x
         return found.T
 
+    def of_variables(self, e: Floats) -> Floats:
+        """Base draws of shape (n, dim), each in the place of one of the variables it moves."""
+        found = np.empty_like(e)
+        found[:, self.order] = e
+        return found
+
     def solve(self, b: Floats) -> Floats:
         """Rows of shape (n, dim) times P^-1."""
         return self.coloured(self.whitened(b))
@@ -122,6 +128,19 @@ class Factors:
         self._pointers = np.searchsorted(self.columns, np.arange(self.dim + 1))
         self._solver: Any = None
         self._is_dense = is_dense(self.pattern)
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether no two coordinates meet."""
+        return len(self.rows) == self.dim
+
+    def matrix(self, values: Floats) -> csr_array:
+        """The symmetric matrix with these entries."""
+        off = self.rows != self.columns
+        rows = np.concatenate([self.rows, self.columns[off]])
+        columns = np.concatenate([self.columns, self.rows[off]])
+        both = np.concatenate([values, values[off]])
+        return csr_array((both, (rows, columns)), shape=2 * (self.dim,))
 
     def of(self, values: Floats) -> Factor | None:
         """The factor of the precision with these entries, None where it is not positive definite.

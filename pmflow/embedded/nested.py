@@ -196,9 +196,8 @@ class Nested:
         inner, blocks = self.conditional.locals, self.conditional.blocks
         assert blocks is not None
         e = mirrored_draws(CHOICES // 2, len(inner), rng)
-        deviation = given.factor.coloured(e)
-        log_weights = blocks.log_weights(
-            self.conditional.value_and_slope, given.z[0], inner, deviation, e
+        deviation, log_weights = blocks.log_weights(
+            self.conditional.value_and_slope, given.z[0], inner, given.factor, e
         )
         weights = relative_weights(log_weights)
         z = np.repeat(given.z, number, axis=0)

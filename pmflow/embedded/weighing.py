@@ -143,15 +143,10 @@ class _OfBlocks:
         log_weights = []
         for given in givens:
             tick()
-            log_weights.append(
-                self._blocks.log_weights(
-                    conditional.value_and_slope,
-                    given.z[0],
-                    conditional.locals,
-                    given.factor.coloured(e),
-                    e,
-                )
+            _, found = self._blocks.log_weights(
+                conditional.value_and_slope, given.z[0], conditional.locals, given.factor, e
             )
+            log_weights.append(found)
         new = BlockWeights.of(np.stack(log_weights))
         self._weights = new if self._weights is None else self._weights + new
         self.groups.append(self._middle + new.missed())

@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import gammaln, logsumexp
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import norm
 
 import pmflow as pmf
 from pmflow.embedded.blocks import Blocks, BlockWeights, chosen, relative_weights
+from pmflow.embedded.factor import Factor, Factors
 from pmflow.embedded.globals import with_hubs
 from pmflow.embedded.weighing import missed_by
 from pmflow.ladder.climb import Climb
@@ -157,27 +158,45 @@ def test_variables_by_which_blocks_meet_are_made_global() -> None:
     assert with_hubs(csr_array(pattern), places, scale).tolist() == (np.arange(26) < 2).tolist()
 
 
-def test_the_way_to_a_draw_has_the_change_of_the_log_density() -> None:
+def blocks_of_three() -> tuple[Blocks, Factor, Floats]:
+    """Forty blocks of three that lie among each other, with the precision of all."""
     rng = np.random.default_rng(3)
-    covariance = np.array([[1.0, 0.6], [0.6, 0.8]])
+    half = rng.normal(size=(40, 3, 3))
+    precision = np.zeros((120, 120))
+    for k, block in enumerate(half @ half.transpose(0, 2, 1) + np.eye(3)):
+        precision[np.ix_(k + 40 * np.arange(3), k + 40 * np.arange(3))] = block
+    factors = Factors(csr_array(precision != 0))
+    factor = factors.of(precision[factors.rows, factors.columns])
+    assert factor is not None
+    return Blocks(np.tile(np.arange(40, dtype=np.int32), 3)), factor, precision
 
-    class Density:
-        """Of twenty pairs, and of a variable that all depend on."""
 
-        def value_and_slope(self, z: Floats) -> tuple[Floats, Floats]:
-            u = z[:, 1:].reshape(len(z), 20, 2)
-            value = multivariate_normal(cov=covariance).logpdf(u).sum(1) - np.exp(u).sum((1, 2))
-            slope = -u @ np.linalg.inv(covariance) - np.exp(u)
-            return value, slope.reshape(len(z), -1)
+def test_weights_of_a_gaussian_are_equal_in_each_block() -> None:
+    blocks, factor, precision = blocks_of_three()
+    assert factor.order.tolist() != list(range(120))
 
-    blocks = Blocks(np.repeat(np.arange(20, dtype=np.int32), 2))
-    middle, deviation = np.zeros(41), 0.7 * rng.normal(size=(5, 40))
-    e = rng.normal(size=(5, 40))
-    way = Density().value_and_slope
-    found = blocks.log_weights(way, middle, np.arange(1, 41), deviation, e)
-    for k in range(20):
-        u = deviation[:, 2 * k : 2 * k + 2]
-        pair = multivariate_normal(cov=covariance)
-        change = pair.logpdf(u) - np.exp(u).sum(1) - (pair.logpdf([0, 0]) - 2.0)
-        by_hand = change + (e[:, 2 * k : 2 * k + 2] ** 2).sum(1) / 2
-        assert found[:, k] == pytest.approx(by_hand, abs=1e-5)
+    def value_and_slope(z: Floats) -> tuple[Floats, Floats]:
+        return np.zeros(len(z)), -z[:, 1:] @ precision
+
+    e = np.random.default_rng(4).normal(size=(5, 120))
+    deviation, found = blocks.log_weights(
+        value_and_slope, np.zeros(121), np.arange(1, 121), factor, e
+    )
+    np.testing.assert_allclose(deviation, factor.coloured(e))
+    assert found == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_way_to_a_draw_has_the_change_of_the_log_density() -> None:
+    blocks, factor, precision = blocks_of_three()
+
+    def value_and_slope(z: Floats) -> tuple[Floats, Floats]:
+        u = z[:, 1:]
+        return np.zeros(len(z)), -u @ precision - np.exp(u)
+
+    e = np.random.default_rng(4).normal(size=(5, 120))
+    deviation, found = blocks.log_weights(
+        value_and_slope, np.zeros(121), np.arange(1, 121), factor, e
+    )
+    # what is not of the Gaussian: 1 - exp(u)
+    by_hand = (1 - np.exp(deviation)).reshape(5, 3, 40).sum(1)
+    assert found == pytest.approx(by_hand, abs=1e-5)
