@@ -38,7 +38,8 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
     sparse, around the mode, shifted to the mean. The mode is found anew for each value of the
     global variables. Where the local variables are independent given the global ones, each is
     integrated over by itself instead, by quadrature: then nothing is Gaussian, and nothing is
-    left to correct.
+    left to correct. Where they fall into small blocks that are independent of each other, each
+    block has weights of its own, and where these are uneven its draws are chosen by them.
 
     Parameters
     ----------
