@@ -88,21 +88,28 @@ class Blocks:
         deviation : ndarray, shape (n, locals)
             Of the draws from the middle.
         log_weights : ndarray, shape (n, blocks)
+            NaN where the density is 0 on the way: of which block it is, is not known.
         """
         deviation = factor.coloured(e)
         along = (1 + _NODES) / 2
         points = np.repeat(middle[None], len(along) * len(e), axis=0)
         points[:, inner] += (along[:, None, None] * deviation).reshape(len(points), -1)
-        _, gradient = value_and_slope(points)
+        value, gradient = value_and_slope(points)
         slope = gradient.reshape(len(along), len(e), -1)
         risen = np.tensordot(_WEIGHTS / 2, slope, 1) * deviation
         risen += factor.of_variables(e) ** 2 / 2  # less the log density of the Gaussian
-        return deviation, np.asarray(risen @ self._sums)
+        log_weights = np.asarray(risen @ self._sums)
+        log_weights[~np.isfinite(value).reshape(len(along), -1).all(0)] = np.nan
+        return deviation, log_weights
 
 
 def relative_weights(log_weights: Floats) -> Floats:
-    """Weights of the blocks at some draws, shape (draws, blocks), with means of 1."""
-    weights = np.exp(log_weights - log_weights.max(0))
+    """Weights of the blocks at some draws, shape (draws, blocks), with means of 1.
+
+    Draws whose weights are not known have none.
+    """
+    known = np.where(np.isnan(log_weights), -np.inf, log_weights)
+    weights = np.exp(known - known.max(0))
     return np.asarray(weights / weights.mean(0))
 
 

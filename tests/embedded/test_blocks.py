@@ -200,3 +200,26 @@ def test_the_way_to_a_draw_has_the_change_of_the_log_density() -> None:
     # what is not of the Gaussian: 1 - exp(u)
     by_hand = (1 - np.exp(deviation)).reshape(5, 3, 40).sum(1)
     assert found == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_draws_beyond_the_density_have_no_weight() -> None:
+    blocks, factor, precision = blocks_of_three()
+
+    def value_and_slope(z: Floats) -> tuple[Floats, Floats]:
+        is_within = z[:, 1] < 1.0  # elsewhere there is no slope either
+        value = np.where(is_within, 0.0, -np.inf)
+        return value, np.where(is_within[:, None], -z[:, 1:] @ precision, 0.0)
+
+    e = np.zeros((4, 120))
+    e[:, factor.order == 0] = np.array([[0.1], [-0.1], [9.0], [-9.0]]) * precision[0, 0] ** 0.5
+    deviation, found = blocks.log_weights(
+        value_and_slope, np.zeros(121), np.arange(1, 121), factor, e
+    )
+    is_lost = deviation[:, 0] >= 1.0
+    assert is_lost.sum() == 1
+    assert np.isnan(found[is_lost]).all()
+    assert found[~is_lost] == pytest.approx(0.0, abs=1e-9)
+    weights = relative_weights(found)
+    assert (weights[is_lost] == 0).all()
+    assert not is_lost[chosen(weights, 40, np.random.default_rng(1))].any()
+    assert np.isnan(BlockWeights.of(found[None]).missed()).all()

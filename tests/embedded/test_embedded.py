@@ -12,6 +12,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import scipy.sparse as sp
+from latent import log_density
 from scipy.stats import norm
 
 import pmflow as pmf
@@ -160,6 +161,19 @@ def test_skewed_local_variables_are_corrected() -> None:
         sd = np.sqrt((weights * (wanted - mean) ** 2).sum())
         assert found.mean() == pytest.approx(mean, abs=0.1 * sd)
         assert found.std() == pytest.approx(sd, rel=0.1)
+
+
+def test_a_place_without_any_factor_has_no_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pm.Model() as model:
+        pm.Normal("y", pm.Normal("u", shape=3), 1.0, observed=np.ones(3))
+    density = log_density(model)
+    conditional = Conditional(density, sp.csr_array(np.eye(3)), np.zeros(3, dtype=bool))
+
+    def none(_: Any) -> Any:
+        raise np.linalg.LinAlgError("no precision near it is positive definite")
+
+    monkeypatch.setattr(conditional.factors, "damped", none)
+    assert conditional.modes(np.zeros((2, 3)), 5).log_marginal.tolist() == [-np.inf, -np.inf]
 
 
 def test_where_there_is_no_conditional_mode_it_is_left_out() -> None:
