@@ -19,6 +19,7 @@ __all__ = ["Lifted"]
 
 _MOST_PRODUCTS = 20_000_000
 """Products of three numbers that one curvature adds up."""
+_TOO_MANY = "its predictors depend on too many entries each"
 _NUMBERS_AT_ONCE = 2**23
 """Of predictors that are held at a time."""
 
@@ -60,6 +61,8 @@ class Lifted(AbstractCurvature):
         jacobian = csr_array(jacobian[:, inner])
         self._inner = inner
         self._pointers, self._indices = _places(jacobian)
+        if (np.diff(self._pointers) ** 2).sum() > _MOST_PRODUCTS:  # of the diagonal alone
+            raise NotLiftedError(_TOO_MANY)
         self._column_colours: Integers = loops().apart(*_places(csr_array(jacobian.T @ jacobian)))
         self._predictors = Predictors(z, ends, int(self._column_colours.max()) + 2)
         lifted = self._predictors.outer(value)
@@ -106,7 +109,7 @@ class _Products:
         counts = np.diff(pointers)
         numbers = counts[outer.rows] * counts[outer.columns]
         if numbers.sum() > _MOST_PRODUCTS:
-            raise NotLiftedError("its predictors depend on too many entries each")
+            raise NotLiftedError(_TOO_MANY)
         entry = np.repeat(np.arange(len(numbers)), numbers)
         nth = np.arange(len(entry)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
         width = counts[outer.columns[entry]]
