@@ -11,14 +11,18 @@ import pymc as pm
 from numpy.typing import NDArray
 from scipy.special import expit
 
-__all__ = ["Exact", "hierarchy", "walk"]
+__all__ = ["Exact", "hierarchy", "pairs", "walk"]
 
 type Floats = NDArray[np.float64]
 
 _NODES = 41
 """Of a Gauss-Hermite rule around the mode of each local variable."""
-_SCALES = np.linspace(-9.0, 3.0, 481)
-"""Logs of the scale."""
+_NODES_OF_PAIRS = 21
+"""The same, along each axis, of two that belong together."""
+_COARSE, _FINE = np.linspace(-9.0, 3.0, 49), 161
+"""Logs of the scale, and how many of them where its posterior is."""
+_LEAST = -60.0
+"""Of the log posterior, from the largest: where it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +61,7 @@ def hierarchy(kind: str, groups: int, size: int, scale: float) -> Exact:
             y = rng.binomial(size, expit(u)).astype(float)
             pm.Binomial("y", n=size, logit_p=x, observed=y.astype(int))
     likelihood = _LIKELIHOODS[kind](y, size)
-    logs, means, seconds = zip(*(_given(likelihood, groups, t) for t in _SCALES), strict=True)
-    return _mixed(model, np.array(logs), np.stack(means), np.stack(seconds))
+    return _mixed(model, lambda t: _given(likelihood, groups, t))
 
 
 type Likelihood = Callable[[Any], tuple[Any, Any, Any]]
@@ -110,6 +113,61 @@ def _given(likelihood: Likelihood, groups: int, t: float) -> tuple[float, Floats
     return float((np.log(total) + largest).sum()), mean, second
 
 
+def pairs(kind: str, groups: int, rows: int, scale: float) -> Exact:
+    """Groups with an intercept ~ N(0, tau) and a slope ~ N(0, tau) each, tau ~ HalfNormal(1).
+
+    Parameters
+    ----------
+    kind : {"poisson", "bernoulli"}
+    groups : int
+    rows : int
+        How many are seen of each group, at places drawn from N(0, 1).
+    scale : float
+        The tau that data are drawn with.
+    """
+    rng = np.random.default_rng([groups, rows, len(kind)])
+    x = rng.normal(size=(groups, rows))
+    u = rng.normal(0.0, scale, (2, groups))
+    at = u[0, :, None] + u[1, :, None] * x
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau", 1.0)
+        intercept = pm.Normal("intercept", 0.0, tau, shape=groups)
+        slope = pm.Normal("slope", 0.0, tau, shape=groups)
+        found = intercept[:, None] + slope[:, None] * x
+        if kind == "poisson":
+            y = rng.poisson(np.exp(at))
+            pm.Poisson("y", pm.math.exp(found), observed=y)
+        else:
+            y = rng.binomial(1, expit(at))
+            pm.Bernoulli("y", logit_p=found, observed=y)
+    likelihood = (_poisson if kind == "poisson" else _binomial)(y.astype(float), 1)
+    return _mixed(model, lambda t: _pairs_given(likelihood, x, t))
+
+
+def _pairs_given(likelihood: Likelihood, x: Floats, t: float) -> tuple[float, Floats, Floats]:
+    """Given the log scale: log of the integral over intercepts and slopes, and two moments."""
+    design = np.stack([np.ones_like(x), x], -1)
+    u = np.zeros((len(x), 2))
+    for _ in range(80):
+        _, slope, bend = likelihood(np.einsum("grk,gk->gr", design, u))
+        precision = np.exp(-2 * t) * np.eye(2) - np.einsum("gr,grk,grl->gkl", bend, design, design)
+        gradient = np.einsum("gr,grk->gk", slope, design) - np.exp(-2 * t) * u
+        u = u + np.clip(np.linalg.solve(precision, gradient[..., None])[..., 0], -1.0, 1.0)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES_OF_PAIRS)
+    e = np.stack([axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij")], -1)
+    root = np.linalg.cholesky(np.linalg.inv(precision))
+    at = u + np.einsum("gkl,nl->ngk", root, e)
+    value, *_ = likelihood(np.einsum("grk,ngk->ngr", design, at))
+    logs = value.sum(-1) - np.exp(-2 * t) * (at**2).sum(-1) / 2 - 2 * t
+    logs += np.log(np.outer(weights, weights).ravel())[:, None] + (e**2).sum(-1)[:, None] / 2
+    logs += np.linalg.slogdet(root)[1]
+    largest = logs.max(0)
+    shares = np.exp(logs - largest)
+    total = shares.sum(0)
+    first, second = ((shares[..., None] * at**k).sum(0) / total[:, None] for k in (1, 2))
+    return float((np.log(total) + largest).sum()), first.T.ravel(), second.T.ravel()
+
+
 def walk(steps: int, scale: float) -> Exact:
     """A walk from N(0, 1) with steps N(0, tau), tau ~ HalfNormal(1), seen with errors of sd 1."""
     rng = np.random.default_rng(steps)
@@ -119,22 +177,31 @@ def walk(steps: int, scale: float) -> Exact:
         x = pm.GaussianRandomWalk("u", 0.0, tau, init_dist=pm.Normal.dist(0.0, 1.0), shape=steps)
         pm.Normal("y", x, 1.0, observed=y)
     difference = np.eye(steps) - np.eye(steps, k=-1)
-    logs, means, seconds = [], [], []
-    for t in _SCALES[::4]:
+
+    def given(t: float) -> tuple[float, Floats, Floats]:
         weights = np.r_[1.0, np.full(steps - 1, np.exp(-2 * t))]
         precision = (difference.T * weights) @ difference + np.eye(steps)
         covariance = np.linalg.inv(precision)
         mean = covariance @ y
         log_det = np.linalg.slogdet(precision)[1]
-        logs.append(float(y @ mean - log_det + np.log(weights).sum()) / 2)
-        means.append(mean)
-        seconds.append(mean**2 + np.diag(covariance))
-    return _mixed(model, np.array(logs), np.stack(means), np.stack(seconds), every=4)
+        log = float(y @ mean - log_det + np.log(weights).sum()) / 2
+        return log, mean, mean**2 + np.diag(covariance)
+
+    return _mixed(model, given)
 
 
-def _mixed(model: pm.Model, logs: Floats, means: Floats, seconds: Floats, every: int = 1) -> Exact:
-    at = _SCALES[::every]
-    logs = logs - np.exp(2 * at) / 2 + at  # the prior of tau, over its log
+def _mixed(model: pm.Model, given: Callable[[float], tuple[float, Floats, Floats]]) -> Exact:
+    """Moments over all scales, from those given one: the grid is where the posterior is."""
+
+    def prior(t: Any) -> Any:
+        return t - np.exp(2 * t) / 2  # of the log of tau
+
+    logs = np.array([given(t)[0] for t in _COARSE]) + prior(_COARSE)
+    (near,) = np.nonzero(logs > logs.max() + _LEAST)
+    low, high = _COARSE[max(near[0] - 1, 0)], _COARSE[min(near[-1] + 1, len(_COARSE) - 1)]
+    at = np.linspace(low, high, _FINE)
+    logs, means, seconds = map(np.stack, zip(*map(given, at), strict=True))
+    logs = logs + prior(at)
     weights = np.exp(logs - logs.max())
     weights /= weights.sum()
     mean = np.r_[weights @ at, weights @ means]
