@@ -12,7 +12,7 @@ from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.gaussian import GaussianState
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import CHOICES, Nested
-from pmflow.embedded.weighing import lines, missed_by, spread
+from pmflow.embedded.weighing import missed_by
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
 from pmflow.posterior.density import LogDensity
@@ -23,7 +23,8 @@ __all__ = ["NestedCheck", "check_gaussian", "check_nested"]
 
 _PROPOSED, _WANTED, _MOST_PROPOSED = 128, 64.0, 512
 """Global variables that are proposed; more of them where these are fewer effective draws."""
-_PLACES = 64
+_PLACES, _MOST_PLACES = 64, 128
+"""Of local variables, and proposed places at which the marginal of the global ones is seen."""
 _PAIRS = 8
 """Mirrored pairs of draws at each place, for what is asked of the local variables."""
 _WORK, _FEWEST_PAIRS, _MOST_PAIRS = 1e10, 64, 2_048
@@ -119,11 +120,13 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
         )
     mean = shares @ theta / shares.sum()
     sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
+    (known,) = np.nonzero(np.isfinite(log_marginal))
+    few = known[:_MOST_PLACES]
+    y, given = (theta[few] - mean) / sds, [every[number] for number in few]
+    of_globals = _of_globals(conditional, given, y, np.log(shares[few].clip(1e-300)), rng)
     # a place as often as its weight says: what is averaged is averaged over the fit
     chosen = systematic_choice(shares, _PLACES, 1 - rng.random())
-    places = [every[number] for number in chosen]
-    of_globals = _of_globals(conditional, places, (theta[chosen] - mean) / sds, rng)
-    log_weights, of_locals, flat = _of_locals(nested, places, rng)
+    log_weights, of_locals, flat = _of_locals(nested, [every[number] for number in chosen], rng)
     sd = flat.std(0)
     first_order = np.empty((4, len(sd)))
     first_order[:, conditional.globals] = of_globals
@@ -188,22 +191,57 @@ def _of_pairs(values: Floats) -> Floats:
 
 
 def _of_globals(
-    conditional: Conditional, places: list[Given], y: Floats, rng: np.random.Generator
+    conditional: Conditional,
+    places: list[Given],
+    y: Floats,
+    log_shares: Floats,
+    rng: np.random.Generator,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Shifts of the global variables, and growths of their variances, each with its errors.
 
-    Weighting moves a mean by its covariance with what is missed at each place; errors are by the
-    groups of base draws, which are independent of each other.
+    Proposed places are weighed by the fit, and by what it has missed at each: there are more of
+    them in its tails than draws of it. Errors are by leaving out one place, or one group of base
+    draws, at a time.
     """
-    size = y.shape[1]
-    few = spread(len(places), 1 + 2 * size)
-    places, y = places[few], y[few]
-    found = lines(missed_by(conditional, places, y, rng).by_group, y)
-    shifts = found[:, 1 : 1 + size] @ np.atleast_2d(np.corrcoef(y.T))
-    growths = 2 * found[:, 1 + size :]
-    root = np.sqrt(len(found))
-    errors = [x.std(0, ddof=1) / root for x in (shifts, growths)]
-    return shifts.mean(0), errors[0], growths.mean(0), errors[1]
+    missed = missed_by(conditional, places, y, rng).by_group
+    mean = missed.mean(0)
+    ((shift, growth),) = _moved(log_shares[None], mean[None], y)
+    all_but_one = log_shares + np.where(np.eye(len(y), dtype=bool), -np.inf, 0.0)
+    of_places = _moved(all_but_one, mean[None], y)
+    of_groups = _moved(log_shares[None], (missed.sum(0) - missed) / (len(missed) - 1), y)
+    errors = np.sqrt(_jackknife(of_places) ** 2 + _jackknife(of_groups) ** 2)
+    return shift, errors[0], growth, errors[1]
+
+
+def _moved(log_shares: Floats, log_weights: Floats, y: Floats) -> Floats:
+    """What weights do to means and variances of places, in units of their sds.
+
+    Parameters
+    ----------
+    log_shares, log_weights : ndarray, shape (n or 1, places)
+        What the places count, and what they are weighed by.
+    y : ndarray, shape (places, globals)
+
+    Returns
+    -------
+    ndarray, shape (n, 2, globals)
+    """
+    before, variance_before = _moments(log_shares, y)
+    mean, variance = _moments(log_shares + log_weights, y)
+    sd = np.sqrt(variance_before)
+    return np.stack([(mean - before) / sd, variance / variance_before - 1], axis=1)
+
+
+def _moments(log_weights: Floats, y: Floats) -> tuple[Floats, Floats]:
+    shares = np.exp(log_weights - log_weights.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    mean = shares @ y
+    return mean, shares @ y**2 - mean**2
+
+
+def _jackknife(found: Floats) -> Floats:
+    """Standard errors by values of shape (n, ...), that leave one out each."""
+    return np.asarray(np.sqrt((len(found) - 1) * found.var(0)))
 
 
 def _of_locals(

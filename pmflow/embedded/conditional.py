@@ -13,7 +13,8 @@ from pmflow.embedded.blocks import Blocks
 from pmflow.embedded.colours import Colours
 from pmflow.embedded.curvature import AbstractCurvature, Differences
 from pmflow.embedded.curves import Curves, curves_at
-from pmflow.embedded.factor import Factor, Factors
+from pmflow.embedded.factor import Factor
+from pmflow.embedded.factors import Factors
 from pmflow.embedded.given import Modes
 from pmflow.embedded.lifted import Lifted
 from pmflow.embedded.predictors import NotLiftedError
@@ -113,7 +114,7 @@ class Conditional:
         Returns
         -------
         ndarray, shape (n, entries)
-            In the order of `Factors`.
+            As `factors` takes them.
         """
         return self._curvature.at(z, self.sds)
 
@@ -124,7 +125,7 @@ class Conditional:
 
     def diagonals(self, z: Floats) -> Floats:
         """The diagonal of the precision at points of shape (n, dim), shape (n, locals)."""
-        return self.precisions(z)[:, self.factors.on_diagonal]
+        return self.factors.diagonal(self.precisions(z))
 
     def log_dets(self, z: Floats) -> Floats:
         """Log determinants of the precision at points of shape (n, dim), NaN where it is none."""
@@ -134,7 +135,7 @@ class Conditional:
     def measure(self, z: Floats) -> None:
         """Take the units of differences from the curvature at one point, shape (dim,)."""
         for _ in range(2):
-            size = np.abs(self.precisions(z[None])[0][self.factors.on_diagonal])
+            size = np.abs(self.factors.diagonal(self.precisions(z[None])[0]))
             self.sds = 1 / np.sqrt(np.clip(size, 1e-10, 1e10))
 
     def take_units(self, sds: Floats) -> None:

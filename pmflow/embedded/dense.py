@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import override
 
@@ -14,14 +12,18 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.factor import Factor, is_dense
+from pmflow.embedded.dense_factors import DenseFactors, LowRankFactors
+from pmflow.embedded.designs import Design, Designs
+from pmflow.embedded.factor import Factor
+from pmflow.embedded.factors import is_dense
 from pmflow.embedded.given import Modes
 from pmflow.embedded.predictors import NotLiftedError, Predictors, curvature_of
 from pmflow.embedded.threads import one_thread
 from pmflow.graphs.affine import affine_ends
+from pmflow.graphs.sparsity import jacobian_pattern
 from pmflow.graphs.work import numbers_in
 from pmflow.posterior.density import LogDensity
-from pmflow.watch import piece, stage, tick
+from pmflow.watch import piece, stage
 
 __all__ = ["DenseConditional", "conditional_of"]
 
@@ -33,8 +35,11 @@ _BLAS = 8
 """Products of two numbers that BLAS adds up in the time in which another Op goes through one."""
 _SHARE = 0.5
 """Of the work of plain differences, at which this way is taken."""
-_HELD = 4
-"""Values of the global variables for which the predictors are kept."""
+_THIN = 0.25
+"""Predictors that several variables make up, for each variable, below which the precision is a
+diagonal and so many rows."""
+_APART = 0.1
+"""Of two points at which it is seen what of a curvature is made once."""
 
 _log = logging.getLogger("pmflow")
 
@@ -59,7 +64,10 @@ def conditional_of(
     except NotLiftedError as error:
         _log.debug("Local variables that all meet, but not by their predictors: %s", error)
         return plain
-    return dense if dense.gradients < _SHARE * plain.gradients else plain
+    least = 2 * np.diff(inner.indptr).max()  # gradients of plain differences, which may be more
+    if dense.apart_from_factor < _SHARE * least:
+        return dense
+    return dense if dense.apart_from_factor < _SHARE * plain.gradients else plain
 
 
 class DenseConditional(Conditional):
@@ -93,27 +101,56 @@ class DenseConditional(Conditional):
         self._number = predictors.number
         if self._number * len(self.locals) > _MOST_ENTRIES:
             raise NotLiftedError("its predictors are too many for a dense matrix")
-        self._made_up = predictors.given(self.globals, self.locals)
+        made = predictors.given(self.globals, self.locals)
         self._lifted = predictors.outer(value)
         self._pattern, self._outer = curvature_of(self._lifted, self.locals, self._number)
+        counts = self._counts(jacobian_pattern(z, ends))
+        self._designs = Designs(made, len(self.locals), counts > 1)
         self._work = numbers_in(ends)
-        self._places: dict[bytes, _Place] = {}
-        self._lock = threading.RLock()
+        inner, self._full = self.factors.pattern, int((counts > 1).sum())
+        self._is_thin = self._pattern.is_diagonal and self._full < _THIN * len(self.locals)
+        self.factors = LowRankFactors(inner, self._full) if self._is_thin else DenseFactors(inner)
+
+    def _counts(self, jacobian: csr_array | None) -> Integers:
+        """How many variables may make up each predictor."""
+        if jacobian is None:  # it can't be told
+            return np.full(self._number, len(self.locals))
+        return np.diff(csr_array(jacobian[:, self.locals]).indptr)
 
     @property
     @override
     def gradients(self) -> int:
+        """How many gradients of the density take as long as a curvature and its factor."""
+        size = len(self.locals)
+        products = 4 * size * self._full**2 if self._is_thin else size**3
+        return max(1, round(self.apart_from_factor + products / self._per_gradient))
+
+    @cached_property
+    def apart_from_factor(self) -> float:
         """How many gradients of the density take as long as a curvature."""
-        size, rows = len(self.locals), len(self._place(np.zeros(len(self.globals))).full)
-        products = (rows * size**2 + size**3) / _BLAS + self._number * size
-        work = products + self._outer.gradients * self._lifted.work + self._work
-        return max(1, round(work / self.density.work))
+        near = _APART * np.random.default_rng(0).standard_normal((2, self.density.dim))
+        designs = [self._designs.at(point[self.globals]) for point in near]
+        first, second = (self._of_full(*at) for at in zip(near, designs, strict=True))
+        columns = designs[0].columns
+        is_one = designs[1].columns is columns
+        columns.gram(first)
+        is_known = is_one and columns.ratio(second) is not None
+        rows = 0 if is_known or self._is_thin else self._full
+        number = self._number * len(self.locals)
+        read = 2 * number if is_one else self._work
+        work = self._outer.gradients * self._lifted.work + read + number
+        return work / self.density.work + rows * len(self.locals) ** 2 / self._per_gradient
+
+    @property
+    def _per_gradient(self) -> float:
+        """Products of two numbers in the time of a gradient of the density."""
+        return float(_BLAS * self.density.work)
 
     @override
     def value(self, z: Floats) -> Floats:
         """Log density at points of shape (n, dim), shape (n,)."""
         with one_thread():
-            parts = [self._lifted.value(place.lifted(rows)) for rows, place in self._by_place(z)]
+            parts = [self._lifted.value(self._beyond(*part)) for part in self._by_design(z)]
         return np.concatenate(parts)
 
     @override
@@ -121,25 +158,23 @@ class DenseConditional(Conditional):
         """The same with its gradient by the local variables, shape (n, locals)."""
         values, slopes = [], []
         with one_thread():
-            for rows, place in self._by_place(z):
-                value, gradient = self._lifted.value_and_gradient(place.lifted(rows))
+            for rows, design in self._by_design(z):
+                value, gradient = self._lifted.value_and_gradient(self._beyond(rows, design))
                 values.append(value)
                 by_predictors = gradient[:, self.density.dim :]
-                slopes.append(gradient[:, self.locals] + by_predictors @ place.matrix)
+                slopes.append(gradient[:, self.locals] + design.pulled(by_predictors))
         return np.concatenate(values), np.concatenate(slopes)
 
     @override
     def precisions(self, z: Floats) -> Floats:
-        """Minus the second derivatives by the local variables; as of `Conditional`."""
-        entries = self.factors.rows, self.factors.columns
-        found = np.empty((len(z), len(entries[0])))
+        """Minus the second derivatives by the local variables, as `factors` takes them."""
+        found = []
         with one_thread():
-            for i, point in enumerate(z):
-                place = self._place(point[self.globals])
-                units = np.sqrt((place.matrix**2) @ self.sds**2)
-                (values,) = self._outer.at(place.lifted(point[None]), units[None])
-                found[i] = self._product(values, place)[entries]
-        return found
+            for point in z:
+                design = self._designs.at(point[self.globals])
+                made = design.parts if self._is_thin else design.product
+                found.append(made(self._pattern, self._curved(point, design)).ravel())
+        return np.stack(found)
 
     @override
     def modes(self, z: Floats, rounds: int, near: Factor | None = None) -> Modes:
@@ -152,67 +187,25 @@ class DenseConditional(Conditional):
             np.concatenate([modes.log_marginal for modes in every]),
         )
 
-    def _product(self, values: Floats, place: _Place) -> Floats:
-        """J' H J, of the entries of H."""
-        if self._pattern.is_diagonal:
-            part = place.matrix[place.full]
-            found = part.T @ (values[place.full, None] * part)
-            alone = values[place.single] * place.matrix[place.single, place.columns] ** 2
-            found[np.diag_indices_from(found)] += np.bincount(
-                place.columns, alone, minlength=len(found)
-            )
-            return np.asarray(found)
-        return np.asarray(place.matrix.T @ (self._pattern.matrix(values) @ place.matrix))
+    def _curved(self, point: Floats, design: Design) -> Floats:
+        """Minus the second derivatives by the predictors, at a point of shape (dim,)."""
+        units = design.sds(self.sds)
+        (values,) = self._outer.at(self._beyond(point[None], design), units[None])
+        return np.asarray(values)
 
-    def _by_place(self, z: Floats) -> Iterator[tuple[Floats, _Place]]:
-        """Points that follow each other and share their global variables, with what these make."""
+    def _of_full(self, point: Floats, design: Design) -> Floats:
+        """The same of each predictor that several variables make up."""
+        diagonal = self._curved(point, design)[self._pattern.on_diagonal]
+        return np.asarray(diagonal[design.columns.full])
+
+    def _beyond(self, z: Floats, design: Design) -> Floats:
+        """Points of shape (n, dim) with their predictors after them."""
+        return np.concatenate([z, design.predictors(z[:, self.locals])], axis=1)
+
+    def _by_design(self, z: Floats) -> Iterator[tuple[Floats, Design]]:
+        """Points that follow each other and share their global variables, with their design."""
         theta = z[:, self.globals]
         is_new = np.append(True, (theta[1:] != theta[:-1]).any(1))
         begins = np.flatnonzero(is_new)
         for first, end in zip(begins, [*begins[1:], len(z)], strict=True):
-            yield z[first:end], self._place(theta[first])
-
-    def _place(self, theta: Floats) -> _Place:
-        key = theta.tobytes()
-        with self._lock:  # two threads may draw, and a compiled function is for one at a time
-            if key not in self._places:
-                tick()
-                if len(self._places) >= _HELD:
-                    del self._places[next(iter(self._places))]
-                size = len(self.locals)
-                found = self._made_up(theta, np.concatenate([np.zeros((1, size)), np.eye(size)]))
-                matrix = np.ascontiguousarray((found[1:] - found[0]).T)
-                self._places[key] = _Place(found[0], matrix, self.locals)
-            return self._places[key]
-
-
-@dataclass(frozen=True, eq=False)
-class _Place:
-    """What predictors are made up of, at one value of the global variables."""
-
-    base: Floats
-    matrix: Floats
-    inner: Integers
-
-    @cached_property
-    def full(self) -> Integers:
-        """Rows of the matrix with more than one entry."""
-        return np.flatnonzero(self._counts > 1)
-
-    @cached_property
-    def single(self) -> Integers:
-        """Those with one: such a predictor is a variable itself, as a rule."""
-        return np.flatnonzero(self._counts == 1)
-
-    @cached_property
-    def columns(self) -> Integers:
-        """Which variables these are of."""
-        return np.asarray(np.abs(self.matrix[self.single]).argmax(1))
-
-    @cached_property
-    def _counts(self) -> Integers:
-        return np.count_nonzero(self.matrix, axis=1)
-
-    def lifted(self, z: Floats) -> Floats:
-        """Points of shape (n, dim) with their predictors after them."""
-        return np.concatenate([z, self.base + z[:, self.inner] @ self.matrix.T], axis=1)
+            yield z[first:end], self._designs.at(theta[first])

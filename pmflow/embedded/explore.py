@@ -13,7 +13,7 @@ from pmflow.embedded.nested import modes_at
 from pmflow.embedded.proposal import Proposal
 from pmflow.judging.weights import Weights, importance_weights
 
-__all__ = ["Explored", "explore"]
+__all__ = ["Explored", "HigherElsewhereError", "explore"]
 
 _ROUNDS = 6
 _ENOUGH = 64.0
@@ -21,8 +21,24 @@ _ENOUGH = 64.0
 _FEWEST = 10.0
 """Effective draws without which nothing is known."""
 _LIGHT = 0.5
+_HIGHER = 3.0
+"""Nats by which the marginal at a draw is above that at the centre: there is another mode."""
 
 type Floats = NDArray[np.float64]
+
+
+class HigherElsewhereError(NoCentreError):
+    """The marginal has a mode that the centre is not at.
+
+    Attributes
+    ----------
+    z : ndarray, shape (dim,)
+        A whole point near to it.
+    """
+
+    def __init__(self, z: Floats) -> None:
+        super().__init__("the marginal of the global variables has another mode, and a higher one")
+        self.z = z
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +98,8 @@ def explore(
     ------
     NoCentreError
         If the draws do not lead to the marginal.
+    HigherElsewhereError
+        If one of them is far above the centre.
     """
     mean, covariance = centre.z[conditional.globals], np.linalg.inv(centre.precision)
     proposals: list[tuple[int, Proposal]] = []
@@ -93,8 +111,7 @@ def explore(
         theta = proposal.draws(size, seed + len(proposals))
         proposals.append((size, proposal))
         thetas.append(theta)
-        at = modes_at(conditional, centre, theta, independent=independent)
-        values.append(np.concatenate([modes.log_marginal for _, modes in at]))
+        values.append(_marginals(conditional, centre, theta, independent=independent))
         found = _explored(proposals, thetas, values)
         if not np.isfinite(found.weights.log_evidence):
             raise NoCentreError("the marginal is not finite at too many of its draws")
@@ -106,6 +123,21 @@ def explore(
                 raise NoCentreError("draws of the global variables do not lead to their marginal")
             return found, Proposal.of_moments(mean, covariance)
         size *= 2
+
+
+def _marginals(
+    conditional: Conditional, centre: Centre, theta: Floats, *, independent: bool
+) -> Floats:
+    """The log marginal at global variables of shape (n, globals)."""
+    values, highest, z = [], centre.log_marginal + _HIGHER, None
+    for _, modes in modes_at(conditional, centre, theta, independent=independent):
+        values.append(modes.log_marginal)
+        best = int(modes.log_marginal.argmax())
+        if modes.log_marginal[best] > highest:
+            highest, z = float(modes.log_marginal[best]), modes.z[best]
+    if z is not None and not independent:  # else the centre's is another approximation
+        raise HigherElsewhereError(z)
+    return np.concatenate(values)
 
 
 def _explored(

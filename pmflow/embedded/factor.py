@@ -1,24 +1,20 @@
-"""Factors of sparse precisions: draws, solves and determinants."""
+"""Factors of precisions: draws, solves and determinants."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, override
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array
 
 from pmflow.records import State
 from pmflow.watch import importing
 
-__all__ = ["Factor", "Factors", "is_dense", "loops"]
+__all__ = ["DenseFactor", "Factor", "SparseFactor", "loops"]
 
-_DENSE = 0.3
-"""Share of entries of a pattern: its factor has nearly all of them."""
-_MOST_DAMPED = 1e6
-"""Relative to the diagonal: farther from a precision than that is not looked."""
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -32,8 +28,47 @@ def loops() -> Any:
     return found
 
 
+class Factor(State, ABC):
+    """A square root of a precision P."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The number of variables."""
+
+    @property
+    @abstractmethod
+    def log_det(self) -> float:
+        """Log of the determinant of P."""
+
+    @property
+    @abstractmethod
+    def precisions(self) -> Floats:
+        """The diagonal of P."""
+
+    @abstractmethod
+    def whitened(self, b: Floats) -> Floats:
+        """Rows of shape (n, size) whose squared lengths are b' P^-1 b."""
+
+    @abstractmethod
+    def coloured(self, e: Floats) -> Floats:
+        """Base draws of shape (n, size) as draws of N(0, P^-1)."""
+
+    @abstractmethod
+    def squared_norm(self, d: Floats) -> Floats:
+        """D' P d of rows of shape (n, size), shape (n,)."""
+
+    def of_variables(self, e: Floats) -> Floats:
+        """Base draws of shape (n, size), each in the place of one of the variables it moves."""
+        return e
+
+    def solve(self, b: Floats) -> Floats:
+        """Rows of shape (n, size) times P^-1."""
+        return self.coloured(self.whitened(b))
+
+
 @dataclass(frozen=True, eq=False)
-class Factor(State):
+class SparseFactor(Factor):
     r"""A precision :math:`P = A^\top L D L^\top A` with a permutation A and a unit triangular L.
 
     Attributes
@@ -41,9 +76,9 @@ class Factor(State):
     pointers, rows : ndarray
         Where the entries of L below its diagonal are, by columns.
     entries : ndarray
-    diagonal : ndarray, shape (dim,)
+    diagonal : ndarray, shape (size,)
         D, positive.
-    order : ndarray, shape (dim,)
+    order : ndarray, shape (size,)
         The row of P that each row of L belongs to.
     """
 
@@ -53,168 +88,104 @@ class Factor(State):
     diagonal: Floats
     order: Integers
 
+    @property
+    @override
+    def size(self) -> int:
+        return len(self.diagonal)
+
     @cached_property
+    @override
     def log_det(self) -> float:
-        """Log of the determinant of P."""
         return float(np.log(self.diagonal).sum())
 
     @property
+    @override
     def precisions(self) -> Floats:
-        """The diagonal of P, where it has nothing else."""
+        of_entries = np.repeat(self.diagonal, np.diff(self.pointers)) * self.entries**2
         found = np.empty_like(self.diagonal)
-        found[self.order] = self.diagonal
+        found[self.order] = self.diagonal + np.bincount(self.rows, of_entries, self.size)
         return found
 
+    @override
     def whitened(self, b: Floats) -> Floats:
-        r""":math:`D^{-1/2} L^{-1} A b` of rows of shape (n, dim): its square is b' P^-1 b."""
+        r""":math:`D^{-1/2} L^{-1} A b`."""
         x = np.ascontiguousarray(b[:, self.order].T)
         loops().solve_lower(self.pointers, self.rows, self.entries, x)
         return (x / np.sqrt(self.diagonal)[:, None]).T
 
+    @override
     def coloured(self, e: Floats) -> Floats:
-        r""":math:`A^\top L^{-\top} D^{-1/2} e` of rows of shape (n, dim): draws of N(0, P^-1)."""
+        r""":math:`A^\top L^{-\top} D^{-1/2} e`."""
         x = np.ascontiguousarray(e.T) / np.sqrt(self.diagonal)[:, None]
         loops().solve_upper(self.pointers, self.rows, self.entries, x)
         found = np.empty_like(x)
         found[self.order] = x
         return found.T
 
+    @override
     def of_variables(self, e: Floats) -> Floats:
-        """Base draws of shape (n, dim), each in the place of one of the variables it moves."""
         found = np.empty_like(e)
         found[:, self.order] = e
         return found
 
-    def solve(self, b: Floats) -> Floats:
-        """Rows of shape (n, dim) times P^-1."""
-        return self.coloured(self.whitened(b))
-
+    @override
     def squared_norm(self, d: Floats) -> Floats:
-        """D' P d of rows of shape (n, dim), shape (n,)."""
         x = np.ascontiguousarray(d[:, self.order].T)
         loops().multiply_upper(self.pointers, self.rows, self.entries, x)
         return np.asarray((self.diagonal[:, None] * x**2).sum(0))
 
 
-def is_dense(pattern: csr_array) -> bool:
-    """Whether a factor of such a precision is as quick with all of its entries."""
-    return bool(pattern.nnz > _DENSE * pattern.shape[0] ** 2)
-
-
-class Factors:
-    """Factors of precisions that all have one pattern, which is analysed once.
-
-    Parameters
-    ----------
-    pattern : csr_array, shape (dim, dim)
-        Symmetric, with its diagonal.
+@dataclass(frozen=True, eq=False)
+class DenseFactor(Factor):
+    r"""A precision :math:`P = R R^\top`, by LAPACK.
 
     Attributes
     ----------
-    rows, columns : ndarray, shape (entries,)
-        Entries of the upper triangle, column by column: the order of `values` below.
-    on_diagonal : ndarray, shape (dim,)
-        Which of the entries are those of the diagonal.
+    root : ndarray, shape (size, size)
+        R, lower triangular.
     """
 
-    def __init__(self, pattern: csr_array) -> None:
-        self.pattern, self.dim = pattern, pattern.shape[0]
-        upper = csc_array(pattern).sorted_indices()
-        columns = np.repeat(np.arange(self.dim), np.diff(upper.indptr))
-        kept = upper.indices <= columns
-        self.rows: Integers = upper.indices[kept].astype(np.int64)
-        self.columns: Integers = columns[kept].astype(np.int64)
-        self.on_diagonal: Integers = np.flatnonzero(self.rows == self.columns)
-        self._pointers = np.searchsorted(self.columns, np.arange(self.dim + 1))
-        self._solver: Any = None
-        self._is_dense = is_dense(self.pattern)
+    root: Floats
 
-    @property
-    def is_diagonal(self) -> bool:
-        """Whether no two coordinates meet."""
-        return len(self.rows) == self.dim
-
-    def matrix(self, values: Floats) -> csr_array:
-        """The symmetric matrix with these entries."""
-        off = self.rows != self.columns
-        rows = np.concatenate([self.rows, self.columns[off]])
-        columns = np.concatenate([self.columns, self.rows[off]])
-        both = np.concatenate([values, values[off]])
-        return csr_array((both, (rows, columns)), shape=2 * (self.dim,))
-
-    def of(self, values: Floats) -> Factor | None:
-        """The factor of the precision with these entries, None where it is not positive definite.
-
-        Parameters
-        ----------
-        values : ndarray, shape (entries,)
-        """
-        import qdldl
-
-        if not np.isfinite(values).all():
-            return None
-        if self._is_dense:
-            return self._of_all(values)
-        values = np.ascontiguousarray(values)  # qdldl reads past strides
-        matrix = csc_array((values, self.rows, self._pointers), shape=2 * (self.dim,))
-        try:
-            if self._solver is None:
-                self._solver = qdldl.Solver(matrix, upper=True)
-            else:
-                self._solver.update(matrix, upper=True)
-        except RuntimeError:  # a pivot is 0
-            return None
-        lower, diagonal, order = self._solver.factors()
-        if not (np.isfinite(diagonal).all() and (diagonal > 0).all()):
-            return None
-        return Factor(
-            lower.indptr.astype(np.int64),
-            lower.indices.astype(np.int64),
-            lower.data,
-            np.asarray(diagonal),
-            np.asarray(order, dtype=np.int64),
-        )
-
-    def _of_all(self, values: Floats) -> Factor | None:
-        """The same by LAPACK, with all entries below the diagonal."""
-        matrix = np.zeros((self.dim, self.dim))
-        matrix[self.columns, self.rows] = values
+    @classmethod
+    def of(cls, matrix: Floats) -> DenseFactor | None:
+        """The factor of a matrix by its lower triangle; None where it is not positive definite."""
         with importing("scipy.linalg"):
             from scipy.linalg import lapack
         root, failed = lapack.dpotrf(matrix, lower=1, clean=1)
-        if failed:
-            return None
-        of_root = np.diag(root)
-        below, order = self._below, np.arange(self.dim)
-        return Factor(*below[:2], (root / of_root).T[below[2:]], of_root**2, order)
+        return None if failed else cls(root)
+
+    @property
+    @override
+    def size(self) -> int:
+        return len(self.root)
 
     @cached_property
-    def _below(self) -> tuple[Integers, Integers, Integers, Integers]:
-        """Pointers and rows of the entries below the diagonal, and where they are in L'."""
-        columns, rows = np.triu_indices(self.dim, 1)
-        pointers = np.searchsorted(columns, np.arange(self.dim + 1))
-        return pointers, rows, columns, rows
+    @override
+    def log_det(self) -> float:
+        return float(2 * np.log(np.diag(self.root)).sum())
 
-    def damped(self, values: Floats) -> tuple[Factor, float, Floats]:
-        """The same with as much added to its diagonal as makes it positive definite.
+    @property
+    @override
+    def precisions(self) -> Floats:
+        return np.asarray((self.root**2).sum(1))
 
-        Returns
-        -------
-        Factor
-        float
-            How much, relative to the diagonal: 0 where nothing was added.
-        ndarray, shape (entries,)
-            What it is the factor of.
-        """
-        size = np.abs(values[self.on_diagonal])
-        size = np.maximum(size, 1e-8 * size.max())
-        damping = 0.0
-        while True:
-            changed = values.copy()
-            changed[self.on_diagonal] += damping * size
-            factor = self.of(changed)
-            if factor is not None:
-                return factor, damping, changed
-            damping = max(4 * damping, 1e-2)
-            if damping > _MOST_DAMPED:
-                raise np.linalg.LinAlgError("no precision near it is positive definite")
+    @override
+    def whitened(self, b: Floats) -> Floats:
+        r""":math:`R^{-1} b`."""
+        return self._solved(b, "N")
+
+    @override
+    def coloured(self, e: Floats) -> Floats:
+        r""":math:`R^{-\top} e`."""
+        return self._solved(e, "T")
+
+    @override
+    def squared_norm(self, d: Floats) -> Floats:
+        return np.asarray(((d @ self.root) ** 2).sum(1))
+
+    def _solved(self, rows: Floats, trans: str) -> Floats:
+        with importing("scipy.linalg"):
+            from scipy.linalg import solve_triangular
+        found = solve_triangular(self.root, rows.T, lower=True, trans=trans, check_finite=False)
+        return np.asarray(found.T)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.curves import curves_at
-from pmflow.embedded.explore import Explored, explore
+from pmflow.embedded.explore import Explored, HigherElsewhereError, explore
 from pmflow.embedded.given import Given
-from pmflow.embedded.marginal import Centre, NoCentreError, best_centre
+from pmflow.embedded.marginal import Centre, NoCentreError, best_centre, find_centre
 from pmflow.embedded.nested import Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
 from pmflow.embedded.weighing import missed_by, spread
@@ -33,6 +33,8 @@ _PAIRS = 8
 """Mirrored pairs of draws of the local variables at each, for their mean."""
 _KNOWN = 0.9
 """Share of the explored global variables at which independent variables must be integrated."""
+_CENTRES = 3
+"""Modes of the marginal that are explored from, each found by draws around the one before."""
 _SHIFTS = 3
 """Steps from the mode to the mean."""
 _UNEVEN = 0.02
@@ -69,14 +71,13 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
         try:
             centre = best_centre(conditional, start, seed)
             is_alone = _is_independent(conditional, centre)
-            explored, proposal = explore(
-                conditional, centre, _FIRST, seed, _MOST, independent=is_alone
-            )
-            if is_alone and not np.isfinite(explored.log_marginal).mean() > _KNOWN:
-                is_alone = False
+            if is_alone:
                 explored, proposal = explore(
-                    conditional, centre, _FIRST, seed, _MOST, independent=False
+                    conditional, centre, _FIRST, seed, _MOST, independent=True
                 )
+                is_alone = bool(np.isfinite(explored.log_marginal).mean() > _KNOWN)
+            if not is_alone:
+                centre, explored, proposal = _explored_from(conditional, centre, seed)
             nested = plain = _uncorrected(
                 conditional, centre, explored, proposal, independent=is_alone
             )
@@ -91,6 +92,20 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
         except np.linalg.LinAlgError as error:
             raise NoCentreError("the search overflowed") from error
     return nested
+
+
+def _explored_from(
+    conditional: Conditional, centre: Centre, seed: int
+) -> tuple[Centre, Explored, Proposal]:
+    """What exploring finds, from a higher mode where its draws come upon one."""
+    for _ in range(_CENTRES):
+        try:
+            found = explore(conditional, centre, _FIRST, seed, _MOST, independent=False)
+        except HigherElsewhereError as error:
+            centre = find_centre(conditional, error.z)
+        else:
+            return centre, *found
+    raise NoCentreError("its draws have led to one higher mode of the marginal after the other")
 
 
 def _is_independent(conditional: Conditional, centre: Centre) -> bool:
@@ -118,7 +133,7 @@ def _uncorrected(
         sds=conditional.sds,
         locals_by="curves" if independent else "gaussian",
         correction=np.zeros(1),
-        shift=np.zeros((1 + size, len(conditional.locals))),
+        pull=np.zeros((1 + size, len(conditional.locals))),
         log_evidence=explored.weights.log_evidence,
         ess=float(explored.weights.ess),
     )
@@ -144,14 +159,14 @@ def _corrected(
     places = _places(before, rng)
     givens = list(plain.each(places))
     y = plain.state.unit.standardised(places)
-    shift = np.zeros_like(plain.state.shift)
+    pull = np.zeros_like(plain.state.pull)
     for _ in range(_SHIFTS):
-        step = _shift(conditional, givens, y, rng)
-        shift += step
-        for given, moved in zip(givens, features(y, len(step)) @ step, strict=True):
-            given.z[:, conditional.locals] += moved
+        step = _pull(conditional, givens, y, rng)
+        pull += step
+        for given, pulled in zip(givens, features(y, len(step)) @ step, strict=True):
+            given.z[:, conditional.locals] += given.factor.solve(pulled[None])
     correction, unevenness = _correction(conditional, givens, y, rng)
-    found = replace(plain.state, correction=correction, shift=shift)
+    found = replace(plain.state, correction=correction, pull=pull)
     if unevenness > _UNEVEN:
         found = replace(found, locals_by="weights")
     made = Nested(conditional, found)
@@ -181,22 +196,22 @@ def _places(explored: Explored, rng: np.random.Generator) -> Floats:
     return explored.theta[np.unique(chosen)]
 
 
-def _shift(
+def _pull(
     conditional: Conditional, givens: list[Given], y: Floats, rng: np.random.Generator
 ) -> Floats:
-    """From mode to mean: the mean gradient at draws, through the precision, linear in the globals.
+    """The mean gradient at draws, linear in the globals: by the covariance, from mode to mean.
 
     One natural-gradient step of the mean. The draws are mirrored, so that what is linear in them
-    cancels.
+    cancels. Not the step is linear in the globals: where a scale is small, so is the step.
     """
     inner = conditional.locals
-    steps = []
+    slopes = []
     for given in givens:
         tick()
         draws, *_ = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
         _, slope = conditional.value_and_slope(draws)
-        steps.append(given.factor.solve(slope.mean(0, keepdims=True))[0])
-    return _ridge(features(y, 1 + y.shape[1]), np.stack(steps))
+        slopes.append(slope.mean(0))
+    return _ridge(features(y, 1 + y.shape[1]), np.stack(slopes))
 
 
 def _correction(

@@ -112,6 +112,6 @@ class Given:
         return self.factor.solve(self.curves[0].slope(deviation))
 
     def _log_density(self, squared_norm: Floats) -> Floats:
-        size = len(self.factor.diagonal)
+        size = self.factor.size
         constant = self.factor.log_det / 2 - size / 2 * math.log(2 * math.pi)
         return np.asarray(self.log_marginal[0] + constant - squared_norm / 2)

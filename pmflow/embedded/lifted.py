@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.curvature import AbstractCurvature
-from pmflow.embedded.factor import Factors, loops
+from pmflow.embedded.factor import loops
+from pmflow.embedded.factors import Factors
 from pmflow.embedded.predictors import NotLiftedError, Predictors, curvature_of
 from pmflow.graphs.affine import affine_ends
 from pmflow.graphs.sparsity import jacobian_pattern

@@ -58,8 +58,9 @@ class NestedState(State):
         chosen from draws of the Gaussian by its weights.
     correction : ndarray, shape (features,)
         Of the log marginal, by `features` of the global variables.
-    shift : ndarray, shape (globals + 1, locals)
-        From the conditional mode to the conditional mean, by the linear features.
+    pull : ndarray, shape (globals + 1, locals)
+        The mean slope of the log density around the conditional mode, by the linear features: the
+        covariance times it leads from the mode to the mean.
     log_evidence : float
         Log of the integral of the corrected marginal.
     ess : float
@@ -72,7 +73,7 @@ class NestedState(State):
     sds: Floats
     locals_by: Literal["gaussian", "curves", "weights"]
     correction: Floats
-    shift: Floats
+    pull: Floats
     log_evidence: float
     ess: float
 
@@ -130,11 +131,14 @@ class Nested:
         """The local variables given global ones of shape (n, globals), some at a time."""
         state, conditional = self.state, self.conditional
         correction = self.correction(theta)
-        linear = features(state.unit.standardised(theta), len(state.shift))
+        pulled = features(state.unit.standardised(theta), len(state.pull)) @ state.pull
         is_alone = state.locals_by == "curves"
         for part, modes in modes_at(conditional, state.centre, theta, independent=is_alone):
             z = modes.z
-            z[:, conditional.locals] += linear[part] @ state.shift
+            if state.pull.any():
+                for point, factor, pull in zip(z, modes.factors, pulled[part], strict=True):
+                    if factor is not None:  # else no mode was found
+                        point[conditional.locals] += factor.solve(pull[None])[0]
             log_marginal = modes.log_marginal + correction[part]
             yield part, Given(z, modes.factors, log_marginal, modes.curves)
 

@@ -20,15 +20,16 @@ from scipy.sparse import csr_array
 
 from pmflow.embedded.colours import Colours
 from pmflow.embedded.curvature import Differences
-from pmflow.embedded.factor import Factors
+from pmflow.embedded.factors import Factors
 from pmflow.graphs.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
 from pmflow.graphs.machine import NotCompiledError, compiled_at_points, has_jax
+from pmflow.graphs.settled import settled
 from pmflow.graphs.sparsity import hessian_pattern
 from pmflow.posterior.at_points import one_by_one
 from pmflow.posterior.graph_density import GraphDensity
 from pmflow.watch import tick
 
-__all__ = ["NotLiftedError", "Predictors", "curvature_of"]
+__all__ = ["MadeUp", "NotLiftedError", "Predictors", "curvature_of"]
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -79,20 +80,13 @@ class Predictors:
         (logp,) = clone_replace([value], pieces, rebuild_strict=False)
         return GraphDensity(both, logp)
 
-    def given(self, outer: Integers, inner: Integers) -> Callable[[Floats, Floats], Floats]:
-        """The predictors as a function of held entries of the vector and of many free ones.
-
-        What is made of the held entries, such as the root of a covariance matrix, is made once.
+    def given(self, outer: Integers, inner: Integers) -> MadeUp:
+        """The predictors as a function of held entries of the vector and of free ones.
 
         Parameters
         ----------
         outer, inner : ndarray of int
             Places of the held and of the free entries.
-
-        Returns
-        -------
-        callable
-            Of arrays of shape (held,) and (n, free), with an array of shape (n, entries).
 
         Raises
         ------
@@ -107,15 +101,7 @@ class Predictors:
                 replaced[node.outputs[0]] = self._read(node, held, outer, free, inner)
         flat = pt.concatenate([end.reshape((-1,)) for end in self._ends])
         (flat,) = clone_replace([flat], replaced, rebuild_strict=False)
-        many = pt.matrix("many", shape=(None, len(inner)), dtype=self._z.dtype)
-        try:
-            batched = vectorize_over_draws([flat], {free: many})
-        except NotVectorizedError as error:
-            raise NotLiftedError(str(error)) from error
-        run = compile_once(
-            [held, many], batched, rewrites="values", random_seed=False, on_unused_input="ignore"
-        )
-        return lambda theta, u: np.asarray(run(theta, u)[0])
+        return MadeUp(held, free, flat)
 
     def _read(
         self, node: Apply, held: Any, outer: Integers, free: Any, inner: Integers
@@ -145,6 +131,79 @@ class Predictors:
             fn = compile_once([self._z], [flat], rewrites="values", random_seed=False)
             return partial(one_by_one, fn)
         return compile_once([points], batched, rewrites="values", random_seed=False)
+
+
+class MadeUp:
+    """Predictors of held entries of a vector and of free ones, in which they are affine.
+
+    What is made of the held entries, such as the root of a covariance matrix, is made once in each
+    call.
+
+    Parameters
+    ----------
+    held, free : TensorVariable
+        Vectors.
+    flat : TensorVariable
+        The predictors, a vector.
+
+    Raises
+    ------
+    NotLiftedError
+        If they can't be had at many free entries at once.
+    """
+
+    def __init__(self, held: TensorVariable, free: TensorVariable, flat: TensorVariable) -> None:
+        (flat,) = settled([flat], [held, free])
+        self._variables = held, free, flat
+        many = pt.matrix("many", shape=(None, *free.type.shape), dtype=free.dtype)
+        try:
+            batched = vectorize_over_draws([flat], {free: many})
+        except NotVectorizedError as error:
+            raise NotLiftedError(str(error)) from error
+        self._run = self._compiled([held, many], batched)
+
+    def __call__(self, theta: Floats, u: Floats) -> Floats:
+        """At held entries of shape (held,) and free ones of (n, free), shape (n, entries)."""
+        return np.asarray(self._run(theta, u)[0])
+
+    def pulled(self, theta: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """The predictors where the free entries are 0, and slopes of weighted sums of them.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (held,)
+        weights : ndarray, shape (n, entries)
+
+        Returns
+        -------
+        base : ndarray, shape (entries,)
+        slopes : ndarray, shape (n, free)
+            By the free entries.
+
+        Raises
+        ------
+        NotLiftedError
+            If slopes of many sums can't be had at once.
+        """
+        base, slopes = self._pull(theta, np.zeros(self._variables[1].type.shape), weights)
+        return np.asarray(base), np.asarray(slopes)
+
+    @cached_property
+    def _pull(self) -> Callable[..., Sequence[Any]]:
+        held, free, flat = self._variables
+        one, weights = pt.vector("one", dtype=flat.dtype), pt.matrix("weights", dtype=flat.dtype)
+        slope = pt.grad((flat * one).sum(), free, disconnected_inputs="ignore")
+        try:
+            (slopes,) = vectorize_over_draws([slope], {one: weights})
+        except NotVectorizedError as error:
+            raise NotLiftedError(str(error)) from error
+        return self._compiled([held, free, weights], [flat, slopes])
+
+    @staticmethod
+    def _compiled(inputs: list[Any], outputs: list[Any]) -> Callable[..., Sequence[Any]]:
+        return compile_once(
+            inputs, outputs, rewrites="values", random_seed=False, on_unused_input="ignore"
+        )
 
 
 def curvature_of(lifted: GraphDensity, inner: Integers, number: int) -> tuple[Factors, Differences]:

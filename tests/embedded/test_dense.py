@@ -16,7 +16,8 @@ from scipy.stats import multivariate_normal, norm
 import pmflow as pmf
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import DenseConditional, conditional_of
-from pmflow.embedded.factor import Factors
+from pmflow.embedded.dense_factors import LowRankFactor, LowRankFactors
+from pmflow.embedded.factors import Factors
 from pmflow.embedded.predictors import NotLiftedError, Predictors
 from pmflow.embedded.structure import read_pattern
 from pmflow.ladder.climb import Climb
@@ -81,9 +82,57 @@ def test_the_curvature_is_that_written_by_hand() -> None:
         lower = root(row[:2])
         p = expit(row[0] + lower @ row[2:])
         wanted = np.eye(SIZE) + lower.T @ np.diag(p * (1 - p)) @ lower
-        found = np.zeros((SIZE, SIZE))
-        found[dense.factors.rows, dense.factors.columns] = values
-        assert found == pytest.approx(np.triu(wanted), abs=1e-6)
+        assert dense.factors.matrix(values).toarray() == pytest.approx(wanted, abs=1e-6)
+
+
+def few_places(number: int = 2) -> pm.Model:
+    """The process at all places, seen at few of them, with a weight that meets all of these."""
+    with pm.Model() as model:
+        scale = pm.Normal("scale")
+        v = pm.Normal("v", shape=SIZE)
+        slope = pm.LogNormal("slope")
+        f = pt.exp(scale) * (pt.constant(root(np.zeros(2))[-number:]) @ v)
+        pm.Normal("y", f + slope, 0.5, observed=Y[:number])
+    return model
+
+
+@pytest.mark.parametrize("number", [2, SIZE])
+def test_scaled_columns_are_read_once_and_the_curvature_is_that_of_differences(
+    number: int,
+) -> None:
+    density = log_density(few_places(number))
+    is_global = np.arange(density.dim) == 0
+    dense = DenseConditional(density, read_pattern(density), is_global)
+    plain = Conditional(density, read_pattern(density), is_global)
+    z = np.random.default_rng(3).normal(size=(3, density.dim))
+    for values, wanted in zip(dense.precisions(z), plain.precisions(z), strict=True):
+        found, wanted = dense.factors.matrix(values), plain.factors.matrix(wanted)
+        assert found.toarray() == pytest.approx(wanted.toarray(), abs=1e-5)
+    designs = [dense._designs.at(row[:1]) for row in z]
+    assert len({id(design.columns) for design in designs}) == 1
+    assert dense.value(z) == pytest.approx(plain.value(z), rel=1e-10)
+    assert dense.modes(z, 20).log_marginal == pytest.approx(
+        plain.modes(z, 20).log_marginal, abs=1e-5
+    )
+
+
+def test_few_predictors_of_many_variables_make_a_factor_of_low_rank() -> None:
+    with pm.Model() as model:
+        scale = pm.Normal("scale")
+        v = pm.Normal("v", shape=SIZE)
+        pm.Bernoulli("y", logit_p=pt.exp(scale) * (root(np.zeros(2))[-2:] @ v), observed=Y[:2])
+    density = log_density(model)
+    parts = density, read_pattern(density), np.arange(density.dim) == 0
+    dense, plain = DenseConditional(*parts), Conditional(*parts)
+    assert isinstance(dense.factors, LowRankFactors)
+    z = np.random.default_rng(3).normal(size=(3, density.dim))
+    found, wanted = dense.modes(z, 20), plain.modes(z, 20)
+    assert isinstance(found.factors[0], LowRankFactor)
+    assert found.log_marginal == pytest.approx(wanted.log_marginal, abs=1e-5)
+    assert found.z == pytest.approx(wanted.z, abs=1e-4)
+    factors = [dense.factors.of(values) for values in dense.precisions(z)]
+    diagonals = [factor.precisions for factor in factors if factor is not None]
+    assert dense.diagonals(z) == pytest.approx(np.stack(diagonals))
 
 
 def test_modes_and_marginals_are_those_of_plain_differences() -> None:

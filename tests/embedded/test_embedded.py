@@ -198,9 +198,10 @@ class TestVerdict:
 
     def test_of_local_variables_that_are_off(self) -> None:
         nested = approx().nested
-        shift = nested.shift.copy()
-        shift[0] += 0.3 * nested.sds
-        found = self.diagnosed(shift=shift)
+        pull = nested.pull.copy()
+        precision = np.linalg.inv(nested.centre.factor.solve(np.eye(len(nested.sds))))
+        pull[0] += 0.3 * precision @ nested.sds
+        found = self.diagnosed(pull=pull)
         assert found.verdict == "not reliable"
         assert any("means may be off" in reason for reason in found.reasons)
         inner = found.shifts.drop("tau_log__")

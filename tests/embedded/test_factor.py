@@ -7,9 +7,12 @@ import pytest
 import scipy.sparse as sp
 
 from pmflow.embedded.colours import Colours
-from pmflow.embedded.factor import Factor, Factors
+from pmflow.embedded.dense_factors import DenseFactors, LowRankFactors
+from pmflow.embedded.factor import DenseFactor, Factor, SparseFactor
+from pmflow.embedded.factors import Factors
 
 type Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+type Case = tuple[Floats, Factors, Factor]
 
 
 def precision(dim: int, density: float, seed: int) -> Floats:
@@ -24,12 +27,12 @@ def pattern_of(matrix: Floats) -> sp.csr_array:
 
 
 @pytest.fixture(params=[(1, 1.0), (6, 0.4), (80, 0.05)], ids=str)
-def case(request: pytest.FixtureRequest) -> tuple[Floats, Factors, Factor]:
+def case(request: pytest.FixtureRequest) -> Case:
     dim, density = request.param
     matrix = precision(dim, density, 1)
     factors = Factors(pattern_of(matrix))
     factor = factors.of(matrix[factors.rows, factors.columns])
-    assert factor is not None
+    assert isinstance(factor, SparseFactor if dim == 80 else DenseFactor)
     return matrix, factors, factor
 
 
@@ -42,27 +45,25 @@ def test_a_pivot_of_0_is_no_factor() -> None:
 
 
 class TestFactor:
-    def test_solves_and_the_determinant(self, case: tuple[Floats, Factors, Factor]) -> None:
+    def test_solves_and_the_determinant(self, case: Case) -> None:
         matrix, _, factor = case
         b = np.random.default_rng(2).normal(size=(3, len(matrix)))
         np.testing.assert_allclose(factor.solve(b), np.linalg.solve(matrix, b.T).T, atol=1e-12)
         assert factor.log_det == pytest.approx(np.linalg.slogdet(matrix)[1])
 
-    def test_draws_have_the_inverse_as_covariance(
-        self, case: tuple[Floats, Factors, Factor]
-    ) -> None:
+    def test_draws_have_the_inverse_as_covariance(self, case: Case) -> None:
         matrix, _, factor = case
         root = factor.coloured(np.eye(len(matrix)))
         np.testing.assert_allclose(root.T @ root, np.linalg.inv(matrix), atol=1e-12)
 
-    def test_norms(self, case: tuple[Floats, Factors, Factor]) -> None:
+    def test_norms(self, case: Case) -> None:
         matrix, _, factor = case
         d = np.random.default_rng(2).normal(size=(3, len(matrix)))
         np.testing.assert_allclose(factor.squared_norm(d), ((d @ matrix) * d).sum(1))
         inverse = np.linalg.inv(matrix)
         np.testing.assert_allclose((factor.whitened(d) ** 2).sum(1), ((d @ inverse) * d).sum(1))
 
-    def test_one_analysis_serves_all_values(self, case: tuple[Floats, Factors, Factor]) -> None:
+    def test_one_analysis_serves_all_values(self, case: Case) -> None:
         matrix, factors, first = case
         before = first.solve(np.ones((1, len(matrix))))
         again = factors.of(2 * matrix[factors.rows, factors.columns])
@@ -71,12 +72,13 @@ class TestFactor:
         # the first one is as it was
         np.testing.assert_array_equal(first.solve(np.ones((1, len(matrix)))), before)
 
-    def test_values_may_lie_apart_in_memory(self, case: tuple[Floats, Factors, Factor]) -> None:
+    def test_values_may_lie_apart_in_memory(self, case: Case) -> None:
         matrix, factors, first = case
         values = np.repeat(matrix[factors.rows, factors.columns], 2).reshape(-1, 2)[:, 0]
         again = factors.of(values)
         assert again is not None
-        np.testing.assert_array_equal(again.diagonal, first.diagonal)
+        e = np.eye(len(matrix))
+        np.testing.assert_array_equal(again.coloured(e), first.coloured(e))
 
 
 def test_what_is_not_positive_definite_has_none() -> None:
@@ -88,7 +90,7 @@ def test_what_is_not_positive_definite_has_none() -> None:
     assert factors.of(np.full_like(values, np.nan)) is None
     factor, damping, _ = factors.damped(values)
     assert damping > 0
-    assert (factor.diagonal > 0).all()
+    assert (factor.precisions > 0).all()
 
 
 class TestColours:
@@ -121,3 +123,47 @@ class TestColours:
         matrix += np.diag(np.full(50, 100.0))
         factors = Factors(pattern_of(matrix))
         assert Colours.of_pattern(pattern_of(matrix), factors.rows, factors.columns).number == 11
+
+
+class TestDense:
+    """Factors with all entries, against the matrix they are of."""
+
+    @pytest.fixture(params=["whole", "two rows", "minus two rows"])
+    def dense(self, request: pytest.FixtureRequest) -> tuple[Floats, Factor]:
+        rng = np.random.default_rng(5)
+        diagonal, rows = rng.uniform(4.0, 6.0, 7), rng.normal(size=(2, 7)) / 2
+        signs = np.array([1.0, -1.0]) if request.param == "minus two rows" else np.ones(2)
+        matrix = np.diag(diagonal) + (rows.T * signs) @ rows
+        pattern = sp.csr_array(np.ones((7, 7)))
+        factors: Factors = DenseFactors(pattern)
+        values = matrix.ravel()
+        if request.param != "whole":
+            factors = LowRankFactors(pattern, 2)
+            values = np.concatenate([diagonal, rows.ravel(), signs])
+        assert factors.matrix(values).toarray() == pytest.approx(matrix)
+        assert factors.diagonal(values) == pytest.approx(np.diag(matrix))
+        raised = factors.matrix(factors.raised(values, np.arange(7.0))).toarray()
+        assert raised == pytest.approx(matrix + np.diag(np.arange(7.0)))
+        factor = factors.of(values)
+        assert factor is not None
+        assert factors.of(np.full_like(values, np.nan)) is None
+        assert factors.of(-values) is None
+        return matrix, factor
+
+    def test_it_is_that_of_the_matrix(self, dense: tuple[Floats, Factor]) -> None:
+        matrix, factor = dense
+        b = np.random.default_rng(6).normal(size=(3, 7))
+        assert factor.size == 7
+        assert factor.log_det == pytest.approx(np.linalg.slogdet(matrix)[1])
+        assert factor.precisions == pytest.approx(np.diag(matrix))
+        assert factor.solve(b) == pytest.approx(np.linalg.solve(matrix, b.T).T)
+        assert factor.squared_norm(b) == pytest.approx(np.einsum("ni,ij,nj->n", b, matrix, b))
+        root = factor.coloured(np.eye(7))
+        assert root.T @ root == pytest.approx(np.linalg.inv(matrix))
+        wanted = np.einsum("ni,ij,nj->n", b, np.linalg.inv(matrix), b)
+        assert (factor.whitened(b) ** 2).sum(1) == pytest.approx(wanted)
+
+
+def test_the_diagonal_of_a_precision(case: Case) -> None:
+    matrix, _, factor = case
+    assert factor.precisions == pytest.approx(np.diag(matrix))

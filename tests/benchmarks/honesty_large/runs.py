@@ -1,12 +1,13 @@
-"""Is the verdict on fits of large models honest? Hierarchies and walks whose moments are known.
+"""Is the verdict on fits of large models honest? Models whose moments are known.
 
 ``python -m tests.benchmarks.honesty_large [--only NAME]``
 
-Each model has one global variable, the log of a scale, and 100 to 1,500 local ones. Given the scale
-the local ones are independent, or a Gaussian walk, so that all moments are integrals over one or
-two dimensions (`exact`). Each is fitted by `pmflow.EmbeddedLaplace` and by
-`pmflow.SparseGaussian`; the fits are judged as they are, without their corrections, and made wrong
-in ways that are known.
+Each model has one global variable, the log of a scale, and 60 to 1,500 local ones. Given the scale
+the local ones are independent, by themselves or in pairs, or a Gaussian walk, so that all moments
+are integrals over one to three dimensions (`exact`); or they are a Gaussian process seen through
+counts, whose moments are those of a long run (`sampled`). Each is fitted by
+`pmflow.EmbeddedLaplace` and by `pmflow.SparseGaussian`; the fits are judged as they are, without
+their corrections, and made wrong in ways that are known.
 
 - *Bad*: the mean of a coordinate, over the unconstrained space, is off by more than 0.1 sd, or an
   sd by more than 15 %.
@@ -32,6 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pmflow as pmf
+from pmflow.embedded.given import Given
+from pmflow.embedded.nested import CHOICES, Nested
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.rung import NothingGained
@@ -39,13 +42,16 @@ from pmflow.ladder.sparse import SparseRung
 from pmflow.training.options import FitOptions
 from pmflow.watch import watching
 
-from .exact import Exact, hierarchy, walk
+from .exact import Exact, hierarchy, pairs, walk
+from .sampled import process
 
 __all__ = ["PROBLEMS", "fits", "run"]
 
 type Floats = NDArray[np.float64]
 
 _RESULTS = Path(__file__).parents[1] / "results"
+_REPEATS = 16
+"""Choices among draws of blocks, at each value of the scale, whose moments are averaged."""
 BAD_MEAN, BAD_SD, GOOD_MEAN, GOOD_SD = 0.1, 0.15, 0.05, 0.05
 
 PROBLEMS: dict[str, Any] = {
@@ -63,6 +69,19 @@ PROBLEMS: dict[str, Any] = {
 PROBLEMS |= {
     f"walk, {steps} steps of {scale}": (walk, (steps, scale))
     for steps, scale in ((100, 0.3), (100, 1.0), (400, 0.2), (1_000, 0.5))
+}
+PROBLEMS |= {
+    f"pairs, {kind}, {groups} groups, {rows} each, scale {scale}": (
+        pairs,
+        (kind, groups, rows, scale),
+    )
+    for kind in ("poisson", "bernoulli")
+    for groups, rows, scale in ((60, 12, 0.8), (250, 5, 0.5), (250, 5, 1.2))
+}
+PROBLEMS |= {
+    f"process, {kind}, {points} points, amplitude {amplitude}": (process, (kind, points, amplitude))
+    for kind in ("poisson", "bernoulli")
+    for points, amplitude in ((60, 0.6), (60, 1.5), (120, 1.0))
 }
 
 
@@ -82,25 +101,30 @@ def fits(exact: Exact, seed: int) -> Iterator[tuple[str, Any]]:
 
 def _of_nested(state: Any) -> Iterator[tuple[str, Any]]:
     nested = state.nested
-    flat = np.zeros_like(nested.shift)
+    flat = np.zeros_like(nested.pull)
     yield (
         "not corrected",
-        replace(state, nested=replace(nested, correction=np.zeros(1), shift=flat)),
+        replace(state, nested=replace(nested, correction=np.zeros(1), pull=flat)),
     )
-    yield "means not corrected", replace(state, nested=replace(nested, shift=flat))
+    if nested.locals_by == "weights":
+        gaussian = replace(nested, locals_by="gaussian")
+        yield "local variables not weighed", replace(state, nested=gaussian)
+    else:
+        yield "means not corrected", replace(state, nested=replace(nested, pull=flat))
     sds = nested.sds  # given the scale
+    precision = np.linalg.inv(nested.centre.factor.solve(np.eye(len(sds))))
     for size in (0.08, 0.15, 0.3):
         sloped = np.zeros(max(2, len(nested.correction)))
         sloped[: len(nested.correction)] = nested.correction
         sloped[1] += size
         name = f"marginal moved by {size} sd"
         yield name, replace(state, nested=replace(nested, correction=sloped))
-        moved = nested.shift.copy()
-        moved[0] += size * sds
-        yield f"local means moved by {size} sd", replace(state, nested=replace(nested, shift=moved))
-    alone = nested.shift.copy()
-    alone[0, 7] += 0.3 * sds[7]
-    yield "one local mean moved by 0.3 sd", replace(state, nested=replace(nested, shift=alone))
+        moved = nested.pull.copy()
+        moved[0] += precision @ (size * sds)
+        yield f"local means moved by {size} sd", replace(state, nested=replace(nested, pull=moved))
+    alone = nested.pull.copy()
+    alone[0] += precision[:, 7] * 0.3 * sds[7]
+    yield "one local mean moved by 0.3 sd", replace(state, nested=replace(nested, pull=alone))
 
 
 def _of_gaussian(state: Any) -> Iterator[tuple[str, Any]]:
@@ -135,20 +159,30 @@ def moments(made: Any) -> tuple[Floats, Floats]:
     logs = np.array([place.log_marginal[0] for place in places])
     weights = np.exp(logs - logs.max())
     weights /= weights.sum()
-    means, spreads = map(np.stack, zip(*(_given(place, inner) for place in places), strict=True))
+    rng = np.random.default_rng(0)
+    given = (_given(nested, place, rng) for place in places)
+    means, spreads = map(np.stack, zip(*given, strict=True))
     mean, second = np.empty((2, len(inner) + 1))
     mean[outer], second[outer] = weights @ at, weights @ at**2
     mean[inner], second[inner] = weights @ means, weights @ (means**2 + spreads)
     return mean, np.sqrt(second - mean**2)
 
 
-def _given(place: Any, inner: Any) -> tuple[Floats, Floats]:
+def _given(nested: Nested, place: Given, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Means and variances of the local variables at one place."""
+    inner = nested.conditional.locals
     middle = place.z[0, inner]
-    if place.curves is not None:
+    if nested.state.locals_by == "curves":
+        assert place.curves is not None
         away, variances = place.curves[0].moments()
         return middle + away, variances
-    return middle, (place.factor.coloured(np.eye(len(inner))) ** 2).sum(0)
+    if nested.state.locals_by == "gaussian":
+        return middle, (place.factor.coloured(np.eye(len(inner))) ** 2).sum(0)
+    chosen = [nested.chosen(place, 1, rng) for _ in range(_REPEATS)]
+    shares = np.concatenate([one.weights for one in chosen]) / (_REPEATS * CHOICES)
+    away = np.concatenate([one.deviation for one in chosen])
+    mean = (shares * away).sum(0)
+    return middle + mean, (shares * away**2).sum(0) - mean**2
 
 
 def run(exact: Exact, made: Any, seed: int) -> dict[str, Any]:

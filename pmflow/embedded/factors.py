@@ -1,0 +1,140 @@
+"""Factors of precisions that all have one pattern."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array, csr_array
+
+from pmflow.embedded.factor import DenseFactor, Factor, SparseFactor
+
+__all__ = ["Factors", "is_dense"]
+
+_DENSE = 0.3
+"""Share of entries of a pattern: its factor has nearly all of them."""
+_MOST_DAMPED = 1e6
+"""Relative to the diagonal: farther from a precision than that is not looked."""
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int64]
+
+
+def is_dense(pattern: csr_array) -> bool:
+    """Whether a factor of such a precision is as quick with all of its entries."""
+    return bool(pattern.nnz > _DENSE * pattern.shape[0] ** 2)
+
+
+class Factors:
+    """Factors of precisions that all have one pattern, which is analysed once.
+
+    Parameters
+    ----------
+    pattern : csr_array, shape (dim, dim)
+        Symmetric, with its diagonal.
+
+    Attributes
+    ----------
+    rows, columns : ndarray, shape (entries,)
+        Entries of the upper triangle, column by column: the order of `values` below.
+    on_diagonal : ndarray, shape (dim,)
+        Which of the entries are those of the diagonal.
+    """
+
+    def __init__(self, pattern: csr_array) -> None:
+        self.pattern, self.dim = pattern, pattern.shape[0]
+        upper = csc_array(pattern).sorted_indices()
+        columns = np.repeat(np.arange(self.dim), np.diff(upper.indptr))
+        kept = upper.indices <= columns
+        self.rows: Integers = upper.indices[kept].astype(np.int64)
+        self.columns: Integers = columns[kept].astype(np.int64)
+        self.on_diagonal: Integers = np.flatnonzero(self.rows == self.columns)
+        self._pointers = np.searchsorted(self.columns, np.arange(self.dim + 1))
+        self._solver: Any = None
+        self._is_dense = is_dense(self.pattern)
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether no two coordinates meet."""
+        return len(self.rows) == self.dim
+
+    def diagonal(self, values: Floats) -> Floats:
+        """The diagonals of precisions of shape (..., entries), shape (..., dim)."""
+        return values[..., self.on_diagonal]
+
+    def raised(self, values: Floats, by: Floats) -> Floats:
+        """A precision with so much more on its diagonal."""
+        found = values.copy()
+        found[self.on_diagonal] += by
+        return found
+
+    def matrix(self, values: Floats) -> csr_array:
+        """The symmetric matrix with these entries."""
+        off = self.rows != self.columns
+        rows = np.concatenate([self.rows, self.columns[off]])
+        columns = np.concatenate([self.columns, self.rows[off]])
+        both = np.concatenate([values, values[off]])
+        return csr_array((both, (rows, columns)), shape=2 * (self.dim,))
+
+    def of(self, values: Floats) -> Factor | None:
+        """The factor of the precision with these entries, None where it is not positive definite.
+
+        Parameters
+        ----------
+        values : ndarray, shape (entries,)
+        """
+        import qdldl
+
+        if not np.isfinite(values).all():
+            return None
+        if self._is_dense:
+            return self._of_all(values)
+        values = np.ascontiguousarray(values)  # qdldl reads past strides
+        matrix = csc_array((values, self.rows, self._pointers), shape=2 * (self.dim,))
+        try:
+            if self._solver is None:
+                self._solver = qdldl.Solver(matrix, upper=True)
+            else:
+                self._solver.update(matrix, upper=True)
+        except RuntimeError:  # a pivot is 0
+            return None
+        lower, diagonal, order = self._solver.factors()
+        if not (np.isfinite(diagonal).all() and (diagonal > 0).all()):
+            return None
+        return SparseFactor(
+            lower.indptr.astype(np.int64),
+            lower.indices.astype(np.int64),
+            lower.data,
+            np.asarray(diagonal),
+            np.asarray(order, dtype=np.int64),
+        )
+
+    def _of_all(self, values: Floats) -> Factor | None:
+        """The same by LAPACK, with all entries below the diagonal."""
+        matrix = np.zeros((self.dim, self.dim), order="F")
+        matrix[self.columns, self.rows] = values
+        return DenseFactor.of(matrix)
+
+    def damped(self, values: Floats) -> tuple[Factor, float, Floats]:
+        """The same with as much added to its diagonal as makes it positive definite.
+
+        Returns
+        -------
+        Factor
+        float
+            How much, relative to the diagonal: 0 where nothing was added.
+        ndarray, shape (entries,)
+            What it is the factor of.
+        """
+        size = np.abs(self.diagonal(values))
+        size = np.maximum(size, 1e-8 * size.max())
+        damping = 0.0
+        while True:
+            changed = self.raised(values, damping * size)
+            factor = self.of(changed)
+            if factor is not None:
+                return factor, damping, changed
+            damping = max(4 * damping, 1e-2)
+            if damping > _MOST_DAMPED:
+                raise np.linalg.LinAlgError("no precision near it is positive definite")
