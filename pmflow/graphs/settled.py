@@ -2,44 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pytensor.graph.basic import Constant, Variable
+import numpy as np
+import pytensor
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import io_toposort
+from pytensor.tensor.random.type import RandomGeneratorType
+from pytensor.tensor.type import TensorType
 
 from pmflow.graphs.evaluate import compile_once
 
-__all__ = ["settled"]
+__all__ = ["data_of", "settled", "settling"]
+
+_FEW = 1_000
+"""Numbers of an array that may be a constant: a backend may compile it into its code."""
 
 
 def settled(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> list[Variable]:
-    """The same graphs with constants for what is made of constants and data alone.
+    """The same graphs with values for what is made of constants and data alone.
 
-    Basis functions at the places of the data, say. PyTensor evaluates what is made of constants,
-    but data of a model may be set anew: the graphs keep what they are now.
+    Basis functions at the places of the data, say, or the eigenvalues of a map. The values are
+    those of the data as they are now.
 
     Parameters
     ----------
     outputs, inputs : sequence of Variable
     """
-    depends, ends = set(inputs), []
-    for node in io_toposort([], outputs):
-        if any(x in depends for x in node.inputs):
+    depends, ends = set(inputs), dict[Variable, None]()
+    for node in _nodes(outputs):
+        if any(x in depends or _is_random(x) for x in node.inputs):
             depends.update(node.outputs)
-            ends += [x for x in node.inputs if x.owner and x not in depends]
-    ends += [x for x in outputs if x.owner and x not in depends]
-    ends = list(dict.fromkeys(ends))
-    if not ends:
+            ends.update((x, None) for x in node.inputs if x.owner and x not in depends)
+    ends.update((x, None) for x in outputs if x.owner and x not in depends)
+    made = [x for x in ends if isinstance(x.type, TensorType)]
+    if not made:
         return list(outputs)
-    values = compile_once([], ends, rewrites="values", random_seed=False)()
-    known: dict[Any, Any] = {
-        end: _constant(end, value) for end, value in zip(ends, values, strict=True)
-    }
+    values = compile_once([], made, rewrites="values", random_seed=False)()
+    known: dict[Any, Any] = dict(zip(made, map(_held, made, values), strict=True))
     return list(clone_replace(list(outputs), known, rebuild_strict=False))
 
 
-def _constant(variable: Any, value: Any) -> Constant:
-    made: Constant = variable.type.make_constant(value)
-    return made
+def settling(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> list[Apply]:
+    """The nodes that `settled` leaves out."""
+    depends, found = set(inputs), []
+    for node in _nodes(outputs):
+        if any(x in depends or _is_random(x) for x in node.inputs):
+            depends.update(node.outputs)
+        else:
+            found.append(node)
+    return found
+
+
+def data_of(nodes: Sequence[Apply]) -> list[SharedVariable]:
+    """The data that these nodes read."""
+    every = (x for node in nodes for x in node.inputs if isinstance(x, SharedVariable))
+    return list(dict.fromkeys(every))
+
+
+def _nodes(outputs: Sequence[Variable]) -> Iterator[Apply]:
+    yield from io_toposort([], list(outputs))
+
+
+def _is_random(variable: Variable) -> bool:
+    return isinstance(variable.type, RandomGeneratorType)
+
+
+def _held(variable: Any, value: Any) -> Variable:
+    if np.size(value) <= _FEW:
+        made: Constant = variable.type.make_constant(value)
+        return made
+    held: SharedVariable = pytensor.shared(value, shape=np.shape(value))
+    return held

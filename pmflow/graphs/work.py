@@ -17,7 +17,7 @@ from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.math import Dot
 
-__all__ = ["calls_in", "data_size", "has_loops", "numbers_in", "rows_at_once"]
+__all__ = ["calls_in", "data_size", "has_loops", "numbers_in", "numbers_of", "rows_at_once"]
 
 _NUMBERS_AT_ONCE = 2**22
 """Points times the longest data array of one call: memory stays bounded, and a call short.
@@ -42,6 +42,11 @@ def numbers_in(graphs: Sequence[Variable]) -> int:
     depends on constants alone counts nothing: it is computed as the graph is compiled.
     """
     return _numbers(_computed(graphs), {})
+
+
+def numbers_of(nodes: Sequence[Apply]) -> int:
+    """The same of some nodes, in their order."""
+    return _numbers(nodes, {})
 
 
 def _computed(graphs: Sequence[Variable]) -> list[Apply]:

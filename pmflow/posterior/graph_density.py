@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.evaluate import (
@@ -25,7 +26,8 @@ from pmflow.graphs.machine import (
     compiled_by_numba,
     has_jax,
 )
-from pmflow.graphs.work import calls_in, has_loops, numbers_in, rows_at_once
+from pmflow.graphs.settled import data_of, settled, settling
+from pmflow.graphs.work import calls_in, has_loops, numbers_in, numbers_of, rows_at_once
 from pmflow.posterior.at_points import one_by_one
 from pmflow.watch import piece, stage, tick
 
@@ -45,6 +47,8 @@ _WORTH_A_FUNCTION = 2e8
 _LEAST_SPENT = 1e6
 """What a call costs at least, in numbers."""
 _MOST_AT_ONCE = 64
+_WORTH_SETTLING = 20_000
+"""Numbers that what is made of data and constants alone goes through, to be made once."""
 _LIGHT = 30_000
 """Numbers of a density up to which a single point may as well be evaluated with others."""
 
@@ -79,12 +83,29 @@ class GraphDensity:
     """
 
     def __init__(self, z: TensorVariable, logp: TensorVariable, rows: int | None = None) -> None:
-        self._z, self._logp = z, logp
+        self._z, self._logp, self._as_written = z, logp, logp
         (self.dim,) = z.type.shape
+        self._known: list[tuple[SharedVariable, Any]] = []
+        self._settle()
         self._rows = rows_at_once([logp], self.dim) if rows is None else rows
         self._has_safe_gradients = False
         self.spent = 0.0
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
+
+    def _settle(self) -> None:
+        """Evaluate what is of data and constants alone, where that is worth it."""
+        nodes = settling([self._as_written], [self._z])
+        is_worth_it = numbers_of(nodes) > _WORTH_SETTLING
+        self._known = [(x, x.get_value(borrow=True)) for x in data_of(nodes) if is_worth_it]
+        if is_worth_it:
+            self._logp = settled([self._as_written], [self._z])[0]
+
+    def _look_at_data(self) -> None:
+        """Do so anew where data were set anew."""
+        if any(x.get_value(borrow=True) is not value for x, value in self._known):
+            self._settle()
+            for name in ("work", "_batch", "_machine", "_batched", "_values", "_without_jax"):
+                self.__dict__.pop(name, None)
 
     @cached_property
     def work(self) -> int:
@@ -99,6 +120,7 @@ class GraphDensity:
     def value(self, z: Floats) -> Floats:
         """Log density at points of shape (n, dim), shape (n,), whatever it is."""
         with self._lock:
+            self._look_at_data()
             is_worth_it = len(z) * self.work > _WORTH_A_FUNCTION and self._machine is not None
             run = self._values if is_worth_it else self._machine
             return self._in_parts(z, run, with_gradient=False)[0]
@@ -109,6 +131,7 @@ class GraphDensity:
         Where the density is not finite the value is -inf and the gradient 0.
         """
         with self._lock:
+            self._look_at_data()
             logp, gradient = self._in_parts(z, self._machine, with_gradient=True)
         good = np.isfinite(logp) & np.isfinite(gradient).all(-1)
         return np.where(good, logp, -np.inf), np.where(good[:, None], gradient, 0.0)
