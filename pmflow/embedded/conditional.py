@@ -274,7 +274,7 @@ class Conditional:
                 continue
             step = factor.solve(slope[i : i + 1])[0]
             left = np.sqrt(max(slope[i] @ step, 0.0))
-            if not damping[i] and left < _EXACT * decrement[i]:
+            if not damping[i] and left < min(_FOUND, _EXACT * decrement[i]):
                 steps[i], decrement[i], goes_on[k] = step, left, False
         return climbing[goes_on]
 
