@@ -23,8 +23,11 @@ __all__ = ["NestedCheck", "check_gaussian", "check_nested"]
 
 _PROPOSED, _WANTED, _MOST_PROPOSED = 128, 64.0, 512
 """Global variables that are proposed; more of them where these are fewer effective draws."""
-_PLACES, _MOST_PLACES = 64, 128
-"""Of local variables, and proposed places at which the marginal of the global ones is seen."""
+_PLACES, _PLACES_OF_GLOBALS = 64, (64, 128)
+"""Where local variables are looked at, and, of the proposed places, where the marginal is: at more
+of them if these leave more noise."""
+_QUIET = 0.02
+"""Standard error of the mean or the sd of a global variable, in sds."""
 _PAIRS = 8
 """Mirrored pairs of draws at each place, for what is asked of the local variables."""
 _WORK, _FEWEST_PAIRS, _MOST_PAIRS = 1e10, 64, 2_048
@@ -121,9 +124,13 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     mean = shares @ theta / shares.sum()
     sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
     (known,) = np.nonzero(np.isfinite(log_marginal))
-    few = known[:_MOST_PLACES]
-    y, given = (theta[few] - mean) / sds, [every[number] for number in few]
-    of_globals = _of_globals(conditional, given, y, np.log(shares[few].clip(1e-300)), rng)
+    for most in _PLACES_OF_GLOBALS:
+        few = known[:most]
+        y, given = (theta[few] - mean) / sds, [every[number] for number in few]
+        of_globals = _of_globals(conditional, given, y, np.log(shares[few].clip(1e-300)), rng)
+        _, of_shift, _, of_growth = of_globals
+        if max(of_shift.max(), of_growth.max() / 2) < _QUIET:
+            break
     # a place as often as its weight says: what is averaged is averaged over the fit
     chosen = systematic_choice(shares, _PLACES, 1 - rng.random())
     log_weights, of_locals, flat = _of_locals(nested, [every[number] for number in chosen], rng)
