@@ -129,15 +129,17 @@ def _marginals(
     conditional: Conditional, centre: Centre, theta: Floats, *, independent: bool
 ) -> Floats:
     """The log marginal at global variables of shape (n, globals)."""
-    values, highest, z = [], centre.log_marginal + _HIGHER, None
-    for _, modes in modes_at(conditional, centre, theta, independent=independent):
+    with_centre = np.concatenate([theta, centre.z[None, conditional.globals]])
+    values, highest, z = [], -np.inf, centre.z
+    for _, modes in modes_at(conditional, centre, with_centre, independent=independent):
         values.append(modes.log_marginal)
         best = int(modes.log_marginal.argmax())
         if modes.log_marginal[best] > highest:
             highest, z = float(modes.log_marginal[best]), modes.z[best]
-    if z is not None and not independent:  # else the centre's is another approximation
+    found = np.concatenate(values)
+    if highest > found[-1] + _HIGHER:
         raise HigherElsewhereError(z)
-    return np.concatenate(values)
+    return found[:-1]
 
 
 def _explored(

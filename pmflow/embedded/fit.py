@@ -71,13 +71,11 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
         try:
             centre = best_centre(conditional, start, seed)
             is_alone = _is_independent(conditional, centre)
-            if is_alone:
-                explored, proposal = explore(
-                    conditional, centre, _FIRST, seed, _MOST, independent=True
-                )
-                is_alone = bool(np.isfinite(explored.log_marginal).mean() > _KNOWN)
-            if not is_alone:
-                centre, explored, proposal = _explored_from(conditional, centre, seed)
+            found = _explored_from(conditional, centre, seed, independent=is_alone)
+            if is_alone and not np.isfinite(found[1].log_marginal).mean() > _KNOWN:
+                is_alone = False
+                found = _explored_from(conditional, centre, seed, independent=False)
+            centre, explored, proposal = found
             nested = plain = _uncorrected(
                 conditional, centre, explored, proposal, independent=is_alone
             )
@@ -95,12 +93,12 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
 
 
 def _explored_from(
-    conditional: Conditional, centre: Centre, seed: int
+    conditional: Conditional, centre: Centre, seed: int, *, independent: bool
 ) -> tuple[Centre, Explored, Proposal]:
     """What exploring finds, from a higher mode where its draws come upon one."""
     for _ in range(_CENTRES):
         try:
-            found = explore(conditional, centre, _FIRST, seed, _MOST, independent=False)
+            found = explore(conditional, centre, _FIRST, seed, _MOST, independent=independent)
         except HigherElsewhereError as error:
             centre = find_centre(conditional, error.z)
         else:

@@ -9,14 +9,16 @@ import numpy as np
 import pytensor
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.op import HasInnerGraph
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import io_toposort
 from pytensor.tensor.random.type import RandomGeneratorType
 from pytensor.tensor.type import TensorType
 
-from pmflow.graphs.evaluate import compile_once
+from pmflow.graphs.evaluate import compile_once, static_input
+from pmflow.graphs.work import numbers_of
 
-__all__ = ["data_of", "settled", "settling"]
+__all__ = ["data_of", "numbers_settled", "settled", "settling"]
 
 _FEW = 1_000
 """Numbers of an array that may be a constant: a backend may compile it into its code."""
@@ -55,6 +57,18 @@ def settling(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> list[Ap
         else:
             found.append(node)
     return found
+
+
+def numbers_settled(nodes: Sequence[Apply]) -> int:
+    """How many numbers they go through, see `pmflow.graphs.work`: by the shapes of the data."""
+    new: dict[Variable, Variable] = {x: static_input(x) for x in data_of(nodes)}
+    made = []
+    for node in nodes:
+        inputs = (new.get(x, x) for x in node.inputs)
+        known = node if isinstance(node.op, HasInnerGraph) else node.op.make_node(*inputs)
+        new.update(zip(node.outputs, known.outputs, strict=True))
+        made.append(known)
+    return numbers_of(made)
 
 
 def data_of(nodes: Sequence[Apply]) -> list[SharedVariable]:

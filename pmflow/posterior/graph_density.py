@@ -26,8 +26,8 @@ from pmflow.graphs.machine import (
     compiled_by_numba,
     has_jax,
 )
-from pmflow.graphs.settled import data_of, settled, settling
-from pmflow.graphs.work import calls_in, has_loops, numbers_in, numbers_of, rows_at_once
+from pmflow.graphs.settled import data_of, numbers_settled, settled, settling
+from pmflow.graphs.work import calls_in, has_loops, numbers_in, rows_at_once
 from pmflow.posterior.at_points import one_by_one
 from pmflow.watch import piece, stage, tick
 
@@ -95,7 +95,7 @@ class GraphDensity:
     def _settle(self) -> None:
         """Evaluate what is of data and constants alone, where that is worth it."""
         nodes = settling([self._as_written], [self._z])
-        is_worth_it = numbers_of(nodes) > _WORTH_SETTLING
+        is_worth_it = numbers_settled(nodes) > _WORTH_SETTLING
         self._known = [(x, x.get_value(borrow=True)) for x in data_of(nodes) if is_worth_it]
         if is_worth_it:
             self._logp = settled([self._as_written], [self._z])[0]

@@ -1,0 +1,50 @@
+"""Exploring the marginal of the global variables: a higher mode that draws come upon."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+from latent import log_density
+from numpy.typing import NDArray
+
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.explore import HigherElsewhereError, explore
+from pmflow.embedded.fit import fit_nested
+from pmflow.embedded.marginal import find_centre
+from pmflow.embedded.structure import read_pattern
+
+LOW, HIGH, SD = 0.0, 2.5, 0.4
+SHARE = 0.01
+type Floats = NDArray[np.float64]
+
+
+@cache
+def conditional() -> Conditional:
+    """A mean with a mode at 0 that has a hundredth, and ten variables around it."""
+    with pm.Model() as model:
+        mean = pm.Flat("mean")
+        away = [pt.log(p) - ((mean - at) / SD) ** 2 / 2 for p, at in ((SHARE, LOW), (0.99, HIGH))]
+        pm.Potential("modes", pt.logaddexp(*away))
+        pm.Normal("u", mean, 1.0, shape=10)
+    density = log_density(model)
+    return Conditional(density, read_pattern(density), np.arange(11) == 0)
+
+
+def test_draws_tell_of_a_mode_that_is_higher() -> None:
+    centre = find_centre(conditional(), np.full(11, LOW))
+    assert centre.z[0] == pytest.approx(LOW, abs=0.05)
+    with pytest.raises(HigherElsewhereError) as caught:
+        explore(conditional(), centre, 128, 1, 1_024, independent=False)
+    assert caught.value.z[0] == pytest.approx(HIGH, abs=1.2)
+
+
+def test_it_is_fitted_from_there() -> None:
+    nested = fit_nested(conditional(), np.full(11, LOW), 1)
+    assert nested.state.centre.z[0] == pytest.approx(HIGH, abs=0.05)
+    draws, _ = nested.draws(4_000, 1)
+    assert (draws[:, 0] < (LOW + HIGH) / 2).mean() == pytest.approx(SHARE, abs=0.01)
+    assert draws[:, 0].mean() == pytest.approx(HIGH - SHARE * (HIGH - LOW), abs=0.05)
