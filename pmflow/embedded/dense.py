@@ -38,6 +38,8 @@ _SHARE = 0.5
 _THIN = 0.25
 """Predictors that several variables make up, for each variable, below which the precision is a
 diagonal and so many rows."""
+_FILLED = 0.3
+"""Share of the variables that a predictor depends on, from which on zeros are no use."""
 _APART = 0.1
 """Of two points at which it is seen what of a curvature is made once."""
 
@@ -65,7 +67,7 @@ def conditional_of(
         _log.debug("Local variables that all meet, but not by their predictors: %s", error)
         return plain
     least = 2 * np.diff(inner.indptr).max()  # gradients of plain differences, which may be more
-    if dense.apart_from_factor < _SHARE * least:
+    if dense.is_filled and dense.apart_from_factor < _SHARE * least:
         return dense
     return dense if dense.apart_from_factor < _SHARE * plain.gradients else plain
 
@@ -78,6 +80,11 @@ class DenseConditional(Conditional):
     variables; after that a log density is a product with it, and a curvature is
     :math:`J^\top H J`, with H the second derivatives by the predictors, which have few zeros
     beside their diagonal (Rasmussen & Williams, 2006, section 3.4).
+
+    Attributes
+    ----------
+    is_filled : bool
+        Whether most entries of J may be different from 0.
 
     Raises
     ------
@@ -106,6 +113,8 @@ class DenseConditional(Conditional):
         self._pattern, self._outer = curvature_of(self._lifted, self.locals, self._number)
         counts = self._counts(jacobian_pattern(z, ends))
         self._designs = Designs(made, len(self.locals), counts > 1)
+        several = counts[counts > 1]
+        self.is_filled = several.sum() > _FILLED * len(several) * len(self.locals)
         self._work = numbers_in(ends)
         inner, self._full = self.factors.pattern, int((counts > 1).sum())
         self._is_thin = self._pattern.is_diagonal and self._full < _THIN * len(self.locals)
