@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pmflow as pmf
+from pmflow.embedded.factor import DenseFactor, Factor, SparseFactor
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import CHOICES, Nested
 from pmflow.ladder.climb import Climb
@@ -138,8 +139,16 @@ def _of_gaussian(state: Any) -> Iterator[tuple[str, Any]]:
     alone[7] += 0.3 * sds[7]
     yield "one mean moved by 0.3 sd", replace(state, gaussian=replace(gaussian, mean=alone))
     for factor in (0.8, 1.07, 1.25):
-        wider = replace(gaussian.factor, diagonal=gaussian.factor.diagonal / factor**2)
+        wider = _with_sds(gaussian.factor, factor)
         yield f"sds times {factor}", replace(state, gaussian=replace(gaussian, factor=wider))
+
+
+def _with_sds(factor: Factor, times: float) -> Factor:
+    """The factor of a Gaussian that is so many times as wide."""
+    if isinstance(factor, SparseFactor):
+        return replace(factor, diagonal=factor.diagonal / times**2)
+    assert isinstance(factor, DenseFactor)
+    return replace(factor, root=factor.root / times)
 
 
 def moments(made: Any) -> tuple[Floats, Floats]:
