@@ -26,6 +26,8 @@ _PROPOSED, _WANTED, _MOST_PROPOSED = 128, 64.0, 512
 _PLACES, _PLACES_OF_GLOBALS = 64, (64, 128)
 """Where local variables are looked at, and, of the proposed places, where the marginal is: at more
 of them if these leave more noise."""
+_LEAST_SHARE = 1e-8
+"""Of the largest: places with less are no part of the fit."""
 _QUIET = 0.02
 """Standard error of the mean or the sd of a global variable, in sds."""
 _PAIRS = 8
@@ -123,11 +125,11 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
         )
     mean = shares @ theta / shares.sum()
     sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
-    (known,) = np.nonzero(np.isfinite(log_marginal))
+    (known,) = np.nonzero(shares > _LEAST_SHARE * shares.max())
     for most in _PLACES_OF_GLOBALS:
         few = known[:most]
         y, given = (theta[few] - mean) / sds, [every[number] for number in few]
-        of_globals = _of_globals(conditional, given, y, np.log(shares[few].clip(1e-300)), rng)
+        of_globals = _of_globals(conditional, given, y, np.log(shares[few]), rng)
         _, of_shift, _, of_growth = of_globals
         if max(of_shift.max(), of_growth.max() / 2) < _QUIET:
             break
