@@ -83,28 +83,33 @@ class GraphDensity:
     """
 
     def __init__(self, z: TensorVariable, logp: TensorVariable, rows: int | None = None) -> None:
-        self._z, self._logp, self._as_written = z, logp, logp
+        self._z, self._as_written = z, logp
         (self.dim,) = z.type.shape
-        self._known: list[tuple[SharedVariable, Any]] = []
-        self._settle()
+        self._logp, self._data = self._settled()
         self._rows = rows_at_once([logp], self.dim) if rows is None else rows
         self._has_safe_gradients = False
         self.spent = 0.0
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
 
-    def _settle(self) -> None:
-        """Evaluate what is of data and constants alone, where that is worth it."""
+    def _settled(self) -> tuple[TensorVariable, list[tuple[SharedVariable, Any]]]:
+        """The graph with what is of data and constants alone evaluated, and these data.
+
+        As it is written where that is not worth it.
+        """
         nodes = settling([self._as_written], [self._z])
-        is_worth_it = numbers_settled(nodes) > _WORTH_SETTLING
-        self._known = [(x, x.get_value(borrow=True)) for x in data_of(nodes) if is_worth_it]
-        if is_worth_it:
-            self._logp = settled([self._as_written], [self._z])[0]
+        data = [(x, x.get_value(borrow=True)) for x in data_of(nodes)]
+        if numbers_settled(nodes) <= _WORTH_SETTLING:
+            return self._as_written, []
+        (logp,) = settled([self._as_written], [self._z])
+        return logp, data
 
     def _look_at_data(self) -> None:
-        """Do so anew where data were set anew."""
-        if any(x.get_value(borrow=True) is not value for x, value in self._known):
-            self._settle()
-            for name in ("work", "_batch", "_machine", "_batched", "_values", "_without_jax"):
+        """Do so anew where data were set anew, and forget what was made of the graph."""
+        if all(x.get_value(borrow=True) is value for x, value in self._data):
+            return
+        self._logp, self._data = self._settled()
+        for name, member in vars(GraphDensity).items():
+            if isinstance(member, cached_property):
                 self.__dict__.pop(name, None)
 
     @cached_property
@@ -115,6 +120,8 @@ class GraphDensity:
     @property
     def graph(self) -> tuple[TensorVariable, TensorVariable]:
         """The vector and the log density as a graph of it."""
+        with self._lock:
+            self._look_at_data()
         return self._z, self._logp
 
     def value(self, z: Floats) -> Floats:

@@ -74,6 +74,33 @@ def test_a_density_makes_it_once_and_anew_after_set_data() -> None:
     assert density.value_and_gradient(z)[0] == pytest.approx(wanted)
 
 
+def test_data_may_become_too_few_to_be_worth_it() -> None:
+    with pm.Model() as model:
+        at = pm.Data("at", AT)
+        basis = pt.cos(at[:, None] * pt.arange(1, 201)) * pt.exp(-pt.arange(1, 201) / 40.0)
+        w = pm.Normal("w", shape=200)
+        pm.Normal("y", (basis @ w).mean(), 0.1, observed=0.5)
+    density = log_density(model)
+    z = np.random.default_rng(2).normal(size=(2, 200)) / 10
+    density.value_and_gradient(z)
+    assert "Cos" not in scalars(density.graph[1])
+    with model:
+        pm.set_data({"at": AT[:2] + 2.0})
+    wanted = [float(model.compile_logp()({"w": row})) for row in z]
+    assert density.value(z) == pytest.approx(wanted)
+    assert "Cos" in scalars(density.graph[1])
+
+
+def test_the_graph_is_that_of_the_data_as_they_are() -> None:
+    model = process(0.7)
+    density = log_density(model)
+    with model:
+        pm.set_data({"at": AT * 2.0})
+    z, value = density.graph
+    at = np.random.default_rng(2).normal(size=200) / 10
+    assert value.eval({z: at}) == pytest.approx(float(model.compile_logp()({"w": at})))
+
+
 def scalars(graph: pt.TensorVariable) -> set[str]:
     """Names of what is done entry by entry."""
     made = [x.owner.op for x in ancestors([graph]) if x.owner]
