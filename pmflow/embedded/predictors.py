@@ -23,7 +23,6 @@ from pmflow.embedded.curvature import Differences
 from pmflow.embedded.factors import Factors
 from pmflow.graphs.evaluate import NotVectorizedError, compile_once, vectorize_over_draws
 from pmflow.graphs.machine import NotCompiledError, compiled_at_points, has_jax
-from pmflow.graphs.settled import settled
 from pmflow.graphs.sparsity import hessian_pattern
 from pmflow.posterior.at_points import one_by_one
 from pmflow.posterior.graph_density import GraphDensity
@@ -153,7 +152,6 @@ class MadeUp:
     """
 
     def __init__(self, held: TensorVariable, free: TensorVariable, flat: TensorVariable) -> None:
-        (flat,) = settled([flat], [held, free])
         self._variables = held, free, flat
         many = pt.matrix("many", shape=(None, *free.type.shape), dtype=free.dtype)
         try:

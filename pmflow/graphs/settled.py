@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,24 +34,22 @@ def settled(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> list[Var
     ----------
     outputs, inputs : sequence of Variable
     """
-    depends, ends = set(inputs), dict[Variable, None]()
-    for node in _nodes(outputs):
-        if any(x in depends or _is_random(x) for x in node.inputs):
-            depends.update(node.outputs)
-            ends.update((x, None) for x in node.inputs if x.owner and x not in depends)
-    ends.update((x, None) for x in outputs if x.owner and x not in depends)
+    known = {x for node in settling(outputs, inputs) for x in node.outputs}
+    others = (x for x in io_toposort([], list(outputs)) if x.outputs[0] not in known)
+    read = (x for node in others for x in node.inputs)
+    ends = dict.fromkeys(x for x in (*read, *outputs) if x in known)
     made = [x for x in ends if isinstance(x.type, TensorType)]
     if not made:
         return list(outputs)
     values = compile_once([], made, rewrites="values", random_seed=False)()
-    known: dict[Any, Any] = dict(zip(made, map(_held, made, values), strict=True))
-    return list(clone_replace(list(outputs), known, rebuild_strict=False))
+    held: dict[Any, Any] = dict(zip(made, map(_held, made, values), strict=True))
+    return list(clone_replace(list(outputs), held, rebuild_strict=False))
 
 
 def settling(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> list[Apply]:
     """The nodes that `settled` leaves out."""
     depends, found = set(inputs), []
-    for node in _nodes(outputs):
+    for node in io_toposort([], list(outputs)):
         if any(x in depends or _is_random(x) for x in node.inputs):
             depends.update(node.outputs)
         else:
@@ -75,10 +73,6 @@ def data_of(nodes: Sequence[Apply]) -> list[SharedVariable]:
     """The data that these nodes read."""
     every = (x for node in nodes for x in node.inputs if isinstance(x, SharedVariable))
     return list(dict.fromkeys(every))
-
-
-def _nodes(outputs: Sequence[Variable]) -> Iterator[Apply]:
-    yield from io_toposort([], list(outputs))
 
 
 def _is_random(variable: Variable) -> bool:

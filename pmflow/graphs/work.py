@@ -41,7 +41,7 @@ def numbers_in(graphs: Sequence[Variable]) -> int:
     before it is run, a result is taken for as large as the largest of what it came from. What
     depends on constants alone counts nothing: it is computed as the graph is compiled.
     """
-    return _numbers(_computed(graphs), {})
+    return numbers_of(_computed(graphs))
 
 
 def numbers_of(nodes: Sequence[Apply]) -> int:
