@@ -17,29 +17,23 @@ from pmflow.watch import importing
 __all__ = ["DenseFactors", "LowRankFactor", "LowRankFactors"]
 
 type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int64]
 
 
 class DenseFactors(Factors):
     """Factors of precisions that are given as whole matrices, row by row: `values` is flat."""
 
+    @cached_property
     @override
-    def diagonal(self, values: Floats) -> Floats:
-        return values[..., :: self.dim + 1]
-
-    @override
-    def raised(self, values: Floats, by: Floats) -> Floats:
-        found = values.copy()
-        found[:: self.dim + 1] += by
-        return found
+    def on_diagonal(self) -> Integers:
+        return np.arange(self.dim) * (self.dim + 1)
 
     @override
     def matrix(self, values: Floats) -> csr_array:
         return csr_array(values.reshape(self.dim, self.dim))
 
     @override
-    def of(self, values: Floats) -> Factor | None:
-        if not np.isfinite(values).all():
-            return None
+    def _of_finite(self, values: Floats) -> Factor | None:
         matrix = values.reshape(self.dim, self.dim)
         return DenseFactor.of(matrix.T)  # column by column, as LAPACK reads
 
@@ -153,9 +147,7 @@ class LowRankFactors(Factors):
         return csr_array(np.diag(diagonal) + (rows.T * signs) @ rows)
 
     @override
-    def of(self, values: Floats) -> Factor | None:
-        if not np.isfinite(values).all():
-            return None
+    def _of_finite(self, values: Floats) -> Factor | None:
         return LowRankFactor.of(*self._parts(values))
 
     def _parts(self, values: Floats) -> tuple[Floats, Floats, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ class Factors:
 
     Attributes
     ----------
+    pattern
+        As given.
+    dim : int
     rows, columns : ndarray, shape (entries,)
         Entries of the upper triangle, column by column: the order of `values` below.
     on_diagonal : ndarray, shape (dim,)
@@ -44,20 +48,38 @@ class Factors:
 
     def __init__(self, pattern: csr_array) -> None:
         self.pattern, self.dim = pattern, pattern.shape[0]
-        upper = csc_array(pattern).sorted_indices()
+        self._solver: Any = None
+
+    @cached_property
+    def _upper(self) -> tuple[Integers, Integers]:
+        upper = csc_array(self.pattern).sorted_indices()
         columns = np.repeat(np.arange(self.dim), np.diff(upper.indptr))
         kept = upper.indices <= columns
-        self.rows: Integers = upper.indices[kept].astype(np.int64)
-        self.columns: Integers = columns[kept].astype(np.int64)
-        self.on_diagonal: Integers = np.flatnonzero(self.rows == self.columns)
-        self._pointers = np.searchsorted(self.columns, np.arange(self.dim + 1))
-        self._solver: Any = None
-        self._is_dense = is_dense(self.pattern)
+        return upper.indices[kept].astype(np.int64), columns[kept].astype(np.int64)
+
+    @property
+    def rows(self) -> Integers:
+        """Row of each entry of the upper triangle."""
+        return self._upper[0]
+
+    @property
+    def columns(self) -> Integers:
+        """Column of each, in which they are ordered."""
+        return self._upper[1]
+
+    @cached_property
+    def on_diagonal(self) -> Integers:
+        """Which of the entries are those of the diagonal."""
+        return np.flatnonzero(self.rows == self.columns)
+
+    @cached_property
+    def _pointers(self) -> Integers:
+        return np.searchsorted(self.columns, np.arange(self.dim + 1))
 
     @property
     def is_diagonal(self) -> bool:
         """Whether no two coordinates meet."""
-        return len(self.rows) == self.dim
+        return bool(self.pattern.nnz == self.dim)
 
     def diagonal(self, values: Floats) -> Floats:
         """The diagonals of precisions of shape (..., entries), shape (..., dim)."""
@@ -84,12 +106,13 @@ class Factors:
         ----------
         values : ndarray, shape (entries,)
         """
+        return self._of_finite(values) if np.isfinite(values).all() else None
+
+    def _of_finite(self, values: Floats) -> Factor | None:
+        if is_dense(self.pattern):
+            return self._of_all(values)
         import qdldl
 
-        if not np.isfinite(values).all():
-            return None
-        if self._is_dense:
-            return self._of_all(values)
         values = np.ascontiguousarray(values)  # qdldl reads past strides
         matrix = csc_array((values, self.rows, self._pointers), shape=2 * (self.dim,))
         try:
