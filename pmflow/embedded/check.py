@@ -98,7 +98,8 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     Weights of all local variables together say nothing in thousands of dimensions. To first order
     weighting moves the mean of a variable by its covariance with :math:`\log w`, which by Stein's
     lemma, for Gaussian draws, is the mean of :math:`\Sigma \nabla \log w`; and its variance by
-    the mean of that times the deviation. Both are quiet, and know each variable by itself.
+    the mean of that times the deviation. Both are quiet, and know each variable by itself. Global
+    variables are few, and weighed as they were proposed.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
         y, given = (theta[few] - mean) / sds, [every[number] for number in few]
         of_globals = _of_globals(conditional, given, y, np.log(shares[few]), rng)
         _, of_shift, _, of_growth = of_globals
-        if max(of_shift.max(), of_growth.max() / 2) < _QUIET:
+        if most >= len(known) or max(of_shift.max(), of_growth.max() / 2) < _QUIET:
             break
     # a place as often as its weight says: what is averaged is averaged over the fit
     chosen = systematic_choice(shares, _PLACES, 1 - rng.random())

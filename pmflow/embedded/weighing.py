@@ -14,7 +14,7 @@ from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.given import Given
 from pmflow.watch import tick
 
-__all__ = ["Missed", "lines", "missed_by", "spread"]
+__all__ = ["Missed", "missed_by", "spread"]
 
 _PLACES = 24
 """Places at which the marginal is held against weights: few, with many draws each."""
@@ -77,7 +77,7 @@ def missed_by(
         e = mirrored_draws(found.pairs, len(conditional.locals), rng)
         found.add(conditional, givens, e)
         if len(found.groups) >= _FEWEST:
-            _, *slopes = lines(np.stack(found.groups), y).T
+            _, *slopes = _lines(np.stack(found.groups), y).T
             if (np.std(slopes, axis=1, ddof=1) < _QUIET * np.sqrt(len(found.groups))).all():
                 break
     return found.missed()
@@ -165,7 +165,7 @@ class _OfBlocks:
         return log_p - np.concatenate([given.log_density(at_middle) for given in givens])
 
 
-def lines(missed: Floats, y: Floats) -> Floats:
+def _lines(missed: Floats, y: Floats) -> Floats:
     """What is missed as a constant, a line and squares of the global variables, by least squares.
 
     Parameters
