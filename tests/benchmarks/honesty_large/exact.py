@@ -11,7 +11,7 @@ import pymc as pm
 from numpy.typing import NDArray
 from scipy.special import expit
 
-__all__ = ["Exact", "hierarchy", "pairs", "walk"]
+__all__ = ["Exact", "hierarchy", "observed", "pairs", "walk"]
 
 type Floats = NDArray[np.float64]
 
@@ -106,11 +106,23 @@ def _given(likelihood: Likelihood, groups: int, t: float) -> tuple[float, Floats
     value, *_ = likelihood(at)
     logs = value - precision * at**2 / 2 - t - np.log(2 * np.pi) / 2
     logs += np.log(weights)[:, None] + nodes[:, None] ** 2 / 2 + np.log(width)
+    return _integrated(logs, at)
+
+
+def _integrated(logs: Floats, at: Floats) -> tuple[float, Floats, Floats]:
+    """Log of the integral over all groups, and two moments of each.
+
+    Parameters
+    ----------
+    logs : ndarray, shape (nodes, groups)
+        Of the density at each node, times its weight.
+    at : ndarray, shape (nodes, groups, ...)
+    """
     largest = logs.max(0)
     shares = np.exp(logs - largest)
     total = shares.sum(0)
-    mean, second = (shares * at).sum(0) / total, (shares * at**2).sum(0) / total
-    return float((np.log(total) + largest).sum()), mean, second
+    first, second = (np.einsum("ng,ng...->g...", shares / total, at**k) for k in (1, 2))
+    return float((np.log(total) + largest).sum()), first, second
 
 
 def pairs(kind: str, groups: int, rows: int, scale: float) -> Exact:
@@ -133,15 +145,30 @@ def pairs(kind: str, groups: int, rows: int, scale: float) -> Exact:
         tau = pm.HalfNormal("tau", 1.0)
         intercept = pm.Normal("intercept", 0.0, tau, shape=groups)
         slope = pm.Normal("slope", 0.0, tau, shape=groups)
-        found = intercept[:, None] + slope[:, None] * x
-        if kind == "poisson":
-            y = rng.poisson(np.exp(at))
-            pm.Poisson("y", pm.math.exp(found), observed=y)
-        else:
-            y = rng.binomial(1, expit(at))
-            pm.Bernoulli("y", logit_p=found, observed=y)
-    likelihood = (_poisson if kind == "poisson" else _binomial)(y.astype(float), 1)
+        y = observed(kind, intercept[:, None] + slope[:, None] * x, at, rng)
+    likelihood = (_poisson if kind == "poisson" else _binomial)(y, 1)
     return _mixed(model, lambda t: _pairs_given(likelihood, x, t))
+
+
+def observed(kind: str, predictor: Any, at: Floats, rng: np.random.Generator) -> Floats:
+    """Draw counts, or yes and no, and let the model of the context see them.
+
+    Parameters
+    ----------
+    kind : {"poisson", "bernoulli"}
+    predictor : TensorVariable
+        Of the model: logs of rates, or logits.
+    at : ndarray
+        What it is where data are drawn.
+    rng : Generator
+    """
+    if kind == "poisson":
+        y = rng.poisson(np.exp(at))
+        pm.Poisson("y", pm.math.exp(predictor), observed=y)
+    else:
+        y = rng.binomial(1, expit(at))
+        pm.Bernoulli("y", logit_p=predictor, observed=y)
+    return y.astype(float)
 
 
 def _pairs_given(likelihood: Likelihood, x: Floats, t: float) -> tuple[float, Floats, Floats]:
@@ -161,11 +188,8 @@ def _pairs_given(likelihood: Likelihood, x: Floats, t: float) -> tuple[float, Fl
     logs = value.sum(-1) - np.exp(-2 * t) * (at**2).sum(-1) / 2 - 2 * t
     logs += np.log(np.outer(weights, weights).ravel())[:, None] + (e**2).sum(-1)[:, None] / 2
     logs += np.linalg.slogdet(root)[1]
-    largest = logs.max(0)
-    shares = np.exp(logs - largest)
-    total = shares.sum(0)
-    first, second = ((shares[..., None] * at**k).sum(0) / total[:, None] for k in (1, 2))
-    return float((np.log(total) + largest).sum()), first.T.ravel(), second.T.ravel()
+    log, first, second = _integrated(logs, at)
+    return log, first.T.ravel(), second.T.ravel()
 
 
 def walk(steps: int, scale: float) -> Exact:

@@ -8,9 +8,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from .exact import Exact
+from .exact import Exact, observed
 
 __all__ = ["process"]
 
@@ -45,13 +44,7 @@ def process(kind: str, points: int, amplitude: float) -> Exact:
     with pm.Model() as model:
         scale = pm.HalfNormal("amplitude", 1.0)
         v = pm.Normal("v", 0.0, 1.0, shape=points)
-        found = scale * pt.dot(root, v)
-        if kind == "poisson":
-            y = rng.poisson(np.exp(f))
-            pm.Poisson("y", pm.math.exp(found), observed=y)
-        else:
-            y = rng.binomial(1, expit(f))
-            pm.Bernoulli("y", logit_p=found, observed=y)
+        y = observed(kind, scale * pt.dot(root, v), f, rng)
 
     def likelihood(f: Floats) -> Floats:
         if kind == "poisson":
