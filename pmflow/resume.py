@@ -14,6 +14,7 @@ from pmflow.errors import ParameterError, StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.inference import NFVI
 from pmflow.inference.checkpoint import FitCheckpoint, checkpoint_for, restore_trackers
+from pmflow.ladder.automatic import tell_verdict
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.posterior.model import checked_model
@@ -52,7 +53,7 @@ def resume(
     callbacks : list of callable, or callable, optional
         As given to `NFVI.fit`; a file has none of them. A function is called once with the `NFVI`
         that goes on, and returns them: a `Tracker` is made of that, and gets back what it had
-        recorded.
+        recorded. Of `pmflow.fit`, which makes several of these, a list.
     obj_optimizer : callable, optional
         Only where it was none of PyMC's own with numbers as arguments: these are in the file.
     checkpoint_every : float
@@ -89,12 +90,7 @@ def resume(
     FitOptions(**given)  # type: ignore[arg-type]
     state = _read(path, where, model)
     if isinstance(state, ClimbCheckpoint):
-        if callbacks is not None or obj_optimizer is not None:
-            raise ParameterError(
-                f"{where!r} holds a fit that chooses its family by itself: it has neither "
-                "callbacks nor an optimiser of yours. Leave callbacks and obj_optimizer out."
-            )
-        return _go_on_climbing(state, model, where, given)
+        return _go_on_climbing(state, model, where, given, callbacks, obj_optimizer)
     return _go_on(state, model, where, given, callbacks, obj_optimizer)
 
 
@@ -146,9 +142,23 @@ def _go_on(
 
 
 def _go_on_climbing(
-    state: ClimbCheckpoint, model: pm.Model, where: str, given: dict[str, Any]
+    state: ClimbCheckpoint,
+    model: pm.Model,
+    where: str,
+    given: dict[str, Any],
+    callbacks: Callbacks | None,
+    obj_optimizer: Any,
 ) -> Approximation:
+    if obj_optimizer is not None or (callbacks is not None and callable(callbacks)):
+        raise ParameterError(
+            f"{where!r} holds a fit that chooses its family by itself: it has no optimiser of "
+            "yours, and several inferences. Leave obj_optimizer out, and give callbacks as a list."
+        )
     with no_trust_in(where):
-        options = options_of(state.options, **given)
+        options = options_of(state.options, **given, callbacks=callbacks)
         climb = Climb.from_state(state.climb, model, options)
-    return climb.up(checkpoint_for(options, model), begun=state.fit)
+    if state.fit is not None:
+        restore_trackers(state.fit.trackers, options.callbacks or (), where)
+    result = climb.up(checkpoint_for(options, model), begun=state.fit)
+    tell_verdict(result, stacklevel=4)
+    return result

@@ -402,7 +402,14 @@ class TestOtherFits:
             with pytest.raises(PowerCutError):
                 pmf.fit(model=skewed(), checkpoint=path, callbacks=[cut], **settings)
             assert isinstance(pmf.load(path, skewed()), pmf.Approximation)
-            found: list[Any] = [pmf.resume(path, skewed(), **QUIET) for _ in range(2)]
+            with pytest.raises(ParameterError, match="give callbacks as a list"):
+                pmf.resume(path, skewed(), callbacks=lambda inference: [], **QUIET)
+            again: list[int] = []
+            found: list[Any] = [
+                pmf.resume(path, skewed(), callbacks=[lambda *_: again.append(1)], **QUIET),
+                pmf.resume(path, skewed(), **QUIET),
+            ]
+            assert again
         all_same(found, whole)
         for approx in found:
             taken = [rung.formula for rung in approx.ladder.rungs]
@@ -410,6 +417,22 @@ class TestOtherFits:
             assert approx.ladder.taken == whole.ladder.taken
             elbos = [rung.diagnosis.elbo for rung in approx.ladder.rungs]
             assert elbos == [rung.diagnosis.elbo for rung in whole.ladder.rungs]
+
+    def test_a_climb_that_goes_on_ends_with_its_verdict(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(climb, "RUNGS", (rungs.GaussianRung(), FlowRung("scale-loc")))
+        monkeypatch.setattr(rungs, "_SCHEDULE", SHORT)
+
+        def cut(*_: Any) -> None:
+            raise PowerCutError
+
+        settings = {**FAST, "restarts": 2, "checkpoint_every": 0.0, "random_seed": 1}
+        with pytest.raises(PowerCutError):
+            pmf.fit(model=skewed(), checkpoint=path, callbacks=[cut], **settings)
+        with pytest.warns(FitWarning, match="The best of 2 fits is"):
+            found = pmf.resume(path, skewed(), **QUIET)
+        assert found.diagnosis.verdict != "reliable"
 
 
 def hist_of(path: Path, rung: int) -> Any:

@@ -8,28 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
-from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.check_globals import Proposed, moved_globals
 from pmflow.embedded.gaussian import GaussianState
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import CHOICES, Nested
-from pmflow.embedded.weighing import missed_by
-from pmflow.errors import UnsupportedError
-from pmflow.judging.weights import Weights, importance_weights
+from pmflow.judging.weights import Weights
 from pmflow.posterior.density import LogDensity
 from pmflow.records import Elbo, systematic_choice
 from pmflow.watch import tick
 
 __all__ = ["NestedCheck", "check_gaussian", "check_nested"]
 
-_PROPOSED, _WANTED, _MOST_PROPOSED = 128, 64.0, 512
-"""Global variables that are proposed; more of them where these are fewer effective draws."""
-_PLACES, _PLACES_OF_GLOBALS = 64, (64, 128)
-"""Where local variables are looked at, and, of the proposed places, where the marginal is: at more
-of them if these leave more noise."""
-_LEAST_SHARE = 1e-8
-"""Of the largest: places with less are no part of the fit."""
-_QUIET = 0.02
-"""Standard error of the mean or the sd of a global variable, in sds."""
+_PLACES = 64
+"""Where local variables are looked at."""
 _PAIRS = 8
 """Mirrored pairs of draws at each place, for what is asked of the local variables."""
 _WORK, _FEWEST_PAIRS, _MOST_PAIRS = 1e10, 64, 2_048
@@ -108,35 +99,12 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     """
     rng = np.random.default_rng(seed)
     conditional = nested.conditional
-    proposed = _PROPOSED
-    while nested.state.ess * proposed < _WANTED and proposed < _MOST_PROPOSED:
-        proposed *= 2
-    theta = nested.state.proposal.draws(proposed, int(rng.integers(2**30)))
-    every = list(nested.each(theta))
-    log_marginal = np.concatenate([given.log_marginal for given in every])
-    weights = importance_weights(log_marginal, nested.state.proposal.log_density(theta))
-    shares = np.exp(weights.log_weights)
-    if not shares.any():  # too few are finite to be weighted; the verdict says so
-        shares = np.isfinite(log_marginal).astype(float)
-    if not shares.any():
-        raise UnsupportedError(
-            "The fit can't be judged: at none of its draws of the global variables a mode of the "
-            "others was found. Has the model changed since it was fitted? Fit it again: "
-            "approx = pmf.fit(model=model)."
-        )
-    mean = shares @ theta / shares.sum()
-    sds = np.sqrt(shares @ (theta - mean) ** 2 / shares.sum())
-    (known,) = np.nonzero(shares > _LEAST_SHARE * shares.max())
-    for most in _PLACES_OF_GLOBALS:
-        few = known[:most]
-        y, given = (theta[few] - mean) / sds, [every[number] for number in few]
-        of_globals = _of_globals(conditional, given, y, np.log(shares[few]), rng)
-        _, of_shift, _, of_growth = of_globals
-        if most >= len(known) or max(of_shift.max(), of_growth.max() / 2) < _QUIET:
-            break
+    proposed = Proposed.of(nested, rng)
     # a place as often as its weight says: what is averaged is averaged over the fit
-    chosen = systematic_choice(shares, _PLACES, 1 - rng.random())
-    log_weights, of_locals, flat = _of_locals(nested, [every[number] for number in chosen], rng)
+    chosen = systematic_choice(proposed.shares, _PLACES, 1 - rng.random())
+    places = [proposed.every[number] for number in chosen]
+    log_weights, of_locals, flat = _of_locals(nested, places, rng)
+    proposed, of_globals = moved_globals(nested, proposed, rng)
     sd = flat.std(0)
     first_order = np.empty((4, len(sd)))
     first_order[:, conditional.globals] = of_globals
@@ -144,7 +112,7 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     first_order[:, conditional.locals] = of_locals
     shift, shift_error, growth, growth_error = first_order
     return NestedCheck(
-        of_globals=weights,
+        of_globals=proposed.weights,
         log_weights=log_weights,
         locals=len(conditional.locals),
         shift=shift,
@@ -198,60 +166,6 @@ def _of_pairs(values: Floats) -> Floats:
     pairs, size = values.shape[-2] // 2, values.shape[-1]
     halves = (values[..., :pairs, :] + values[..., pairs:, :]).reshape(-1, size) / 2
     return np.stack([halves.mean(0), halves.std(0) / np.sqrt(len(halves))])
-
-
-def _of_globals(
-    conditional: Conditional,
-    places: list[Given],
-    y: Floats,
-    log_shares: Floats,
-    rng: np.random.Generator,
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Shifts of the global variables, and growths of their variances, each with its errors.
-
-    Proposed places are weighed by the fit, and by what it has missed at each: there are more of
-    them in its tails than draws of it. Errors are by leaving out one place, or one group of base
-    draws, at a time.
-    """
-    missed = missed_by(conditional, places, y, rng).by_group
-    mean = missed.mean(0)
-    ((shift, growth),) = _moved(log_shares[None], mean[None], y)
-    all_but_one = log_shares + np.where(np.eye(len(y), dtype=bool), -np.inf, 0.0)
-    of_places = _moved(all_but_one, mean[None], y)
-    of_groups = _moved(log_shares[None], (missed.sum(0) - missed) / (len(missed) - 1), y)
-    errors = np.sqrt(_jackknife(of_places) ** 2 + _jackknife(of_groups) ** 2)
-    return shift, errors[0], growth, errors[1]
-
-
-def _moved(log_shares: Floats, log_weights: Floats, y: Floats) -> Floats:
-    """What weights do to means and variances of places, in units of their sds.
-
-    Parameters
-    ----------
-    log_shares, log_weights : ndarray, shape (n or 1, places)
-        What the places count, and what they are weighed by.
-    y : ndarray, shape (places, globals)
-
-    Returns
-    -------
-    ndarray, shape (n, 2, globals)
-    """
-    before, variance_before = _moments(log_shares, y)
-    mean, variance = _moments(log_shares + log_weights, y)
-    sd = np.sqrt(variance_before)
-    return np.stack([(mean - before) / sd, variance / variance_before - 1], axis=1)
-
-
-def _moments(log_weights: Floats, y: Floats) -> tuple[Floats, Floats]:
-    shares = np.exp(log_weights - log_weights.max(1, keepdims=True))
-    shares /= shares.sum(1, keepdims=True)
-    mean = shares @ y
-    return mean, shares @ y**2 - mean**2
-
-
-def _jackknife(found: Floats) -> Floats:
-    """Standard errors by values of shape (n, ...), that leave one out each."""
-    return np.asarray(np.sqrt((len(found) - 1) * found.var(0)))
 
 
 def _of_locals(

@@ -24,7 +24,7 @@ from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.inference.approx import approximation_for
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, FitKeeper, checkpoint_for
-from pmflow.inference.verdict import tell_verdict
+from pmflow.inference.verdict import judge_and_tell
 from pmflow.records import FitState, Outcome
 from pmflow.starts.restarts import StartsState, fit_from_starts, sample_starts
 from pmflow.training.course import Course, InTurn, Steps
@@ -205,7 +205,7 @@ class NFVI(KLqp):
         with options.watching():
             result = fit_from_starts(self.approx, moves, options.combine, fit_once, starts)
             if options.is_automatic and options.verdict:
-                tell_verdict(result)
+                judge_and_tell(result)
         return result
 
     def _fit_once(

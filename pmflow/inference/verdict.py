@@ -10,12 +10,12 @@ from pmflow.family.approximation import Approximation
 from pmflow.judging.diagnosis import diagnose
 from pmflow.watch import Stopped, stage
 
-__all__ = ["tell_verdict"]
+__all__ = ["judge_and_tell"]
 
 _log = logging.getLogger("pmflow")
 
 
-def tell_verdict(approx: Approximation) -> None:
+def judge_and_tell(approx: Approximation) -> None:
     """One line on how good the fit is, as a warning where it is not good."""
     try:
         with stage("Judging"):

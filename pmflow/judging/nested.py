@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pmflow.judging.verdict import ERRORS, bounds
 from pmflow.judging.weights import Weights
 
-__all__ = ["FAR", "FEWEST_EFFECTIVE", "nested_judgement", "nested_shifts"]
+__all__ = ["FAR", "FEWEST_EFFECTIVE", "is_open", "nested_judgement", "nested_shifts"]
 
 FAR = 0.02
 """Variance of the log weights of the local variables given the global ones, for each of them: above
@@ -22,6 +23,8 @@ MOST_OFF = 0.1
 """Largest shift of a mean, in sd, and distance of an sd ratio from 1, with its error added: what
 counts as bad elsewhere, as no tail hides a part of a first-order estimate."""
 
+type Floats = NDArray[np.float64]
+
 
 def nested_shifts(check: Any, labels: list[str]) -> pd.DataFrame:
     """How far weighting would move each coordinate, as of `Diagnosis.shifts`; unconstrained.
@@ -31,7 +34,7 @@ def nested_shifts(check: Any, labels: list[str]) -> pd.DataFrame:
     check : NestedCheck
     labels : list of str, length dim
     """
-    ratio = 1 / np.sqrt(np.maximum(1 + check.growth, 1e-2))
+    ratio = _sd_ratio(check.growth)
     sd = check.sd / ratio
     return pd.DataFrame(
         {
@@ -46,6 +49,24 @@ def nested_shifts(check: Any, labels: list[str]) -> pd.DataFrame:
         },
         index=labels,
     )
+
+
+def is_open(shift: Floats, shift_error: Floats, growth: Floats, growth_error: Floats) -> bool:
+    """Whether some coordinate is at its limit by noise alone, and none is surely beyond.
+
+    Parameters
+    ----------
+    shift, shift_error, growth, growth_error : ndarray, shape (n,)
+        As of `NestedCheck`.
+    """
+    distance = np.abs([shift, _sd_ratio(growth) - 1])
+    error = ERRORS * np.array([shift_error, growth_error / 2])
+    return bool((distance + error > MOST_OFF).any() and not (distance - error > MOST_OFF).any())
+
+
+def _sd_ratio(growth: Floats) -> Floats:
+    """Sd of the fit over that of the posterior, by the growth of the variance."""
+    return np.asarray(1 / np.sqrt(np.maximum(1 + growth, 1e-2)))
 
 
 def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str, ...]]:

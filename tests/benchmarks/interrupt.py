@@ -1,6 +1,7 @@
 """Ctrl-C at random moments of each stage of a fit: how soon it is answered, and what is lost.
 
     python tests/benchmarks/interrupt.py --backend jax --stages search training --shots 20
+    python tests/benchmarks/interrupt.py --model hierarchy --stages integrating judging
 
 A fit runs in a process of its own, which gets a real SIGINT after a random part of the stage.
 Every answer must come within a second, or name the piece of work that can't be cut; must return an
@@ -34,7 +35,13 @@ STAGES = {
     "training": ("Fitting",),
     "judging": ("Judging",),
     "sampling": ("Drawing",),
+    "integrating": ("Integrating local variables out",),
 }
+MODELS = {
+    "regression": ("search", "compilation", "training", "judging", "sampling"),
+    "hierarchy": ("search", "integrating", "judging", "sampling"),
+}
+"""The models, and the stages that a fit of each goes through."""
 BACKENDS = ("jax", "numba", "python")
 WITHIN = 1.0
 FORMULA = "scale-planar*2-loc"
@@ -53,6 +60,23 @@ def regression(rows: int) -> Any:
         levels = pm.Normal("levels", 0, sd, shape=8)
         slopes = pm.Normal("slopes", 0, 2, shape=4)
         pm.Bernoulli("y", logit_p=levels[group] + x @ slopes, observed=y)
+    return model
+
+
+def hierarchy(rows: int) -> Any:
+    """Counts in groups of five rows, with an intercept and a slope each."""
+    import pymc as pm
+
+    rng = np.random.default_rng(0)
+    size = rows // 5
+    x, group = rng.normal(size=rows), np.arange(rows) % size
+    levels = rng.multivariate_normal([1.0, 0.3], [[0.3, 0.05], [0.05, 0.1]], size)
+    y = rng.poisson(np.exp(levels[group, 0] + levels[group, 1] * x))
+    with pm.Model() as model:
+        mean = pm.Normal("mean", 0, 2, shape=2)
+        sd = pm.HalfNormal("sd", shape=2)
+        effect = pm.Normal("effect", mean, sd, shape=(size, 2))
+        pm.Poisson("y", pm.math.exp(effect[group, 0] + effect[group, 1] * x), observed=y)
     return model
 
 
@@ -94,7 +118,7 @@ class Said(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def child(backend: str, rows: int) -> None:
+def child(backend: str, name: str, rows: int) -> None:
     """Fit whenever a line comes in, and say what came of it."""
     warnings.filterwarnings("ignore")
     # a shell in the background has its children ignore Ctrl-C
@@ -105,13 +129,14 @@ def child(backend: str, rows: int) -> None:
     from pmflow.ladder import climb
     from pmflow.ladder.rungs import FlowRung, GaussianRung
 
-    vars(climb)["RUNGS"] = GaussianRung(), FlowRung(FORMULA)
+    if name == "regression":  # else the rungs that a fit chooses
+        vars(climb)["RUNGS"] = GaussianRung(), FlowRung(FORMULA)
     how: dict[str, Any] = {"backend": backend}
     if backend == "python":
         how = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
     said = Said()
     logging.getLogger("pmflow").addHandler(said)
-    model = regression(rows)
+    model = regression(rows) if name == "regression" else hierarchy(rows)
 
     def fit() -> Any:
         return pmf.fit(model=model, random_seed=1, progressbar=True, **how)
@@ -206,11 +231,11 @@ def shoot(process: Any, stage: str, delay: float | None) -> Shot:
 
 
 def measure(
-    backend: str, stages: Sequence[str], shots: int, rows: int, seed: int
+    backend: str, name: str, stages: Sequence[str], shots: int, rows: int, seed: int
 ) -> list[dict[str, Any]]:
     """Answers to signals at so many random moments of each stage."""
     rng, found = np.random.default_rng(seed), list[dict[str, Any]]()
-    arguments = ["--child", "--backend", backend, "--rows", str(rows)]
+    arguments = ["--child", "--backend", backend, "--model", name, "--rows", str(rows)]
     process = subprocess.Popen(
         [sys.executable, __file__, *arguments],
         stdin=subprocess.PIPE,
@@ -265,17 +290,19 @@ def main() -> int:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", choices=BACKENDS, default="python")
-    parser.add_argument("--stages", choices=STAGES, nargs="+", default=list(STAGES))
+    parser.add_argument("--model", choices=MODELS, default="regression")
+    parser.add_argument("--stages", choices=STAGES, nargs="+", help="all of the model by default")
     parser.add_argument("--shots", type=int, default=20)
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()
     if given.child:
-        child(given.backend, given.rows)
+        child(given.backend, given.model, given.rows)
         return 0
-    answers = measure(given.backend, given.stages, given.shots, given.rows, given.seed)
-    for stage in given.stages:
+    stages = given.stages or MODELS[given.model]
+    answers = measure(given.backend, given.model, stages, given.shots, given.rows, given.seed)
+    for stage in stages:
         print(describe(given.backend, stage, [a for a in answers if a["stage"] == stage]))
     return int(not all(map(is_good, answers)))
 

@@ -206,8 +206,8 @@ class TestVerdict:
         assert any("means may be off" in reason for reason in found.reasons)
         inner = found.shifts.drop("tau_log__")
         # 0.3 conditional sds, and the sd of all draws is larger
-        assert inner["mean_shift"].between(-0.33, 0).all()
-        assert inner["mean_shift"].min() == pytest.approx(-0.3, abs=0.03)
+        assert inner["mean_shift"].max() < 0
+        assert inner["mean_shift"].min() == pytest.approx(-0.3, abs=0.05)
 
     def test_of_a_marginal_that_is_off(self) -> None:
         # a slope of log q moves a mean by itself times the variance, known from 128 places here
