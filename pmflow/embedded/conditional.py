@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 
 import numpy as np
@@ -10,25 +9,20 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.blocks import Blocks
-from pmflow.embedded.colours import Colours
-from pmflow.embedded.curvature import AbstractCurvature, Differences
+from pmflow.embedded.curvature import AbstractCurvature
+from pmflow.embedded.curvatures import curvature_for
 from pmflow.embedded.curves import Curves, curves_at
 from pmflow.embedded.factor import Factor
 from pmflow.embedded.factors import Factors
 from pmflow.embedded.given import Modes
-from pmflow.embedded.lifted import Lifted
-from pmflow.embedded.predictors import NotLiftedError
+from pmflow.embedded.wide import WideFactors, wide_of
 from pmflow.posterior.density import LogDensity
-from pmflow.watch import piece, stage, tick
+from pmflow.watch import tick
 
 __all__ = ["Conditional"]
 
 _FEW = 20
 """Curvatures that are wanted where nothing else is said."""
-_WORTH_LIFTING = 1e9
-"""Numbers that the density goes through for all of them, from which on predictors are sought."""
-_SHARE_LIFTED = 0.5
-"""Of the gradients of plain differences, at which the way through predictors is taken."""
 _FOUND = 0.1
 """Newton's decrement below which one step more, unchecked, ends at the mode: in sds."""
 _EXACT = 1e-5
@@ -38,8 +32,6 @@ _LOST = 1.0
 _HALVINGS = 16
 _LED, _SHORTER = 10, 0.6
 """Steps by a factor from elsewhere, and how much shorter each must be than the one before."""
-
-_log = logging.getLogger("pmflow")
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -85,7 +77,12 @@ class Conditional:
         self.globals: Integers = np.flatnonzero(is_global)
         self.locals: Integers = np.flatnonzero(~is_global)
         inner = csr_array(pattern[self.locals][:, self.locals])
-        self.factors, self._curvatures = Factors(inner), curvatures or _FEW
+        self._wide, self._curvatures = wide_of(density), curvatures or _FEW
+        self.factors = (
+            Factors(inner)
+            if self._wide is None
+            else WideFactors(inner, self._wide.matrix[:, self.locals])
+        )
         self.sds: Floats = np.full(len(self.locals), 0.1)
 
     @property
@@ -93,20 +90,14 @@ class Conditional:
         """How many gradients a curvature takes, or takes as long as."""
         return self._curvature.gradients
 
+    @property
+    def sums(self) -> tuple[int, ...]:
+        """How many coordinates are in each sum that makes many meet beside the pattern."""
+        return () if self._wide is None else tuple(map(int, (self._wide.matrix != 0).sum(1)))
+
     @cached_property
     def _curvature(self) -> AbstractCurvature:
-        factors = self.factors
-        colours = Colours.of_pattern(factors.pattern, factors.rows, factors.columns)
-        plain = Differences(self.density, self.locals, colours)
-        if plain.gradients * self.density.work * self._curvatures < _WORTH_LIFTING:
-            return plain
-        try:
-            with stage("Reading the model"), piece("reading how predictors are made up"):
-                lifted = Lifted(self.density, self.locals, factors)
-        except NotLiftedError as error:
-            _log.debug("No second derivatives through predictors: %s", error)
-            return plain
-        return lifted if lifted.gradients < _SHARE_LIFTED * plain.gradients else plain
+        return curvature_for(self.density, self.locals, self.factors, self._curvatures, self._wide)
 
     def precisions(self, z: Floats) -> Floats:
         """Minus the second derivatives by the local variables, at points of shape (n, dim).
@@ -118,10 +109,10 @@ class Conditional:
         """
         return self._curvature.at(z, self.sds)
 
-    def matrix(self, z: Floats) -> csr_array:
-        """The precision at one point of shape (dim,), shape (locals, locals)."""
+    def times(self, z: Floats, d: Floats) -> Floats:
+        """The precision at one point of shape (dim,) times a vector of shape (locals,)."""
         (values,) = self.precisions(z[None])
-        return self.factors.matrix(values)
+        return self.factors.times(values, d)
 
     def diagonals(self, z: Floats) -> Floats:
         """The diagonal of the precision at points of shape (n, dim), shape (n, locals)."""
@@ -196,7 +187,7 @@ class Conditional:
     @cached_property
     def blocks(self) -> Blocks | None:
         """Of local variables that meet each other and no others, where these are many and small."""
-        return Blocks.of_pattern(self.factors.pattern)
+        return Blocks.of_pattern(self.factors.pattern) if self.factors.is_apart else None
 
     def curved(self, modes: Modes) -> Modes:
         """The same with the density of each local variable, which are independent."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pmflow.embedded.colours import Colours
 from pmflow.posterior.graph_density import GraphDensity
 
-__all__ = ["AbstractCurvature", "Differences", "along"]
+__all__ = ["STEP", "AbstractCurvature", "Differences", "along"]
 
-_STEP = 1e-3
+STEP = 1e-3
 """Of differences of gradients, in conditional standard deviations."""
 _NUMBERS_AT_ONCE = 2**23
 """Of points at which gradients are held at a time."""
@@ -71,7 +71,7 @@ class Differences(AbstractCurvature):
     def at(self, z: Floats, sds: Floats) -> Floats:
         """Minus the second derivatives; units may be those of each point, shape (n, inner)."""
         colours, inner, dim = self._colours, self._inner, self._density.dim
-        units = _STEP * np.broadcast_to(sds, (len(z), len(inner)))
+        units = STEP * np.broadcast_to(sds, (len(z), len(inner)))
         rows = max(1, _NUMBERS_AT_ONCE // (self.gradients * dim))
         found = []
         for i in range(0, len(z), rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import override
 
@@ -12,9 +11,9 @@ from scipy.sparse import csr_array
 
 from pmflow.embedded.factor import DenseFactor, Factor
 from pmflow.embedded.factors import Factors
-from pmflow.watch import importing
+from pmflow.embedded.low_rank_factor import DiagonalFactor, LowRankFactor
 
-__all__ = ["DenseFactors", "LowRankFactor", "LowRankFactors"]
+__all__ = ["DenseFactors", "LowRankFactors"]
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -36,82 +35,6 @@ class DenseFactors(Factors):
     def _of_finite(self, values: Floats) -> Factor | None:
         matrix = values.reshape(self.dim, self.dim)
         return DenseFactor.of(matrix.T)  # column by column, as LAPACK reads
-
-
-@dataclass(frozen=True, eq=False)
-class LowRankFactor(Factor):
-    r"""A precision :math:`P = D^{1/2} (I + W \Lambda W^\top) D^{1/2}`.
-
-    Its root is the symmetric one of what is between, so all of it costs no more than products with
-    W (Woodbury's formula).
-
-    Attributes
-    ----------
-    diagonal : ndarray, shape (size,)
-        D, positive.
-    directions : ndarray, shape (size, rank)
-        W, with orthonormal columns.
-    growth : ndarray, shape (rank,)
-        The diagonal of Lambda, above -1.
-    """
-
-    diagonal: Floats
-    directions: Floats
-    growth: Floats
-
-    @classmethod
-    def of(cls, diagonal: Floats, rows: Floats, signs: Floats) -> LowRankFactor | None:
-        """The factor of diag(diagonal) + rows' diag(signs) rows; None where it has none.
-
-        Parameters
-        ----------
-        diagonal : ndarray, shape (size,)
-        rows : ndarray, shape (rank, size)
-        signs : ndarray, shape (rank,)
-        """
-        if not (diagonal > 0).all():
-            return None
-        with importing("scipy.linalg"):
-            from scipy.linalg import qr
-        basis, upper = qr((rows / np.sqrt(diagonal)).T, mode="economic", check_finite=False)
-        growth, rotation = np.linalg.eigh((upper * signs) @ upper.T)
-        if not (growth > -1).all():
-            return None
-        return cls(diagonal, basis @ rotation, growth)
-
-    @property
-    @override
-    def size(self) -> int:
-        return len(self.diagonal)
-
-    @cached_property
-    @override
-    def log_det(self) -> float:
-        return float(np.log(self.diagonal).sum() + np.log1p(self.growth).sum())
-
-    @property
-    @override
-    def precisions(self) -> Floats:
-        return np.asarray(self.diagonal * (1 + self.directions**2 @ self.growth))
-
-    @override
-    def whitened(self, b: Floats) -> Floats:
-        r""":math:`(I + W \Lambda W^\top)^{-1/2} D^{-1/2} b`."""
-        return self._narrowed(b / np.sqrt(self.diagonal))
-
-    @override
-    def coloured(self, e: Floats) -> Floats:
-        r""":math:`D^{-1/2} (I + W \Lambda W^\top)^{-1/2} e`."""
-        return np.asarray(self._narrowed(e) / np.sqrt(self.diagonal))
-
-    @override
-    def squared_norm(self, d: Floats) -> Floats:
-        scaled = d * np.sqrt(self.diagonal)
-        return np.asarray((scaled**2).sum(1) + (scaled @ self.directions) ** 2 @ self.growth)
-
-    def _narrowed(self, rows: Floats) -> Floats:
-        along = (rows @ self.directions) * (1 / np.sqrt(1 + self.growth) - 1)
-        return np.asarray(rows + along @ self.directions.T)
 
 
 class LowRankFactors(Factors):
@@ -148,7 +71,8 @@ class LowRankFactors(Factors):
 
     @override
     def _of_finite(self, values: Floats) -> Factor | None:
-        return LowRankFactor.of(*self._parts(values))
+        diagonal, rows, signs = self._parts(values)
+        return LowRankFactor.of(DiagonalFactor.of(diagonal), rows, np.diag(signs))
 
     def _parts(self, values: Floats) -> tuple[Floats, Floats, Floats]:
         diagonal, rows, signs = np.split(values, [self.dim, self.dim * (1 + self._rank)], -1)

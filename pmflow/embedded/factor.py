@@ -55,8 +55,12 @@ class Factor(State, ABC):
         """Base draws of shape (n, size) as draws of N(0, P^-1)."""
 
     @abstractmethod
+    def scaled(self, d: Floats) -> Floats:
+        """Rows of shape (n, size) whose squared lengths are d' P d: `coloured`, undone."""
+
     def squared_norm(self, d: Floats) -> Floats:
         """D' P d of rows of shape (n, size), shape (n,)."""
+        return np.asarray((self.scaled(d) ** 2).sum(1))
 
     def of_variables(self, e: Floats) -> Floats:
         """Base draws of shape (n, size), each in the place of one of the variables it moves."""
@@ -129,10 +133,11 @@ class SparseFactor(Factor):
         return found
 
     @override
-    def squared_norm(self, d: Floats) -> Floats:
+    def scaled(self, d: Floats) -> Floats:
+        r""":math:`D^{1/2} L^\top A d`."""
         x = np.ascontiguousarray(d[:, self.order].T)
         loops().multiply_upper(self.pointers, self.rows, self.entries, x)
-        return np.asarray((self.diagonal[:, None] * x**2).sum(0))
+        return (x * np.sqrt(self.diagonal)[:, None]).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +186,9 @@ class DenseFactor(Factor):
         return self._solved(e, "T")
 
     @override
-    def squared_norm(self, d: Floats) -> Floats:
-        return np.asarray(((d @ self.root) ** 2).sum(1))
+    def scaled(self, d: Floats) -> Floats:
+        r""":math:`R^\top d`."""
+        return np.asarray(d @ self.root)
 
     def _solved(self, rows: Floats, trans: str) -> Floats:
         with importing("scipy.linalg"):

@@ -81,6 +81,11 @@ class Factors:
         """Whether no two coordinates meet."""
         return bool(self.pattern.nnz == self.dim)
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether coordinates that are not connected by the pattern are independent."""
+        return True
+
     def diagonal(self, values: Floats) -> Floats:
         """The diagonals of precisions of shape (..., entries), shape (..., dim)."""
         return values[..., self.on_diagonal]
@@ -90,6 +95,10 @@ class Factors:
         found = values.copy()
         found[self.on_diagonal] += by
         return found
+
+    def times(self, values: Floats, d: Floats) -> Floats:
+        """The precision with these entries times a vector of shape (dim,)."""
+        return np.asarray(self.matrix(values) @ d)
 
     def matrix(self, values: Floats) -> csr_array:
         """The symmetric matrix with these entries."""

@@ -150,7 +150,7 @@ def _step(
             factor, values = found, ahead
             break
         rate /= 2
-    precisions = values[whole.factors.on_diagonal]
+    precisions = whole.factors.diagonal(values)
     step = rate * factor.solve(gradient[is_good].mean(0, keepdims=True))[0]
     step *= min(1.0, _LONGEST / max(float(np.abs(step * np.sqrt(precisions)).max()), 1e-300))
     whole.take_units(1 / np.sqrt(precisions))

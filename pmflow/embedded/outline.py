@@ -31,15 +31,24 @@ class Structure:
     roles : dict of str to str
         Of each: ``"global"`` governs how wide others are; entries that are ``"local"`` meet no
         other of their own variable, ``"chained"`` ones few, and ``"joined"`` ones many.
+    sums : tuple of int
+        How many coordinates are in each of the sums that the log density is a function of beside:
+        a constraint on the sum of a spatial field, say. They make all of these meet, which the
+        pattern leaves out.
     """
 
     pattern: csr_array = field(repr=False)
     places: dict[str, slice]
     roles: dict[str, str]
+    sums: tuple[int, ...] = ()
 
     @classmethod
     def of(
-        cls, pattern: csr_array, places: dict[str, slice], is_global: NDArray[np.bool_]
+        cls,
+        pattern: csr_array,
+        places: dict[str, slice],
+        is_global: NDArray[np.bool_],
+        sums: tuple[int, ...] = (),
     ) -> Structure:
         """From what was read of a model.
 
@@ -48,12 +57,13 @@ class Structure:
         pattern : csr_array, shape (dim, dim)
         places : dict of str to slice
         is_global : ndarray of bool, shape (dim,)
+        sums : tuple of int
         """
         roles = {
             name: "global" if is_global[place].all() else _role(csr_array(pattern[place, place]))
             for name, place in places.items()
         }
-        return cls(pattern, places, roles)
+        return cls(pattern, places, roles, sums)
 
     def __str__(self) -> str:
         dim, entries = self.pattern.shape[0], self.pattern.nnz
@@ -63,7 +73,8 @@ class Structure:
             f"  {name:{width}}  {place.stop - place.start:>8,}  {self.roles[name]}"
             for name, place in self.places.items()
         ]
-        return "\n".join([head, *lines])
+        joined = [f"  and a sum of {number:,} of them" for number in self.sums]
+        return "\n".join([head, *lines, *joined])
 
     __repr__ = __str__
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.wide import wide_of
 from pmflow.graphs.sparsity import hessian_pattern
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import piece, stage
@@ -29,7 +30,8 @@ class NoStructureError(Exception):
 def read_pattern(density: LogDensity) -> csr_array:
     """The pattern of second derivatives, symmetric and with its diagonal.
 
-    Where it can't be told, and there are not too many, of variables that all meet.
+    Where few sums make many variables meet, of the others: see `Wide`. Where it can't be told, and
+    there are not too many, of variables that all meet.
 
     Raises
     ------
@@ -37,7 +39,8 @@ def read_pattern(density: LogDensity) -> csr_array:
         If it is too dense.
     """
     with stage("Reading the model"), piece("reading which variables meet"):
-        pattern = hessian_pattern(*density.graph)
+        wide = wide_of(density)
+        pattern = hessian_pattern(*density.graph) if wide is None else wide.pattern
     if pattern is None and density.dim**2 <= _MOST:
         return csr_array(np.ones((density.dim, density.dim), dtype=bool))
     if pattern is None or pattern.nnz > _MOST:
@@ -72,7 +75,7 @@ def verify_pattern(conditional: Conditional, z: Floats, seed: int) -> None:
             np.stack([point - _STEP * direction, point + _STEP * direction])
         )
         wanted = (gradient[0] - gradient[1])[inner] / (2 * _STEP)
-        found = conditional.matrix(point) @ direction[inner]
+        found = conditional.times(point, direction[inner])
         size = np.abs(wanted) * sds
         if np.abs((found - wanted) * sds).max() > _AGREES * max(size.max(), 1.0):
             raise NoStructureError("the pattern of its second derivatives has missed some")

@@ -25,10 +25,10 @@ from pmflow.family.group_states import groups_of
 from pmflow.family.kept import Kept
 from pmflow.family.state import ApproximationState
 from pmflow.flows.bases import mean_with_choices
+from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import (
     GLOBAL_STATE,
     NotVectorizedError,
-    checks_as_values,
     vectorize_over_draws,
 )
 from pmflow.graphs.private import seed_from
@@ -192,6 +192,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         return_inferencedata: bool = True,
         include_transformed: bool = False,
         var_names: Sequence[str] | None = None,
+        progressbar: bool = True,
     ) -> DataTree | pm.backends.base.MultiTrace:
         """Draw from the approximate posterior.
 
@@ -199,14 +200,15 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         ----------
         draws : int
         random_seed : int, Generator or RandomState, optional
-            The same seed gives the same draws. By default the seed continues from that of the
-            approximation.
+            The same seed gives the same draws. By default it continues the approximation's.
         return_inferencedata : bool
             False returns PyMC's MultiTrace instead.
         include_transformed : bool
             Add the variables in unconstrained space as group ``unconstrained_posterior``.
         var_names : sequence of str, optional
-            Free variables and deterministics to return, all by default; others are not computed.
+            Free variables and deterministics to return and to compute, all by default.
+        progressbar : bool
+            Whether to show what takes longer than a second.
 
         Returns
         -------
@@ -222,13 +224,12 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
             If `draws` is not a positive integer, or the model has no such variable.
         """
         draws = checked_count("draws", draws, 1)
-        check_flags(
-            return_inferencedata=return_inferencedata, include_transformed=include_transformed
-        )
+        check_flags(return_inferencedata=return_inferencedata, progressbar=progressbar)
+        check_flags(include_transformed=include_transformed)
         check_seed(random_seed)
         known = [v.name for v in self.model.unobserved_RVs]
         names = None if var_names is None else checked_names(var_names, known, "var_names")
-        with watching(progressbar=False):
+        with watching(progressbar=progressbar):
             samples = self.draw(draws, random_seed, names)
         if not return_inferencedata:
             return export.to_multitrace(self.model, samples)

@@ -12,6 +12,7 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.posterior.at_points import VarNames, unconstrained_parts
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples
+from pmflow.watch import stage
 
 __all__ = ["ByNumpy"]
 
@@ -55,6 +56,8 @@ class ByNumpy(NoGraph):
 
     def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
         density = self.joint_density
-        z, log_q = self.drawn_points(draws, seed)
-        _, constrained = density.variables(z, seed, var_names)
-        return Samples(log_q, density.value(z), unconstrained_parts(z, self.ordering), constrained)
+        with stage("Drawing"):
+            z, log_q = self.drawn_points(draws, seed)
+            _, constrained = density.variables(z, seed, var_names)
+            log_p = density.value(z)
+        return Samples(log_q, log_p, unconstrained_parts(z, self.ordering), constrained)

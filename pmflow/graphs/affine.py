@@ -38,7 +38,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.sparsity_rows import is_discrete
 
-__all__ = ["affine_ends"]
+__all__ = ["affine_ends", "affine_sums"]
 
 
 class _By(IntEnum):
@@ -82,6 +82,33 @@ def affine_ends(
         if found is _ANYHOW:
             ends |= {x: None for x, how in zip(node.inputs, given, strict=True) if how is _AFFINE}
     return list(ends)
+
+
+def affine_sums(z: TensorVariable, value: TensorVariable) -> list[TensorVariable]:
+    """The sums and products of matrices in a graph that are affine in a vector.
+
+    Sums of what is summed up already are left out.
+
+    Parameters
+    ----------
+    z : TensorVariable, shape (dim,)
+    value : TensorVariable, shape ()
+        A graph of `z`.
+    """
+    by: dict[Any, _By] = {z: _AFFINE}
+    is_free = np.ones(z.type.shape, dtype=bool)
+    summed: set[TensorVariable] = set()
+    found = []
+    for node in io_toposort([z], [value]):
+        given = [by.get(x, _NOT) for x in node.inputs]
+        by.update(dict.fromkeys(node.outputs, _of_outputs(node, given, z, is_free)))
+        is_summed = not summed.isdisjoint(node.inputs)
+        is_sum = isinstance(getattr(node.op, "core_op", node.op), CAReduce | Dot)
+        if is_sum and not is_summed and by[node.outputs[0]] is _AFFINE:
+            found.append(node.outputs[0])
+        if is_sum or is_summed:
+            summed.update(node.outputs)
+    return found
 
 
 def _of_outputs(

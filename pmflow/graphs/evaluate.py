@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pymc.logprob.utils import CheckParameterValue
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import FAST_COMPILE, Mode
 from pytensor.graph.basic import Apply, Variable
@@ -43,7 +41,6 @@ __all__ = [
     "GLOBAL_STATE",
     "NotVectorizedError",
     "changed_flags",
-    "checks_as_values",
     "compile_once",
     "for_numpy",
     "made_anew",
@@ -244,32 +241,6 @@ def vectorize_over_draws(
         new if new.ndim > old.ndim else pt.broadcast_to(new, (size, *old.shape))
         for old, new in zip(nodes, batched, strict=True)
     ]
-
-
-def checks_as_values(nodes: Sequence[Variable], *, check_bounds: bool = True) -> list[Variable]:
-    """Graphs of one point in which a parameter out of range gives a log density of -inf.
-
-    To be done before a graph is batched: a check of a batch fails, or is -inf, for all draws at
-    once if one of them is out of range.
-
-    Parameters
-    ----------
-    nodes : sequence of Variable
-    check_bounds : bool
-        False leaves the checks out, as `pymc.Model` with ``check_bounds=False`` asks for.
-    """
-    new: dict[Variable, Variable] = {}
-    for node in io_toposort([], list(nodes)):
-        inputs = [new.get(x, x) for x in node.inputs]
-        if isinstance(node.op, CheckParameterValue) and node.op.can_be_replaced_by_ninf:
-            value, *conditions = inputs
-            if check_bounds:
-                value = pt.switch(pt.all([pt.all(c) for c in conditions]), value, -np.inf)
-            new[node.outputs[0]] = value.astype(node.outputs[0].dtype)
-        elif any(x is not old for x, old in zip(inputs, node.inputs, strict=True)):
-            copy = node.clone_with_new_inputs(inputs)
-            new.update(zip(node.outputs, copy.outputs, strict=True))
-    return [new.get(x, x) for x in nodes]
 
 
 def _culprit(

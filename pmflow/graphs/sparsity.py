@@ -63,6 +63,13 @@ def hessian_pattern(
     return both
 
 
+def merged(variables: Sequence[TensorVariable]) -> FunctionGraph:
+    """Graphs of the same inputs, in which what is computed twice is there once."""
+    graph = FunctionGraph(outputs=list(variables), clone=True, copy_inputs=False)
+    MergeOptimizer().rewrite(graph)
+    return graph
+
+
 def jacobian_pattern(
     z: TensorVariable, variables: Sequence[TensorVariable], *, most: int = _MOST_ENTRIES
 ) -> sparse.csr_array | None:
@@ -83,8 +90,7 @@ def jacobian_pattern(
         The variables one after the other. None where it can't be told, or not within `most`.
     """
     (dim,) = z.type.shape
-    graph = FunctionGraph(outputs=list(variables), clone=True, copy_inputs=False)
-    MergeOptimizer().rewrite(graph)
+    graph = merged(variables)
     out2in(run_as_arrays, name="run_as_arrays").rewrite(graph)
     one = sparse.eye_array(dim, dtype=bool, format="csr")
     try:

@@ -46,7 +46,9 @@ class NestedRung(AbstractStructuredRung):
         if not is_global.any() or is_global.all():
             raise NoStructureError("no few of its variables govern the others")
         conditional = conditional_of(whole.density, whole.pattern, is_global, CURVATURES)
-        more = with_hubs(whole.pattern, held.places, is_global)
+        more = is_global
+        if whole.factors.is_apart:
+            more = with_hubs(whole.pattern, held.places, is_global)
         is_cheap = whole.density.work * _GRADIENTS < _WORK
         if is_cheap and more.sum() > is_global.sum() and not is_gaussian(conditional, start):
             is_global = more

@@ -54,4 +54,4 @@ def structure(model: pm.Model | None = None) -> Structure:
         is_global = choose_globals(held)
     except NoStructureError as error:
         raise UnsupportedError(f"The structure of the model can't be read: {error}.") from error
-    return Structure.of(held.whole.pattern, held.places, is_global)
+    return Structure.of(held.whole.pattern, held.places, is_global, held.whole.sums)

@@ -17,10 +17,10 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.graph.replace import clone_replace
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import (
     GLOBAL_STATE,
     NotVectorizedError,
-    checks_as_values,
     compile_once,
     vectorize_over_draws,
 )

@@ -15,10 +15,10 @@ from pytensor.graph.replace import clone_replace
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
+from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import (
     GLOBAL_STATE,
     NotVectorizedError,
-    checks_as_values,
     vectorize_over_draws,
 )
 from pmflow.graphs.minibatches import minibatch_nodes

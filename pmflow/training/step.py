@@ -24,7 +24,8 @@ from pytensor.tensor.variable import TensorConstant, TensorVariable
 from pmflow.draws.chunks import mean_over_chunks
 from pmflow.draws.normal import NormalDraws
 from pmflow.draws.sobol import QuasiDraws
-from pmflow.graphs.evaluate import checks_as_values, ready_to_compile
+from pmflow.graphs.checks import checks_as_values
+from pmflow.graphs.evaluate import ready_to_compile
 from pmflow.training.optimizers import ELEMENTWISE, SteadyAdam, optimizer_rate
 from pmflow.training.params import ParamVector
 

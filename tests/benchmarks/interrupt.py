@@ -35,11 +35,12 @@ STAGES = {
     "training": ("Fitting",),
     "judging": ("Judging",),
     "sampling": ("Drawing",),
+    "reading": ("Reading the model",),
     "integrating": ("Integrating local variables out",),
 }
 MODELS = {
     "regression": ("search", "compilation", "training", "judging", "sampling"),
-    "hierarchy": ("search", "integrating", "judging", "sampling"),
+    "hierarchy": ("reading", "integrating", "judging", "sampling"),
 }
 """The models, and the stages that a fit of each goes through."""
 BACKENDS = ("jax", "numba", "python")
@@ -243,7 +244,7 @@ def measure(
         text=True,
     )
     try:
-        whole = shoot(process, "search", None)
+        whole = shoot(process, stages[0], None)
         for stage in stages:
             if stage == "sampling":
                 whole = shoot(process, stage, None)

@@ -1,10 +1,10 @@
 """Fits killed at random moments: those that go on must have the losses of an unbroken one.
 
     python tests/benchmarks/kill.py --backend numba --kills 50
-    python tests/benchmarks/kill.py --backend python --kills 60 --climb
+    python tests/benchmarks/kill.py --backend python --kills 60 --climb tails
 
-With --climb it is `pmflow.fit`, which chooses its family, and its checkpoint says on which rung it
-was killed: what was tried, the verdicts and the draws are compared.
+With --climb it is `pmflow.fit` of one of two models, which chooses its family, and its checkpoint
+says on which rung it was killed: what was tried, the verdicts and the draws are compared.
 
 A fit is begun in a process of its own, killed by SIGKILL after a random time, resumed, killed
 again, and so on; when it is over its losses are compared with those of a fit that was left alone,
@@ -54,25 +54,40 @@ def tails() -> pm.Model:
     return model
 
 
-def climb(path: Path, out: Path, backend: str) -> None:
+def hierarchy() -> pm.Model:
+    """Counts in groups, whose effects are integrated out."""
+    rng = np.random.default_rng(0)
+    y = rng.poisson(np.exp(rng.normal(1, 0.6, size=(40, 1))), size=(40, 3))
+    with pm.Model() as model:
+        mean, sd = pm.Normal("mean", 0, 2), pm.HalfNormal("sd")
+        effects = pm.Normal("g", mean, sd, shape=40)
+        pm.Poisson("y", pm.math.exp(effects[:, None]), observed=y)
+    return model
+
+
+CLIMBED = {"tails": tails, "hierarchy": hierarchy}
+
+
+def climb(path: Path, out: Path, backend: str, name: str) -> None:
     """As `fit`, of a fit that chooses its family."""
+    model = CLIMBED[name]()
     quiet: dict[str, Any] = {"checkpoint_every": 0.2, "progressbar": False}
     if path.exists():
-        approx = pmf.resume(path, tails(), **quiet)
+        approx = pmf.resume(path, model, **quiet)
     else:
         how: dict[str, Any] = {"backend": backend}
         if backend == "python":
             how = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
-        approx = pmf.fit(model=tails(), random_seed=1, restarts=2, checkpoint=path, **quiet, **how)
-    elbos = [rung.diagnosis.elbo for rung in approx.ladder.rungs]
+        approx = pmf.fit(model=model, random_seed=1, restarts=2, checkpoint=path, **quiet, **how)
+    elbos = [rung.diagnosis.elbo for rung in approx.ladder.rungs if rung.diagnosis]
     draws: Any = approx.sample(200, random_seed=1)["posterior"]["g"].values
     np.save(out, np.concatenate([elbos, [approx.ladder.taken], draws.ravel()]))
 
 
-def fit(path: Path, out: Path, backend: str, steps: int) -> None:
+def fit(path: Path, out: Path, backend: str, name: str | None, steps: int) -> None:
     """Begin a fit, or go on with it if there is a file of it; its losses go to `out`."""
-    if not steps:
-        climb(path, out, backend)
+    if name is not None:
+        climb(path, out, backend, name)
         return
     trackers: list[Any] = []
 
@@ -141,24 +156,23 @@ def rung_of(path: Path) -> str:
     return f"rung {state['climb']['fields']['number'] + 1}{within}"
 
 
-def run(backend: str, kills: int, steps: int, seed: int) -> int:
+def run(backend: str, name: str | None, kills: int, steps: int, seed: int) -> int:
     """How many of the resumed fits had other losses than the unbroken one."""
     rng = np.random.default_rng(seed)
     killed = finished = differing = resumed = 0
     places: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        path, out = folder / "whole.safetensors", folder / "whole.npy"
         began = time.monotonic()
-        ended_within(
-            in_a_process(folder / "whole.safetensors", folder / "whole.npy", backend, steps), 3600
-        )
+        ended_within(in_a_process(path, out, backend, name, steps), 3600)
         usual = time.monotonic() - began
         whole = np.load(folder / "whole.npy")
         path, out = folder / "broken.safetensors", folder / "broken.npy"
         while killed < kills or path.exists():
             seconds = rng.uniform(0, 1.1 * usual) if killed < kills else 3600
             resumed += path.exists()
-            if not ended_within(in_a_process(path, out, backend, steps), seconds):
+            if not ended_within(in_a_process(path, out, backend, name, steps), seconds):
                 killed += 1
                 places[rung_of(path)] += 1
                 continue
@@ -180,11 +194,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--climb", action="store_true", help="of pmflow.fit")
+    parser.add_argument("--climb", choices=CLIMBED, help="by pmflow.fit, of this model")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
-    steps = 0 if given.climb else given.steps
-    return int(run(given.backend, given.kills, steps, given.seed) > 0)
+    return int(run(given.backend, given.climb, given.kills, given.steps, given.seed) > 0)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from scipy.stats import multivariate_normal, norm
 import pmflow as pmf
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import DenseConditional, conditional_of
-from pmflow.embedded.dense_factors import LowRankFactor, LowRankFactors
+from pmflow.embedded.dense_factors import LowRankFactors
 from pmflow.embedded.factors import Factors
+from pmflow.embedded.low_rank_factor import LowRankFactor
 from pmflow.embedded.predictors import NotLiftedError, Predictors
 from pmflow.embedded.structure import read_pattern
 from pmflow.ladder.climb import Climb

@@ -11,7 +11,7 @@ import pytest
 from latent import log_density
 from scipy.special import expit
 
-from pmflow.embedded import conditional as module
+from pmflow.embedded import curvatures as module
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.lifted import Lifted
 from pmflow.embedded.predictors import NotLiftedError
@@ -92,7 +92,9 @@ def test_they_are_those_written_by_hand(model: Any, held: list[int], by_hand: An
     curvature = lifted(conditional)
     conditional._curvature = curvature
     for point in points:
-        assert conditional.matrix(point).toarray() == pytest.approx(by_hand(point), abs=1e-4)
+        assert conditional.factors.matrix(
+            conditional.precisions(point[None])[0]
+        ).toarray() == pytest.approx(by_hand(point), abs=1e-4)
     # a diagonal for each factor, a direction for each term: not one for each of the effects
     assert curvature.gradients <= 2 * 3 + 1
 

@@ -50,6 +50,13 @@ add_all(
     "include_transformed must be True or False",
 )
 add_all(
+    "sample progressbar",
+    NO_FLAG,
+    lambda w, v: w.approx.sample(5, progressbar=v),
+    ParameterError,
+    "progressbar must be True or False",
+)
+add_all(
     "sample_layers draws",
     NOT_POSITIVE | {"None": None},
     lambda w, v: w.approx.sample_layers(v),
