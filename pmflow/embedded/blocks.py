@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +13,14 @@ from scipy.sparse.csgraph import connected_components
 
 from pmflow.embedded.factor import Factor
 
-__all__ = ["PATH", "BlockWeights", "Blocks", "chosen", "relative_weights"]
+__all__ = ["BlockWeights", "Blocks", "chosen", "relative_weights"]
 
 _LARGEST = 32
 """Local variables of a block: weights of more of them at once are uneven."""
 _FEWEST = 8
 """Blocks: of fewer, the weights of all variables together say as much."""
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
-"""Of the integral of the slope along the way from the middle to a draw."""
-PATH = len(_NODES)
-"""Evaluations of the density that it takes."""
+_NODES = 4
+"""Evaluations of the density along the way from the middle to a draw."""
 _MOST_LOG = 100.0
 """Of a weight, which is kept finite."""
 
@@ -44,9 +43,9 @@ class Blocks:
 
     def __init__(self, labels: NDArray[np.int32]) -> None:
         size = len(labels)
-        places = (np.arange(size), labels)
+        places = (labels, np.arange(size))
         self.labels = labels
-        self._sums = csr_array((np.ones(size), places), shape=(size, int(labels.max()) + 1))
+        self._sums = csr_array((np.ones(size), places), shape=(int(labels.max()) + 1, size))
 
     @classmethod
     def of_pattern(cls, pattern: csr_array) -> Blocks | None:
@@ -56,6 +55,21 @@ class Blocks:
         number, labels = connected_components(pattern, directed=False)
         is_small = number >= _FEWEST and np.bincount(labels).max() <= _LARGEST
         return cls(labels) if is_small else None
+
+    are_apart: ClassVar[bool] = True
+    """Whether each is independent of the others, given the global variables."""
+    nodes: ClassVar[int] = _NODES
+    """Evaluations of the density that a draw takes."""
+
+    def across(self, log_weights: Floats) -> float:
+        """What the log of the mean weight of all has beside those of each, by log weights.
+
+        Parameters
+        ----------
+        log_weights : ndarray, shape (2 pairs, blocks)
+            Of draws whose mirrored ones come after them.
+        """
+        return 0.0
 
     def log_weights(
         self,
@@ -91,14 +105,15 @@ class Blocks:
             NaN where the density is 0 on the way: of which block it is, is not known.
         """
         deviation = factor.coloured(e)
-        along = (1 + _NODES) / 2
+        nodes, shares = np.polynomial.legendre.leggauss(self.nodes)
+        along = (1 + nodes) / 2
         points = np.repeat(middle[None], len(along) * len(e), axis=0)
         points[:, inner] += (along[:, None, None] * deviation).reshape(len(points), -1)
         value, gradient = value_and_slope(points)
         slope = gradient.reshape(len(along), len(e), -1)
-        risen = np.tensordot(_WEIGHTS / 2, slope, 1) * deviation
-        risen += factor.of_variables(e) ** 2 / 2  # less the log density of the Gaussian
-        log_weights = np.asarray(risen @ self._sums)
+        risen = np.tensordot(shares / 2, slope, 1) * deviation
+        risen += factor.slopes(e) * deviation / 2  # less the log density of the Gaussian
+        log_weights = np.asarray((self._sums @ risen.T).T)
         log_weights[~np.isfinite(value).reshape(len(along), -1).all(0)] = np.nan
         return deviation, log_weights
 

@@ -9,20 +9,15 @@ from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.check_globals import Proposed, moved_globals
+from pmflow.embedded.check_locals import moved_locals
 from pmflow.embedded.gaussian import GaussianState
-from pmflow.embedded.given import Given
-from pmflow.embedded.nested import CHOICES, Nested
+from pmflow.embedded.nested import Nested
 from pmflow.judging.weights import Weights
 from pmflow.posterior.density import LogDensity
-from pmflow.records import Elbo, systematic_choice
-from pmflow.watch import tick
+from pmflow.records import Elbo
 
 __all__ = ["NestedCheck", "check_gaussian", "check_nested"]
 
-_PLACES = 64
-"""Where local variables are looked at."""
-_PAIRS = 8
-"""Mirrored pairs of draws at each place, for what is asked of the local variables."""
 _WORK, _FEWEST_PAIRS, _MOST_PAIRS = 1e10, 64, 2_048
 """Numbers that the density may go through for draws of one Gaussian, and pairs of them."""
 _NUMBERS_AT_ONCE = 2**22
@@ -100,27 +95,22 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     rng = np.random.default_rng(seed)
     conditional = nested.conditional
     proposed = Proposed.of(nested, rng)
-    # a place as often as its weight says: what is averaged is averaged over the fit
-    chosen = systematic_choice(proposed.shares, _PLACES, 1 - rng.random())
-    places = [proposed.every[number] for number in chosen]
-    log_weights, of_locals, flat = _of_locals(nested, places, rng)
-    proposed, of_globals = moved_globals(nested, proposed, rng)
-    sd = flat.std(0)
-    first_order = np.empty((4, len(sd)))
+    seen = moved_locals(nested, proposed, rng)
+    proposed, of_globals = moved_globals(proposed, rng)
+    first_order = np.empty((4, conditional.density.dim))
     first_order[:, conditional.globals] = of_globals
-    of_locals[:2] /= sd[conditional.locals]
-    first_order[:, conditional.locals] = of_locals
+    first_order[:, conditional.locals] = seen.moved(conditional.locals)
     shift, shift_error, growth, growth_error = first_order
     return NestedCheck(
         of_globals=proposed.weights,
-        log_weights=log_weights,
+        log_weights=seen.log_weights,
         locals=len(conditional.locals),
         shift=shift,
         shift_error=shift_error,
         growth=growth,
         growth_error=growth_error,
-        mean=flat.mean(0),
-        sd=sd,
+        mean=seen.points.mean,
+        sd=seen.points.sd,
     )
 
 
@@ -166,48 +156,3 @@ def _of_pairs(values: Floats) -> Floats:
     pairs, size = values.shape[-2] // 2, values.shape[-1]
     halves = (values[..., :pairs, :] + values[..., pairs:, :]).reshape(-1, size) / 2
     return np.stack([halves.mean(0), halves.std(0) / np.sqrt(len(halves))])
-
-
-def _of_locals(
-    nested: Nested, places: list[Given], rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats]:
-    """Log weights at each place, shifts and growths with their errors, and all draws."""
-    at_place = _of_choices if nested.state.locals_by == "weights" else _at_place
-    seen = [at_place(nested, given, rng) for given in places]
-    log_weights, steps, widened, squares, points = map(np.stack, zip(*seen, strict=True))
-    growths = _of_pairs(widened) / squares.mean((0, 1))
-    found = np.concatenate([_of_pairs(steps), growths])
-    return log_weights, found, points.reshape(-1, points.shape[-1])
-
-
-def _at_place(
-    nested: Nested, given: Given, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Log weights of draws at one place, what weighting adds to means and variances, and points.
-
-    The fourth are squared deviations.
-    """
-    tick()
-    inner = nested.conditional.locals
-    z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
-    log_p, slope = nested.conditional.value_and_slope(z)
-    # the gradient of log w in units of the covariance
-    step = given.factor.solve(slope) - given.slope(deviation)
-    return log_p - log_q, step, step * deviation, deviation**2, z
-
-
-def _of_choices(
-    nested: Nested, given: Given, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """The same where blocks of local variables are chosen by their weights.
-
-    That leaves the error of a choice among few: to first order, what is chosen is off by its
-    covariance with the squared weights, over their number.
-    """
-    tick()
-    made = nested.chosen(given, CHOICES, rng)
-    deviation = made.deviation - (made.weights * made.deviation).mean(0)
-    squares = made.weights * deviation**2
-    lost = made.weights**2 / CHOICES
-    widened = lost * (deviation**2 - squares.mean(0))
-    return np.zeros(CHOICES), lost * deviation, widened, squares, made.z

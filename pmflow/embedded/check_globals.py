@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import Nested
 from pmflow.embedded.weighing import missed_by
@@ -25,6 +24,12 @@ _PROPOSED, _WANTED, _MOST_PROPOSED = 128, 64.0, 512
 the verdict open."""
 _FEWEST = 64
 """Of the proposed places, at which what is missed is looked at first."""
+_MOST_TIMES = 10
+"""Times that more places or more draws are taken."""
+_GROUPS = 8
+"""Of draws at each of them, at a time."""
+_WAY, _END = 1.0, 2.0
+"""In sds: how far around the middle it is seen what is missed, and how far a parabola is used."""
 _LEAST_SHARE = 1e-8
 """Of the largest: places with less are no part of the fit."""
 _QUIET = 0.02
@@ -81,11 +86,23 @@ class Proposed:
             return shares
         return np.isfinite([given.log_marginal[0] for given in self.every]).astype(float)
 
-    def standardised(self) -> Floats:
-        """The draws in units of the marginal, shape (draws, globals)."""
+    def standardised(self, theta: Floats) -> Floats:
+        """Points of shape (n, globals) in units of the marginal."""
+        mean, sds = self._moments
+        return np.asarray((theta - mean) / sds)
+
+    @cached_property
+    def around(self) -> tuple[Floats, list[Given]]:
+        """Places around the middle, in these units, with the local variables given each."""
+        ways = _ways(self.theta.shape[1])
+        mean, sds = self._moments
+        return ways, list(self.nested.each(mean + sds * ways))
+
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
         shares = self.shares / self.shares.sum()
-        away = self.theta - shares @ self.theta
-        return np.asarray(away / np.sqrt(shares @ away**2))
+        mean = shares @ self.theta
+        return mean, np.sqrt(shares @ (self.theta - mean) ** 2)
 
 
 def _drawn(nested: Nested, number: int, rng: np.random.Generator) -> tuple[Floats, list[Given]]:
@@ -93,10 +110,8 @@ def _drawn(nested: Nested, number: int, rng: np.random.Generator) -> tuple[Float
     return theta, list(nested.each(theta))
 
 
-def moved_globals(
-    nested: Nested, proposed: Proposed, rng: np.random.Generator
-) -> tuple[Proposed, Floats]:
-    """How far weighting moves the global variables, at so many places that it can be told.
+def moved_globals(proposed: Proposed, rng: np.random.Generator) -> tuple[Proposed, Floats]:
+    """How far weighting moves the global variables, known so well that it can be told.
 
     Returns
     -------
@@ -105,56 +120,147 @@ def moved_globals(
     ndarray, shape (4, globals)
         Shifts with their errors, growths of variances with their errors.
     """
-    most = _FEWEST
-    found = _moved_at(nested.conditional, proposed, most, rng)
+    seen = _Seen.of(proposed, _FEWEST, rng)
     with suppress(Stopped):
-        while most < _MOST_PROPOSED and (
-            is_open(*found) or (most < _PROPOSED and _is_noisy(found))
-        ):
-            most *= 2
-            if most > len(proposed.theta):
-                proposed = proposed.doubled(rng)
-            found = _moved_at(nested.conditional, proposed, most, rng)
-    return proposed, found
+        for _ in range(_MOST_TIMES):
+            if not seen.is_open:
+                break
+            seen = seen.more(rng)
+    return seen.proposed, seen.moved
 
 
-def _is_noisy(found: Floats) -> bool:
-    _, of_shift, _, of_growth = found
-    return bool(max(of_shift.max(), of_growth.max() / 2) > _QUIET)
-
-
-def _moved_at(
-    conditional: Conditional, proposed: Proposed, most: int, rng: np.random.Generator
-) -> Floats:
-    """What is found at so many of the places that are part of the fit."""
-    (known,) = np.nonzero(proposed.shares > _LEAST_SHARE * proposed.shares.max())
-    few = known[:most]
-    places = [proposed.every[number] for number in few]
-    log_shares = np.log(proposed.shares[few])
-    return _of_globals(conditional, places, proposed.standardised()[few], log_shares, rng)
-
-
-def _of_globals(
-    conditional: Conditional,
-    places: list[Given],
-    y: Floats,
-    log_shares: Floats,
-    rng: np.random.Generator,
-) -> Floats:
-    """Shifts of the global variables, and growths of their variances, each with its errors.
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the fit has missed at some of the proposed places.
 
     Proposed places are weighed by the fit, and by what it has missed at each: there are more of
-    them in its tails than draws of it. Errors are by leaving out one place, or one group of base
-    draws, at a time.
+    them in its tails than draws of it. A parabola takes most of the noise: it is known by many
+    draws at few places around the middle, and what is left of it by few draws at the proposed
+    places, of which the parabola of the same draws is taken off. Errors are by leaving out one
+    place, or one group of base draws, at a time.
+
+    Attributes
+    ----------
+    proposed : Proposed
+    few : ndarray of int, shape (places,)
+        Which of its draws.
+    missed : ndarray, shape (groups, places + 1 + 2 globals)
+        At them, and around the middle, see `_ways`.
+    around : ndarray, shape (more groups, 1 + 2 globals)
+        Around the middle, by many draws.
     """
-    missed = missed_by(conditional, places, y, rng).by_group
-    mean = missed.mean(0)
-    ((shift, growth),) = _moved(log_shares[None], mean[None], y)
-    all_but_one = log_shares + np.where(np.eye(len(y), dtype=bool), -np.inf, 0.0)
-    of_places = _moved(all_but_one, mean[None], y)
-    of_groups = _moved(log_shares[None], (missed.sum(0) - missed) / (len(missed) - 1), y)
-    errors = np.sqrt(_jackknife(of_places) ** 2 + _jackknife(of_groups) ** 2)
-    return np.stack([shift, errors[0], growth, errors[1]])
+
+    proposed: Proposed
+    few: NDArray[np.int64]
+    missed: Floats
+    around: Floats
+
+    @classmethod
+    def of(cls, proposed: Proposed, most: int, rng: np.random.Generator) -> _Seen:
+        """At so many places at most that are part of the fit."""
+        (known,) = np.nonzero(proposed.shares > _LEAST_SHARE * proposed.shares.max())
+        few = known[:most]
+        return cls(proposed, few, cls._missed(proposed, few, rng), cls._around(proposed, rng))
+
+    def more(self, rng: np.random.Generator) -> _Seen:
+        """With more draws or at twice as many places: what says more."""
+        worst = [error.max() for error in (self._of_places, self._of_left, self._of_parabola)]
+        if worst[2] == max(worst):
+            around = np.concatenate([self.around, self._around(self.proposed, rng)])
+            return replace(self, around=around)
+        number = 2 * len(self.few)
+        if worst[1] == max(worst) or number > _MOST_PROPOSED:
+            missed = self._missed(self.proposed, self.few, rng)
+            return replace(self, missed=np.concatenate([self.missed, missed]))
+        is_enough = number <= len(self.proposed.theta)
+        return self.of(self.proposed if is_enough else self.proposed.doubled(rng), number, rng)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether noise decides, or more places that are there already are worth a look."""
+        noise = self._of_places * [[1.0], [0.5]]
+        is_noisy = len(self.few) < _PROPOSED and noise.max() > _QUIET
+        return is_open(*self.moved) or bool(is_noisy)
+
+    @cached_property
+    def moved(self) -> Floats:
+        """Shifts of means and growths of variances, each with its errors, shape (4, globals)."""
+        ((shift, growth),) = _moved(self._shares, self._log_weights[None], self._y)
+        errors = np.sqrt(self._of_places**2 + self._of_left**2 + self._of_parabola**2)
+        return np.stack([shift, errors[0], growth, errors[1]])
+
+    @cached_property
+    def _log_weights(self) -> Floats:
+        return np.asarray(self._parabolas.mean(0) + self._left.mean(0))
+
+    @cached_property
+    def _parabolas(self) -> Floats:
+        """By each group around the middle, at the places."""
+        return self._parabolas_of(self.around)
+
+    @cached_property
+    def _left(self) -> Floats:
+        """What each group at the places has beside the parabola of the same draws."""
+        places = len(self.few)
+        return self.missed[:, :places] - self._parabolas_of(self.missed[:, places:])
+
+    def _parabolas_of(self, around: Floats) -> Floats:
+        ways = _parabola(_ways(self._y.shape[1]))
+        near = np.clip(self._y, -_END, _END)  # far out it would say too much
+        return np.asarray(around @ np.linalg.inv(ways).T @ _parabola(near).T)
+
+    @cached_property
+    def _of_places(self) -> Floats:
+        """Errors that come of the places, shape (2, globals)."""
+        all_but_one = self._shares + np.where(np.eye(len(self.few), dtype=bool), -np.inf, 0.0)
+        return _jackknife(_moved(all_but_one, self._log_weights[None], self._y))
+
+    @cached_property
+    def _of_left(self) -> Floats:
+        """Errors that come of the draws at them."""
+        found = self._parabolas.mean(0) + _without_each(self._left)
+        return _jackknife(_moved(self._shares, found, self._y))
+
+    @cached_property
+    def _of_parabola(self) -> Floats:
+        """Errors that come of the draws around the middle."""
+        found = _without_each(self._parabolas) + self._left.mean(0)
+        return _jackknife(_moved(self._shares, found, self._y))
+
+    @cached_property
+    def _y(self) -> Floats:
+        return self.proposed.standardised(self.proposed.theta[self.few])
+
+    @property
+    def _shares(self) -> Floats:
+        return np.log(self.proposed.shares[self.few])[None]
+
+    @staticmethod
+    def _missed(proposed: Proposed, few: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+        ways, around = proposed.around
+        places = [*(proposed.every[number] for number in few), *around]
+        y = np.concatenate([proposed.standardised(proposed.theta[few]), ways])
+        return missed_by(proposed.nested.conditional, places, y, rng, _GROUPS).by_group
+
+    @staticmethod
+    def _around(proposed: Proposed, rng: np.random.Generator) -> Floats:
+        ways, around = proposed.around
+        return missed_by(proposed.nested.conditional, around, ways, rng).by_group
+
+
+def _ways(size: int) -> Floats:
+    """The middle, and a way to both sides along each global variable, shape (1 + 2 size, size)."""
+    one = _WAY * np.eye(size)
+    return np.concatenate([np.zeros((1, size)), one, -one])
+
+
+def _parabola(y: Floats) -> Floats:
+    return np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
+
+
+def _without_each(values: Floats) -> Floats:
+    """Means of rows, but for one each."""
+    return np.asarray((values.sum(0) - values) / (len(values) - 1))
 
 
 def _moved(log_shares: Floats, log_weights: Floats, y: Floats) -> Floats:

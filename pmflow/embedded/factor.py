@@ -62,9 +62,9 @@ class Factor(State, ABC):
         """D' P d of rows of shape (n, size), shape (n,)."""
         return np.asarray((self.scaled(d) ** 2).sum(1))
 
-    def of_variables(self, e: Floats) -> Floats:
-        """Base draws of shape (n, size), each in the place of one of the variables it moves."""
-        return e
+    @abstractmethod
+    def slopes(self, e: Floats) -> Floats:
+        """P times `coloured(e)`, shape (n, size): how the log density falls, at draws."""
 
     def solve(self, b: Floats) -> Floats:
         """Rows of shape (n, size) times P^-1."""
@@ -127,10 +127,13 @@ class SparseFactor(Factor):
         return found.T
 
     @override
-    def of_variables(self, e: Floats) -> Floats:
-        found = np.empty_like(e)
-        found[:, self.order] = e
-        return found
+    def slopes(self, e: Floats) -> Floats:
+        r""":math:`A^\top L D^{1/2} e`."""
+        x = np.ascontiguousarray(e.T) * np.sqrt(self.diagonal)[:, None]
+        loops().multiply_lower(self.pointers, self.rows, self.entries, x)
+        found = np.empty_like(x)
+        found[self.order] = x
+        return found.T
 
     @override
     def scaled(self, d: Floats) -> Floats:
@@ -189,6 +192,11 @@ class DenseFactor(Factor):
     def scaled(self, d: Floats) -> Floats:
         r""":math:`R^\top d`."""
         return np.asarray(d @ self.root)
+
+    @override
+    def slopes(self, e: Floats) -> Floats:
+        r""":math:`R e`."""
+        return np.asarray(e @ self.root.T)
 
     def _solved(self, rows: Floats, trans: str) -> Floats:
         with importing("scipy.linalg"):

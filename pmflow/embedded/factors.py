@@ -86,6 +86,10 @@ class Factors:
         """Whether coordinates that are not connected by the pattern are independent."""
         return True
 
+    def has_crossed(self, values: Floats) -> bool:
+        """Whether coordinates that do not meet by the pattern meet through sums of all."""
+        return False
+
     def diagonal(self, values: Floats) -> Floats:
         """The diagonals of precisions of shape (..., entries), shape (..., dim)."""
         return values[..., self.on_diagonal]

@@ -16,6 +16,8 @@ __all__ = [
     "compiled",
     "differences",
     "inverted",
+    "joined",
+    "multiply_lower",
     "multiply_upper",
     "solve_lower",
     "solve_upper",
@@ -184,3 +186,43 @@ def multiply_upper(pointers: Integers, rows: Integers, entries: Floats, x: Float
         for at in range(pointers[column], pointers[column + 1]):
             for k in range(x.shape[1]):
                 x[column, k] += entries[at] * x[rows[at], k]
+
+
+@compiled
+def multiply_lower(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
+    """Put L x in the place of x."""
+    for column in range(len(pointers) - 2, -1, -1):
+        for at in range(pointers[column], pointers[column + 1]):
+            for k in range(x.shape[1]):
+                x[rows[at], k] += entries[at] * x[column, k]
+
+
+@compiled
+def joined(dim: int, rows: Integers, columns: Integers, largest: int) -> NDArray[np.int32]:
+    """Groups of at most so many coordinates, joined pair by pair in the order that is given.
+
+    The number of the group of each, counted from 0.
+    """
+    parent, size = np.arange(dim), np.ones(dim, dtype=np.int64)
+    for at in range(len(rows)):
+        one, other = rows[at], columns[at]
+        while parent[one] != one:
+            parent[one] = parent[parent[one]]
+            one = parent[one]
+        while parent[other] != other:
+            parent[other] = parent[parent[other]]
+            other = parent[other]
+        if one != other and size[one] + size[other] <= largest:
+            parent[other] = one
+            size[one] += size[other]
+    labels = np.full(dim, -1, dtype=np.int32)
+    found, number = np.empty(dim, dtype=np.int32), 0
+    for place in range(dim):
+        root = place
+        while parent[root] != root:
+            root = parent[root]
+        if labels[root] < 0:
+            labels[root] = number
+            number += 1
+        found[place] = labels[root]
+    return found

@@ -61,6 +61,10 @@ class DiagonalFactor(Factor):
     def scaled(self, d: Floats) -> Floats:
         return np.asarray(d * np.sqrt(self.diagonal))
 
+    @override
+    def slopes(self, e: Floats) -> Floats:
+        return self.scaled(e)
+
 
 @dataclass(frozen=True, eq=False)
 class LowRankFactor(Factor):
@@ -138,8 +142,9 @@ class LowRankFactor(Factor):
         return self._along(self.base.scaled(d), 0.5)
 
     @override
-    def of_variables(self, e: Floats) -> Floats:
-        return self.base.of_variables(e)
+    def slopes(self, e: Floats) -> Floats:
+        r""":math:`B (I + W \Lambda W^\top)^{1/2} e`."""
+        return self.base.slopes(self._along(e, 0.5))
 
     def _along(self, rows: Floats, power: float) -> Floats:
         """Rows times a power of what is between."""

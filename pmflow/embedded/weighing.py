@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
-from pmflow.embedded.blocks import PATH, Blocks, BlockWeights
+from pmflow.embedded.blocks import Blocks, BlockWeights
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.given import Given
+from pmflow.embedded.patches import patches_of
 from pmflow.watch import tick
 
 __all__ = ["Missed", "missed_by", "spread"]
@@ -21,12 +22,15 @@ _PLACES = 24
 
 _PAIRS, _BLOCK_PAIRS = 16, 8
 """Mirrored pairs of base draws in a group: weights of blocks are quieter."""
-_FEWEST, _MOST = 4, 32
+_FEWEST, _MOST = 4, 64
 """Groups of base draws."""
 _WORK = 1e10
 """Numbers that the density may go through for more groups than the fewest."""
 _NUMBERS_AT_ONCE = 2**23
 """Of draws that are held at a time."""
+_UNCERTAIN = 2.0
+"""Variance of the log weights of all local variables, above which three cumulants do not tell the
+log of their mean."""
 _QUIET = 0.02
 """Standard error, in sds of the global variables, at which no further group is drawn."""
 
@@ -53,7 +57,11 @@ class Missed:
 
 
 def missed_by(
-    conditional: Conditional, givens: Sequence[Given], y: Floats, rng: np.random.Generator
+    conditional: Conditional,
+    givens: Sequence[Given],
+    y: Floats,
+    rng: np.random.Generator,
+    most_groups: int = _MOST,
 ) -> Missed:
     """What is missed at some places, by the weights of the same base draws at all of them.
 
@@ -67,12 +75,12 @@ def missed_by(
     y : ndarray, shape (places, globals)
         Their global variables, in units of the marginal.
     rng : Generator
+    most_groups : int
+        Of base draws.
     """
-    is_gaussian = all(given.curves is None for given in givens)
-    blocks = conditional.blocks if is_gaussian else None
-    found = _Together() if blocks is None else _OfBlocks(blocks)
+    found = _way(conditional, givens, rng)
     at_a_time = 2 * found.pairs * len(givens) * found.evaluations
-    most = conditional.density.draws_within(_WORK / at_a_time, most=_MOST, least=_FEWEST)
+    most = conditional.density.draws_within(_WORK / at_a_time, most=most_groups, least=_FEWEST)
     while len(found.groups) < most:
         e = mirrored_draws(found.pairs, len(conditional.locals), rng)
         found.add(conditional, givens, e)
@@ -81,6 +89,24 @@ def missed_by(
             if (np.std(slopes, axis=1, ddof=1) < _QUIET * np.sqrt(len(found.groups))).all():
                 break
     return found.missed()
+
+
+def _way(
+    conditional: Conditional, givens: Sequence[Given], rng: np.random.Generator
+) -> _Together | _OfBlocks:
+    """Of all local variables together, where these are not apart, nor too many for it."""
+    if any(given.curves is not None for given in givens):
+        return _Together()
+    if conditional.blocks is not None:
+        return _OfBlocks(conditional.blocks)
+    given = givens[len(givens) // 2]
+    e = mirrored_draws(_PAIRS, len(conditional.locals), rng)
+    z, _, log_q = given.drawn(e, conditional.locals)
+    spread = (conditional.value(z) - log_q).var()
+    if not spread > _UNCERTAIN:
+        return _Together()
+    patches = patches_of(conditional.factors, conditional.precisions(given.z)[0])
+    return _Together() if patches is None else _OfBlocks(patches)
 
 
 class _Together:
@@ -125,14 +151,16 @@ class _Together:
 
 
 class _OfBlocks:
-    """By the weights of each block of local variables, which are independent of the others'."""
+    """By the weights of each block of local variables, and of what they have to do with others."""
 
-    pairs, evaluations = _BLOCK_PAIRS, PATH
-    """Of draws in a group, and of the density, for each draw."""
+    pairs = _BLOCK_PAIRS
+    """Of draws in a group."""
 
     def __init__(self, blocks: Blocks) -> None:
         self.groups: list[Floats] = []
+        self.evaluations = blocks.nodes
         self._blocks = blocks
+        self._across: list[Floats] = []
         self._weights: BlockWeights | None = None
         self._middle: Floats | None = None
 
@@ -149,14 +177,16 @@ class _OfBlocks:
             log_weights.append(found)
         new = BlockWeights.of(np.stack(log_weights))
         self._weights = new if self._weights is None else self._weights + new
-        self.groups.append(self._middle + new.missed())
+        self._across.append(np.array([self._blocks.across(found) for found in log_weights]))
+        self.groups.append(self._middle + new.missed() + self._across[-1])
 
     def missed(self) -> Missed:
         """What all draws say."""
         assert self._weights is not None
         assert self._middle is not None
-        together = self._middle + self._weights.missed()
-        return Missed(np.stack(self.groups), together, self._weights.unevenness)
+        together = self._middle + self._weights.missed() + np.mean(self._across, axis=0)
+        unevenness = self._weights.unevenness if self._blocks.are_apart else 0.0
+        return Missed(np.stack(self.groups), together, unevenness)
 
     @staticmethod
     def _missed_in_the_middle(conditional: Conditional, givens: Sequence[Given]) -> Floats:

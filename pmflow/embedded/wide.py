@@ -31,6 +31,9 @@ _MOST = 8
 _FEWEST = 64
 """Variables in a sum, below which it is as quick to have them all meet."""
 
+_NOTHING = 1e-8
+"""Of the largest precision: what is left of a second derivative that is 0."""
+
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
 
@@ -145,6 +148,12 @@ class WideFactors(Factors):
     @override
     def is_apart(self) -> bool:
         return False
+
+    @override
+    def has_crossed(self, values: Floats) -> bool:
+        _, crossed, _ = self._parts(values)
+        size = np.abs(self.diagonal(values)).max()
+        return bool(np.abs(crossed * self._sums).max() > _NOTHING * size)
 
     @override
     def diagonal(self, values: Floats) -> Floats:

@@ -1,0 +1,154 @@
+"""How far local variables are from the posterior, given the global ones of some places."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.draws.standard import mirrored_draws
+from pmflow.embedded.check_globals import Proposed
+from pmflow.embedded.given import Given
+from pmflow.embedded.nested import CHOICES, Nested
+from pmflow.judging.nested import is_open
+from pmflow.records import systematic_choice
+from pmflow.watch import Stopped, tick
+
+__all__ = ["SeenLocals", "moved_locals"]
+
+_PLACES = 64
+"""Where local variables are looked at."""
+_PAIRS = 8
+"""Mirrored pairs of draws at each place, at a time."""
+_MOST = 8
+"""Times that all places are looked at, where noise decides about the worst of many variables."""
+
+type Floats = NDArray[np.float64]
+
+
+class Running:
+    """Means and sds of rows that come some at a time."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self.mean = np.zeros(0)
+        self._squares = np.zeros(0)
+
+    def add(self, rows: Floats) -> None:
+        """Take rows of shape (n, size)."""
+        mean = rows.mean(0)
+        squares = ((rows - mean) ** 2).sum(0)
+        if not self._number:
+            self.mean, self._squares = mean, squares
+        else:
+            away, share = mean - self.mean, len(rows) / (self._number + len(rows))
+            self.mean = self.mean + share * away
+            self._squares += squares + self._number * share * away**2
+        self._number += len(rows)
+
+    @property
+    def sd(self) -> Floats:
+        """Standard deviation of the rows."""
+        return np.asarray(np.sqrt(self._squares / self._number))
+
+    @property
+    def error(self) -> Floats:
+        """Standard error of their mean."""
+        return np.asarray(self.sd / np.sqrt(self._number))
+
+
+class SeenLocals:
+    """What draws of the local variables say, at places as the fit has them.
+
+    Attributes
+    ----------
+    log_weights : ndarray, shape (places, draws)
+        Of local variables given the global ones of each place.
+    points : Running
+        Of the draws of all variables.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.log_weights = np.empty((places, 0))
+        self.points = Running()
+        self._steps, self._widened, self._squares = Running(), Running(), Running()
+
+    def look(self, nested: Nested, places: list[Given], rng: np.random.Generator) -> None:
+        """Draw at all places once more."""
+        at_place = _of_choices if nested.state.locals_by == "weights" else _at_place
+        seen = []
+        for given in places:
+            log_weights, step, widened, squares, points = at_place(nested, given, rng)
+            seen.append(log_weights)
+            self._steps.add(_halves(step))
+            self._widened.add(_halves(widened))
+            self._squares.add(squares)
+            self.points.add(points)
+        self.log_weights = np.concatenate([self.log_weights, np.stack(seen)], axis=1)
+
+    def moved(self, inner: NDArray[np.int64]) -> Floats:
+        """Shifts and growths of the local variables with their errors, shape (4, locals)."""
+        sds, variances = self.points.sd[inner], self._squares.mean
+        return np.stack(
+            [
+                self._steps.mean / sds,
+                self._steps.error / sds,
+                self._widened.mean / variances,
+                self._widened.error / variances,
+            ]
+        )
+
+
+def moved_locals(nested: Nested, proposed: Proposed, rng: np.random.Generator) -> SeenLocals:
+    """How far weighting moves the local variables, known so well that it can be told."""
+    # a place as often as its weight says: what is averaged is averaged over the fit
+    chosen = systematic_choice(proposed.shares, _PLACES, 1 - rng.random())
+    places = [proposed.every[number] for number in chosen]
+    found = SeenLocals(len(places))
+    found.look(nested, places, rng)
+    with suppress(Stopped):
+        for _ in range(_MOST - 1):
+            if not is_open(*found.moved(nested.conditional.locals)):
+                break
+            found.look(nested, places, rng)
+    return found
+
+
+def _halves(values: Floats) -> Floats:
+    """Means of mirrored pairs, of values of shape (2 pairs, size): free of what is odd in them."""
+    pairs = len(values) // 2
+    return np.asarray((values[:pairs] + values[pairs:]) / 2)
+
+
+def _at_place(
+    nested: Nested, given: Given, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Log weights of draws at one place, what weighting adds to means and variances, and points.
+
+    The fourth are squared deviations.
+    """
+    tick()
+    inner = nested.conditional.locals
+    z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
+    log_p, slope = nested.conditional.value_and_slope(z)
+    # the gradient of log w in units of the covariance
+    step = given.factor.solve(slope) - given.slope(deviation)
+    return log_p - log_q, step, step * deviation, deviation**2, z
+
+
+def _of_choices(
+    nested: Nested, given: Given, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """The same where blocks of local variables are chosen by their weights.
+
+    That leaves the error of a choice among few: to first order, what is chosen is off by its
+    covariance with the squared weights, over their number.
+    """
+    tick()
+    made = nested.chosen(given, CHOICES, rng)
+    deviation = made.deviation - (made.weights * made.deviation).mean(0)
+    squares = made.weights * deviation**2
+    lost = made.weights**2 / CHOICES
+    widened = lost * (deviation**2 - squares.mean(0))
+    return np.zeros(CHOICES), lost * deviation, widened, squares, made.z
