@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import override
 
@@ -54,6 +54,9 @@ _MOST_BENT = 300
 _BENT_WORK, _BENT_WORK_IF_USABLE = 3e11, 3e10
 """Numbers that the density may go through for it at its fewest draws, and where weights lead to the
 posterior already. A density of 300 correlated values in 46 dimensions takes 2e12."""
+_NEAR = 3.0
+"""Nats beyond which the larger network is not tried: it takes longer than all before it, and leaves
+about half of what the smaller one has left."""
 _MIDDLE = 40
 """Dimensions above which integrating out is tried first: a search for a Gaussian takes longer."""
 _SMALL = 7
@@ -198,8 +201,25 @@ class ResampledRung(AbstractRung):
         return Resampled(proposal, found.log_evidence, min(1.0, found.ess), report)
 
 
+@dataclass(frozen=True)
 class FlowRung(AbstractFlowRung):
-    """A flow that is trained: with a network in it, for what no simpler map can do."""
+    """A flow that is trained: with a network in it, for what no simpler map can do.
+
+    Parameters
+    ----------
+    within : float
+        Nats that the best fit so far may be away from the posterior, for it to be tried.
+    """
+
+    within: float = field(default=np.inf, kw_only=True)
+
+    @override
+    def applies(self, ground: Ground) -> bool:
+        """Whether it applies: not where it would have too far to go."""
+        if not super().applies(ground):
+            return False
+        _, found = ground.best
+        return found is None or not found.kl > self.within
 
     @override
     def climb(
@@ -261,7 +281,12 @@ RUNGS: tuple[AbstractRung, ...] = (
     FlowRung("spline[hidden=0]*4-sinh-scale-loc", most=1),
     FlowRung("coupling[hidden=16]*2-sinh-scale-loc", least=2, most=MOST_DENSE),
     ResampledRung(),
-    FlowRung("coupling[hidden=32]*4-spline[hidden=0]-sinh-scale-loc", least=2, most=MOST_DENSE),
+    FlowRung(
+        "coupling[hidden=32]*4-spline[hidden=0]-sinh-scale-loc",
+        least=2,
+        most=MOST_DENSE,
+        within=_NEAR,
+    ),
     ResampledRung(),
 )
 """What is tried, in this order, until one is good."""

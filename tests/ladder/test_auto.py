@@ -180,6 +180,16 @@ def many_rows() -> pm.Model:
     return model
 
 
+@pytest.mark.parametrize(("within", "taken"), [(0.0, 1), (np.inf, 2)])
+def test_a_network_is_not_tried_from_far_away(
+    monkeypatch: pytest.MonkeyPatch, within: float, taken: int
+) -> None:
+    network = FlowRung("planar-scale-loc", within=within)
+    monkeypatch.setattr(climb, "RUNGS", (GaussianRung(), network))
+    found = ladder_of(skewed(), compile_kwargs={"mode": "FAST_COMPILE"})
+    assert len(found.ladder.rungs) == taken
+
+
 def test_weights_of_a_poor_fit_are_no_answer() -> None:
     class Ground:
         best = (
