@@ -88,8 +88,9 @@ class TestTheSame:
     )
     def test_compiled(self, backend: str, draws: dict[str, Any]) -> None:
         settings = draws | {"backend": backend, "compile_kwargs": None, "flow": "scale-loc"}
-        assert_same(fitted(3, **settings), fitted(None, **settings))
-        assert_same(fitted(3, **settings), fitted(3, flow="scale-loc", **draws))
+        parts = fitted(3, **settings)
+        assert_same(parts, fitted(None, **settings))
+        assert_same(parts, fitted(3, flow="scale-loc", **draws))
 
     @pytest.mark.jax
     def test_on_jax_a_sobol_set_is_the_same(self) -> None:

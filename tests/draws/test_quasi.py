@@ -152,13 +152,14 @@ class TestFit:
         if backend == "jax":
             pytest.importorskip("jax", reason="jax is an optional extra")
         settings = {} if backend == "python" else {"backend": backend, "compile_kwargs": None}
-        whole = self.fit(60, "scale-loc", **settings)
         parts = self.fit(25, "scale-loc", **settings)
         parts.refine(35, progressbar=False)
-        np.testing.assert_array_equal(whole.hist, parts.hist)
-        if backend == "numba":
-            python = self.fit(60, "scale-loc")
-            np.testing.assert_allclose(whole.hist, python.hist, rtol=1e-9)
+        if backend == "numba":  # which rounds otherwise than NumPy, and is slow to compile twice
+            whole = self.fit(60, "scale-loc")
+            np.testing.assert_allclose(parts.hist, whole.hist, rtol=1e-9)
+        else:
+            whole = self.fit(60, "scale-loc", **settings)
+            np.testing.assert_array_equal(parts.hist, whole.hist)
 
     def test_the_loss_is_unbiased_and_less_noisy(self) -> None:
         rest = {"obj_optimizer": pm.sgd(learning_rate=0.0), "obj_n_mc": 64}
