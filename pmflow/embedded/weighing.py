@@ -31,6 +31,9 @@ _NUMBERS_AT_ONCE = 2**23
 _UNCERTAIN = 2.0
 """Variance of the log weights of all local variables, above which three cumulants do not tell the
 log of their mean."""
+_SHARED = 1.5
+"""Times that of all, up to which the variances of the log weights of patches may add up: beyond,
+they are of what patches take from each other, and no part of the log weights of all."""
 _QUIET = 0.02
 """Standard error, in sds of the global variables, at which no further group is drawn."""
 
@@ -106,7 +109,13 @@ def _way(
     if not spread > _UNCERTAIN:
         return _Together()
     patches = patches_of(conditional.factors, conditional.precisions(given.z)[0])
-    return _Together() if patches is None else _OfBlocks(patches)
+    if patches is None:
+        return _Together()
+    _, log_weights = patches.log_weights(
+        conditional.value_and_slope, given.z[0], conditional.locals, given.factor, e
+    )
+    is_theirs = log_weights.var(0).sum() < _SHARED * log_weights.sum(1).var()
+    return _OfBlocks(patches) if is_theirs else _Together()
 
 
 class _Together:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pymc as pm
 import pytest
+from latent import log_density
 from scipy.sparse import csr_array
 
 from pmflow.draws.standard import mirrored_draws
+from pmflow.embedded import weighing
 from pmflow.embedded.check_locals import Running
+from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.factor import Factor
 from pmflow.embedded.factors import Factors
+from pmflow.embedded.given import Given
 from pmflow.embedded.patches import Patches, patches_of
+from pmflow.embedded.structure import read_pattern
 from pmflow.embedded.wide import WideFactors
+
+RNG = np.random.default_rng(6)
 
 type Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -146,3 +156,26 @@ def test_moments_are_those_of_all_rows() -> None:
     assert found.mean == pytest.approx(rows.mean(0))
     assert found.sd == pytest.approx(rows.std(0))
     assert found.error == pytest.approx(rows.std(0) / np.sqrt(90))
+
+
+@pytest.mark.parametrize(("taken", "way"), [(0.3, "_OfBlocks"), (3.0, "_Together")])
+def test_patches_that_take_from_each_other_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, taken: float, way: str
+) -> None:
+    group = np.repeat(np.arange(6), 40)
+    with pm.Model() as model:
+        a, u = pm.Normal("a", 0, 1, shape=6), pm.Normal("u", 0, 0.5, shape=240)
+        pm.Poisson("y", pm.math.exp(a[group] + u), observed=RNG.poisson(1.0, 240))
+    density = log_density(model)
+    conditional = Conditional(density, read_pattern(density), np.zeros(density.dim, dtype=bool))
+    conditional.measure(np.zeros(density.dim))
+    modes = conditional.modes(np.zeros((1, density.dim)), 20)
+    givens = [Given(modes.z, modes.factors, modes.log_marginal)]
+
+    def log_weights(*_: Any) -> tuple[None, Floats]:
+        own, moved = RNG.normal(size=(2, 200, 2))
+        return None, own + taken * np.stack([moved[:, 0], -moved[:, 0]], axis=1)
+
+    monkeypatch.setattr(weighing, "_UNCERTAIN", 0.0)
+    monkeypatch.setattr(Patches, "log_weights", log_weights)
+    assert type(weighing._way(conditional, givens, RNG)).__name__ == way
