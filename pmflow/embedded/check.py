@@ -43,6 +43,8 @@ class NestedCheck:
     growth, growth_error : ndarray, shape (dim,)
         By what share of itself weighting would change variances: of the local variables those
         given the global ones.
+    is_first_order : ndarray of bool, shape (dim,)
+        Where that is told to first order: of local variables given the global ones.
     mean, sd : ndarray, shape (dim,)
         Of the draws, unconstrained.
     """
@@ -54,6 +56,7 @@ class NestedCheck:
     shift_error: Floats
     growth: Floats
     growth_error: Floats
+    is_first_order: NDArray[np.bool_]
     mean: Floats
     sd: Floats
 
@@ -109,6 +112,7 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
         shift_error=shift_error,
         growth=growth,
         growth_error=growth_error,
+        is_first_order=np.isin(np.arange(conditional.density.dim), conditional.locals),
         mean=seen.points.mean,
         sd=seen.points.sd,
     )
@@ -143,6 +147,7 @@ def check_gaussian(density: LogDensity, gaussian: GaussianState, seed: int) -> N
         shift_error=shift_error,
         growth=growth,
         growth_error=growth_error,
+        is_first_order=np.zeros(dim, dtype=bool),
         mean=gaussian.mean,
         sd=sd,
     )

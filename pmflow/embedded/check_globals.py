@@ -13,7 +13,7 @@ from pmflow.embedded.given import Given
 from pmflow.embedded.nested import Nested
 from pmflow.embedded.weighing import missed_by
 from pmflow.errors import UnsupportedError
-from pmflow.judging.nested import is_open
+from pmflow.judging.nested import MOST_OFF, is_open
 from pmflow.judging.weights import Weights, importance_weights
 from pmflow.watch import Stopped
 
@@ -180,7 +180,7 @@ class _Seen:
         """Whether noise decides, or more places that are there already are worth a look."""
         noise = self._of_places * [[1.0], [0.5]]
         is_noisy = len(self.few) < _PROPOSED and noise.max() > _QUIET
-        return is_open(*self.moved) or bool(is_noisy)
+        return is_open(self.moved, MOST_OFF) or bool(is_noisy)
 
     @cached_property
     def moved(self) -> Floats:

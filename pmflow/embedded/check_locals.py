@@ -11,7 +11,7 @@ from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.check_globals import Proposed
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import CHOICES, Nested
-from pmflow.judging.nested import is_open
+from pmflow.judging.nested import MOST_OFF_TO_FIRST_ORDER, is_open
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, tick
 
@@ -109,7 +109,7 @@ def moved_locals(nested: Nested, proposed: Proposed, rng: np.random.Generator) -
     found.look(nested, places, rng)
     with suppress(Stopped):
         for _ in range(_MOST - 1):
-            if not is_open(*found.moved(nested.conditional.locals)):
+            if not is_open(found.moved(nested.conditional.locals), MOST_OFF_TO_FIRST_ORDER):
                 break
             found.look(nested, places, rng)
     return found
