@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
-from pmflow.embedded.check_globals import Proposed, moved_globals
+from pmflow.embedded.check_globals import moved_globals
 from pmflow.embedded.check_locals import moved_locals
 from pmflow.embedded.gaussian import GaussianState
 from pmflow.embedded.nested import Nested
+from pmflow.embedded.proposed import Proposed
 from pmflow.judging.weights import Weights
 from pmflow.posterior.density import LogDensity
 from pmflow.records import Elbo

@@ -9,105 +9,27 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.embedded.given import Given
-from pmflow.embedded.nested import Nested
+from pmflow.embedded.proposed import MOST_PROPOSED, PROPOSED, Proposed, ways_around
 from pmflow.embedded.weighing import missed_by
-from pmflow.errors import UnsupportedError
 from pmflow.judging.nested import MOST_OFF, is_open
-from pmflow.judging.weights import Weights, importance_weights
 from pmflow.watch import Stopped
 
-__all__ = ["Proposed", "moved_globals"]
+__all__ = ["moved_globals"]
 
-_PROPOSED, _WANTED, _MOST_PROPOSED = 128, 64.0, 512
-"""Global variables that are proposed; more of them where these are fewer effective draws, or leave
-the verdict open."""
 _FEWEST = 64
 """Of the proposed places, at which what is missed is looked at first."""
 _MOST_TIMES = 10
 """Times that more places or more draws are taken."""
 _GROUPS = 8
 """Of draws at each of them, at a time."""
-_WAY, _END = 1.0, 2.0
-"""In sds: how far around the middle it is seen what is missed, and how far a parabola is used."""
+_END = 2.0
+"""In sds: how far from the middle a parabola is used."""
 _LEAST_SHARE = 1e-8
 """Of the largest: places with less are no part of the fit."""
 _QUIET = 0.02
 """Standard error of the mean or the sd of a global variable, in sds."""
 
 type Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Proposed:
-    """Draws of the proposal, each with the local variables given it."""
-
-    nested: Nested
-    theta: Floats
-    every: list[Given]
-
-    @classmethod
-    def of(cls, nested: Nested, rng: np.random.Generator) -> Proposed:
-        """So many that they should be enough.
-
-        Raises
-        ------
-        UnsupportedError
-            If no draw has a marginal at all.
-        """
-        number = _PROPOSED
-        while nested.state.ess * number < _WANTED and number < _MOST_PROPOSED:
-            number *= 2
-        found = cls(nested, *_drawn(nested, number, rng))
-        if not found.shares.any():
-            raise UnsupportedError(
-                "The fit can't be judged: at none of its draws of the global variables a mode of "
-                "the others was found. Has the model changed since it was fitted? Fit it again: "
-                "approx = pmf.fit(model=model)."
-            )
-        return found
-
-    def doubled(self, rng: np.random.Generator) -> Proposed:
-        """With as many again."""
-        theta, every = _drawn(self.nested, len(self.theta), rng)
-        return Proposed(self.nested, np.concatenate([self.theta, theta]), self.every + every)
-
-    @cached_property
-    def weights(self) -> Weights:
-        """Importance weights of the draws."""
-        log_marginal = np.concatenate([given.log_marginal for given in self.every])
-        return importance_weights(log_marginal, self.nested.state.proposal.log_density(self.theta))
-
-    @cached_property
-    def shares(self) -> Floats:
-        """What each draw counts; the same for all where too few are finite to be weighted."""
-        shares = np.exp(self.weights.log_weights)
-        if shares.any():
-            return shares
-        return np.isfinite([given.log_marginal[0] for given in self.every]).astype(float)
-
-    def standardised(self, theta: Floats) -> Floats:
-        """Points of shape (n, globals) in units of the marginal."""
-        mean, sds = self._moments
-        return np.asarray((theta - mean) / sds)
-
-    @cached_property
-    def around(self) -> tuple[Floats, list[Given]]:
-        """Places around the middle, in these units, with the local variables given each."""
-        ways = _ways(self.theta.shape[1])
-        mean, sds = self._moments
-        return ways, list(self.nested.each(mean + sds * ways))
-
-    @cached_property
-    def _moments(self) -> tuple[Floats, Floats]:
-        shares = self.shares / self.shares.sum()
-        mean = shares @ self.theta
-        return mean, np.sqrt(shares @ (self.theta - mean) ** 2)
-
-
-def _drawn(nested: Nested, number: int, rng: np.random.Generator) -> tuple[Floats, list[Given]]:
-    theta = nested.state.proposal.draws(number, int(rng.integers(2**30)))
-    return theta, list(nested.each(theta))
 
 
 def moved_globals(proposed: Proposed, rng: np.random.Generator) -> tuple[Proposed, Floats]:
@@ -145,7 +67,7 @@ class _Seen:
     few : ndarray of int, shape (places,)
         Which of its draws.
     missed : ndarray, shape (groups, places + 1 + 2 globals)
-        At them, and around the middle, see `_ways`.
+        At them, and around the middle, see `ways_around`.
     around : ndarray, shape (more groups, 1 + 2 globals)
         Around the middle, by many draws.
     """
@@ -169,7 +91,7 @@ class _Seen:
             around = np.concatenate([self.around, self._around(self.proposed, rng)])
             return replace(self, around=around)
         number = 2 * len(self.few)
-        if worst[1] == max(worst) or number > _MOST_PROPOSED:
+        if worst[1] == max(worst) or number > MOST_PROPOSED:
             missed = self._missed(self.proposed, self.few, rng)
             return replace(self, missed=np.concatenate([self.missed, missed]))
         is_enough = number <= len(self.proposed.theta)
@@ -179,7 +101,7 @@ class _Seen:
     def is_open(self) -> bool:
         """Whether noise decides, or more places that are there already are worth a look."""
         noise = self._of_places * [[1.0], [0.5]]
-        is_noisy = len(self.few) < _PROPOSED and noise.max() > _QUIET
+        is_noisy = len(self.few) < PROPOSED and noise.max() > _QUIET
         return is_open(self.moved, MOST_OFF) or bool(is_noisy)
 
     @cached_property
@@ -195,7 +117,7 @@ class _Seen:
 
     @cached_property
     def _parabolas(self) -> Floats:
-        """By each group around the middle, at the places."""
+        """By each group around the middle, at the places; 0 where a mode was not found there."""
         return self._parabolas_of(self.around)
 
     @cached_property
@@ -205,8 +127,11 @@ class _Seen:
         return self.missed[:, :places] - self._parabolas_of(self.missed[:, places:])
 
     def _parabolas_of(self, around: Floats) -> Floats:
-        ways = _parabola(_ways(self._y.shape[1]))
-        near = np.clip(self._y, -_END, _END)  # far out it would say too much
+        if not (np.isfinite(self.around).all() and np.isfinite(self.missed).all()):
+            return np.zeros((len(around), len(self.few)))
+        ways = _parabola(ways_around(self._y.shape[1]))
+        # far out it would say too much
+        near = np.clip(self.proposed.whitened(self.proposed.theta[self.few]), -_END, _END)
         return np.asarray(around @ np.linalg.inv(ways).T @ _parabola(near).T)
 
     @cached_property
@@ -237,21 +162,16 @@ class _Seen:
 
     @staticmethod
     def _missed(proposed: Proposed, few: NDArray[np.int64], rng: np.random.Generator) -> Floats:
-        ways, around = proposed.around
+        theta, around = proposed.around
         places = [*(proposed.every[number] for number in few), *around]
-        y = np.concatenate([proposed.standardised(proposed.theta[few]), ways])
+        y = proposed.standardised(np.concatenate([proposed.theta[few], theta]))
         return missed_by(proposed.nested.conditional, places, y, rng, _GROUPS).by_group
 
     @staticmethod
     def _around(proposed: Proposed, rng: np.random.Generator) -> Floats:
-        ways, around = proposed.around
-        return missed_by(proposed.nested.conditional, around, ways, rng).by_group
-
-
-def _ways(size: int) -> Floats:
-    """The middle, and a way to both sides along each global variable, shape (1 + 2 size, size)."""
-    one = _WAY * np.eye(size)
-    return np.concatenate([np.zeros((1, size)), one, -one])
+        theta, around = proposed.around
+        y = proposed.standardised(theta)
+        return missed_by(proposed.nested.conditional, around, y, rng).by_group
 
 
 def _parabola(y: Floats) -> Floats:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
-from pmflow.embedded.check_globals import Proposed
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import CHOICES, Nested
+from pmflow.embedded.proposed import Proposed
 from pmflow.judging.nested import MOST_OFF_TO_FIRST_ORDER, is_open
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, tick

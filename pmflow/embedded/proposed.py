@@ -1,0 +1,116 @@
+"""Global variables that are proposed, with the local ones given each, weighed by the fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.embedded.given import Given
+from pmflow.embedded.nested import Nested
+from pmflow.errors import UnsupportedError
+from pmflow.judging.weights import Weights, importance_weights
+
+__all__ = ["MOST_PROPOSED", "PROPOSED", "Proposed", "ways_around"]
+
+PROPOSED, _WANTED, MOST_PROPOSED = 128, 64.0, 512
+"""Global variables that are proposed; more of them where these are fewer effective draws, or leave
+the verdict open."""
+_WAY = 1.0
+"""In sds: how far around the middle it is seen what is missed."""
+_RIDGE = 1e-6
+"""Of the variances of the proposal, which is added to those of the draws."""
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposed:
+    """Draws of the proposal, each with the local variables given it."""
+
+    nested: Nested
+    theta: Floats
+    every: list[Given]
+
+    @classmethod
+    def of(cls, nested: Nested, rng: np.random.Generator) -> Proposed:
+        """So many that they should be enough.
+
+        Raises
+        ------
+        UnsupportedError
+            If no draw has a marginal at all.
+        """
+        number = PROPOSED
+        while nested.state.ess * number < _WANTED and number < MOST_PROPOSED:
+            number *= 2
+        found = cls(nested, *_drawn(nested, number, rng))
+        if not found.shares.any():
+            raise UnsupportedError(
+                "The fit can't be judged: at none of its draws of the global variables a mode of "
+                "the others was found. Has the model changed since it was fitted? Fit it again: "
+                "approx = pmf.fit(model=model)."
+            )
+        return found
+
+    def doubled(self, rng: np.random.Generator) -> Proposed:
+        """With as many again."""
+        theta, every = _drawn(self.nested, len(self.theta), rng)
+        return Proposed(self.nested, np.concatenate([self.theta, theta]), self.every + every)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Importance weights of the draws."""
+        log_marginal = np.concatenate([given.log_marginal for given in self.every])
+        return importance_weights(log_marginal, self.nested.state.proposal.log_density(self.theta))
+
+    @cached_property
+    def shares(self) -> Floats:
+        """What each draw counts; the same for all where too few are finite to be weighted."""
+        shares = np.exp(self.weights.log_weights)
+        if shares.any():
+            return shares
+        return np.isfinite([given.log_marginal[0] for given in self.every]).astype(float)
+
+    def standardised(self, theta: Floats) -> Floats:
+        """Points of shape (n, globals) in units of the marginal."""
+        mean, root = self._moments
+        return np.asarray((theta - mean) / np.sqrt((root**2).sum(1)))
+
+    def whitened(self, theta: Floats) -> Floats:
+        """The same without the correlations of the marginal."""
+        mean, root = self._moments
+        return np.asarray(np.linalg.solve(root, (theta - mean).T).T)
+
+    @cached_property
+    def around(self) -> tuple[Floats, list[Given]]:
+        """Places around the middle, see `ways_around`, with the local variables given each."""
+        mean, root = self._moments
+        theta = mean + ways_around(len(mean)) @ root.T
+        return theta, list(self.nested.each(theta))
+
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
+        """Mean, and a lower triangular root of the covariance."""
+        shares = self.shares / self.shares.sum()
+        away = self.theta - shares @ self.theta
+        covariance = (shares[:, None] * away).T @ away
+        # few draws may count, or a single one
+        least = _RIDGE * np.diag((self.nested.state.proposal.factor**2).sum(1))
+        return shares @ self.theta, np.linalg.cholesky(covariance + least)
+
+
+def _drawn(nested: Nested, number: int, rng: np.random.Generator) -> tuple[Floats, list[Given]]:
+    theta = nested.state.proposal.draws(number, int(rng.integers(2**30)))
+    return theta, list(nested.each(theta))
+
+
+def ways_around(size: int) -> Floats:
+    """The middle, and a way to both sides along each of the variables, shape (1 + 2 size, size).
+
+    Of whitened ones: along a variable that hangs together with others one sd may be far out.
+    """
+    one = _WAY * np.eye(size)
+    return np.concatenate([np.zeros((1, size)), one, -one])
