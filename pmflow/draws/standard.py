@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mirrored_draws", "standard_draws", "uniform_points"]
+__all__ = ["means_of_pairs", "mirrored_draws", "standard_draws", "uniform_points"]
 
 type Floats = NDArray[np.float64]
 
@@ -52,3 +52,12 @@ def mirrored_draws(pairs: int, dim: int, rng: np.random.Generator) -> Floats:
     shares = (slices + rng.uniform(np.finfo(float).tiny, 1.0, (pairs, dim))) / pairs
     half = ndtri(0.5 + shares / 2) * rng.choice([-1.0, 1.0], (pairs, dim))
     return np.concatenate([half, -half])
+
+
+def means_of_pairs(values: Floats) -> Floats:
+    """Means of each two mirrored draws: of shape (..., 2 pairs, size), (..., pairs, size).
+
+    They are free of what is odd in the draws.
+    """
+    pairs = values.shape[-2] // 2
+    return np.asarray((values[..., :pairs, :] + values[..., pairs:, :]) / 2)

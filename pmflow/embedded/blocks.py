@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from pmflow.draws.standard import means_of_pairs
 from pmflow.embedded.factor import Factor
 
 __all__ = ["BlockWeights", "Blocks", "chosen", "relative_weights"]
@@ -41,6 +42,11 @@ class Blocks:
         As given.
     """
 
+    are_apart: ClassVar[bool] = True
+    """Whether each is independent of the others, given the global variables."""
+    nodes: ClassVar[int] = _NODES
+    """Evaluations of the density that a draw takes."""
+
     def __init__(self, labels: NDArray[np.int32]) -> None:
         size = len(labels)
         places = (labels, np.arange(size))
@@ -55,11 +61,6 @@ class Blocks:
         number, labels = connected_components(pattern, directed=False)
         is_small = number >= _FEWEST and np.bincount(labels).max() <= _LARGEST
         return cls(labels) if is_small else None
-
-    are_apart: ClassVar[bool] = True
-    """Whether each is independent of the others, given the global variables."""
-    nodes: ClassVar[int] = _NODES
-    """Evaluations of the density that a draw takes."""
 
     def across(self, log_weights: Floats) -> float:
         """What the log of the mean weight of all has beside those of each, by log weights.
@@ -160,10 +161,9 @@ class BlockWeights:
         """Those of draws whose mirrored ones come after them, shape (places, 2 pairs, blocks)."""
         with np.errstate(invalid="ignore"):
             weights = np.exp(np.minimum(log_weights, _MOST_LOG))
-        pairs = log_weights.shape[1] // 2
-        of_pairs = (weights[:, :pairs] + weights[:, pairs:]) / 2
+        of_pairs = means_of_pairs(weights)
         squares = (weights**2).sum(1) / 2
-        return cls(pairs, of_pairs.sum(1), squares, (of_pairs**2).sum(1))
+        return cls(of_pairs.shape[1], of_pairs.sum(1), squares, (of_pairs**2).sum(1))
 
     def __add__(self, other: BlockWeights) -> BlockWeights:
         return BlockWeights(

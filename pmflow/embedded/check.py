@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.draws.standard import mirrored_draws
+from pmflow.draws.standard import means_of_pairs, mirrored_draws
 from pmflow.embedded.check_globals import moved_globals
 from pmflow.embedded.check_locals import moved_locals
 from pmflow.embedded.gaussian import GaussianState
@@ -155,10 +155,6 @@ def check_gaussian(density: LogDensity, gaussian: GaussianState, seed: int) -> N
 
 
 def _of_pairs(values: Floats) -> Floats:
-    """Mean and standard error, by mirrored pairs, of values of shape (..., 2 pairs, size).
-
-    The mean of a pair is free of what is odd in it.
-    """
-    pairs, size = values.shape[-2] // 2, values.shape[-1]
-    halves = (values[..., :pairs, :] + values[..., pairs:, :]).reshape(-1, size) / 2
-    return np.stack([halves.mean(0), halves.std(0) / np.sqrt(len(halves))])
+    """Mean and standard error, by mirrored pairs, of values of shape (2 pairs, dim)."""
+    found = means_of_pairs(values)
+    return np.stack([found.mean(0), found.std(0) / np.sqrt(len(found))])

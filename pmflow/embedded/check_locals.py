@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.draws.standard import mirrored_draws
+from pmflow.draws.standard import means_of_pairs, mirrored_draws
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import CHOICES, Nested
 from pmflow.embedded.proposed import Proposed
@@ -15,7 +15,7 @@ from pmflow.judging.nested import MOST_OFF_TO_FIRST_ORDER, is_open
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, tick
 
-__all__ = ["SeenLocals", "moved_locals"]
+__all__ = ["Running", "SeenLocals", "moved_locals"]
 
 _PLACES = 64
 """Where local variables are looked at."""
@@ -81,8 +81,8 @@ class SeenLocals:
         for given in places:
             log_weights, step, widened, squares, points = at_place(nested, given, rng)
             seen.append(log_weights)
-            self._steps.add(_halves(step))
-            self._widened.add(_halves(widened))
+            self._steps.add(means_of_pairs(step))
+            self._widened.add(means_of_pairs(widened))
             self._squares.add(squares)
             self.points.add(points)
         self.log_weights = np.concatenate([self.log_weights, np.stack(seen)], axis=1)
@@ -113,12 +113,6 @@ def moved_locals(nested: Nested, proposed: Proposed, rng: np.random.Generator) -
                 break
             found.look(nested, places, rng)
     return found
-
-
-def _halves(values: Floats) -> Floats:
-    """Means of mirrored pairs, of values of shape (2 pairs, size): free of what is odd in them."""
-    pairs = len(values) // 2
-    return np.asarray((values[:pairs] + values[pairs:]) / 2)
 
 
 def _at_place(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from pmflow.draws.standard import means_of_pairs
 from pmflow.embedded.blocks import Blocks, relative_weights
 from pmflow.embedded.factor import loops
 from pmflow.embedded.factors import Factors, is_dense
@@ -50,9 +51,8 @@ class Patches(Blocks):
     def across(self, log_weights: Floats) -> float:
         """The sum of the covariances of the weights of any two, in units of their means."""
         weights = relative_weights(log_weights)
-        pairs = len(weights) // 2
-        of_pairs = (weights[:pairs] + weights[pairs:]) / 2
-        means = of_pairs.mean(0)[None]
+        of_pairs = means_of_pairs(weights)
+        pairs, means = len(of_pairs), of_pairs.mean(0)[None]
         # the product of two means from pairs that are not the same
         squared = (pairs * self._products(means) - self._products(of_pairs)) / (pairs - 1)
         return float(self._products(weights) - squared) / 2
