@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.embedded.proposed import MOST_PROPOSED, PROPOSED, Proposed, ways_around
-from pmflow.embedded.weighing import missed_by
+from pmflow.embedded.weighing import missed_by, parabola
 from pmflow.judging.nested import MOST_OFF, is_open
 from pmflow.watch import Stopped
 
@@ -129,10 +129,10 @@ class _Seen:
     def _parabolas_of(self, around: Floats) -> Floats:
         if not (np.isfinite(self.around).all() and np.isfinite(self.missed).all()):
             return np.zeros((len(around), len(self.few)))
-        ways = _parabola(ways_around(self._y.shape[1]))
+        ways = parabola(ways_around(self._y.shape[1]))
         # far out it would say too much
         near = np.clip(self.proposed.whitened(self.proposed.theta[self.few]), -_END, _END)
-        return np.asarray(around @ np.linalg.inv(ways).T @ _parabola(near).T)
+        return np.asarray(around @ np.linalg.inv(ways).T @ parabola(near).T)
 
     @cached_property
     def _of_places(self) -> Floats:
@@ -172,10 +172,6 @@ class _Seen:
         theta, around = proposed.around
         y = proposed.standardised(theta)
         return missed_by(proposed.nested.conditional, around, y, rng).by_group
-
-
-def _parabola(y: Floats) -> Floats:
-    return np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
 
 
 def _without_each(values: Floats) -> Floats:

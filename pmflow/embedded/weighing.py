@@ -15,7 +15,7 @@ from pmflow.embedded.given import Given
 from pmflow.embedded.patches import patches_of
 from pmflow.watch import tick
 
-__all__ = ["Missed", "missed_by", "spread"]
+__all__ = ["Missed", "missed_by", "parabola", "spread"]
 
 _PLACES = 24
 """Places at which the marginal is held against weights: few, with many draws each."""
@@ -216,8 +216,12 @@ def _lines(missed: Floats, y: Floats) -> Floats:
     -------
     ndarray, shape (groups, 1 + 2 globals)
     """
-    x = np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
-    return np.asarray(missed @ np.linalg.pinv(x).T)
+    return np.asarray(missed @ np.linalg.pinv(parabola(y)).T)
+
+
+def parabola(y: Floats) -> Floats:
+    """1, the coordinates and their squares, of points of shape (n, globals)."""
+    return np.concatenate([np.ones((len(y), 1)), y, y**2], axis=1)
 
 
 def spread(places: int, coefficients: int) -> slice:
