@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.marginal import Centre, NoCentreError
 from pmflow.embedded.nested import modes_at
-from pmflow.embedded.proposal import Proposal
+from pmflow.embedded.proposal import Proposal, weighted_moments
 from pmflow.judging.weights import Weights, importance_weights
 
 __all__ = ["Explored", "HigherElsewhereError", "explore"]
@@ -64,11 +64,7 @@ class Explored:
 
     def moments(self) -> tuple[Floats, Floats]:
         """Weighted mean and covariance of the global variables."""
-        shares = np.exp(self.weights.log_weights)
-        shares /= shares.sum()
-        mean = shares @ self.theta
-        away = self.theta - mean
-        return mean, (shares[:, None] * away).T @ away
+        return weighted_moments(np.exp(self.weights.log_weights), self.theta)
 
 
 def explore(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import uniform_points
 from pmflow.records import State
 
-__all__ = ["Proposal"]
+__all__ = ["Proposal", "weighted_moments"]
 
 _DF = 5.0
 """Degrees of freedom: tails that are heavier than those of a posterior, as a rule."""
@@ -66,3 +66,11 @@ class Proposal(State):
             for s, share in zip(_SPREADS, _SHARES, strict=True)
         ]
         return np.asarray(constant + np.logaddexp(*parts))
+
+
+def weighted_moments(shares: Floats, theta: Floats) -> tuple[Floats, Floats]:
+    """Mean and covariance of points of shape (n, globals), each of which counts so much."""
+    shares = shares / shares.sum()
+    mean = shares @ theta
+    away = theta - mean
+    return mean, (shares[:, None] * away).T @ away

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import Nested
+from pmflow.embedded.proposal import Proposal, weighted_moments
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
 
@@ -76,30 +77,27 @@ class Proposed:
 
     def standardised(self, theta: Floats) -> Floats:
         """Points of shape (n, globals) in units of the marginal."""
-        mean, root = self._moments
-        return np.asarray((theta - mean) / np.sqrt((root**2).sum(1)))
+        marginal = self._marginal
+        return np.asarray((theta - marginal.mean) / np.sqrt((marginal.factor**2).sum(1)))
 
     def whitened(self, theta: Floats) -> Floats:
         """The same without the correlations of the marginal."""
-        mean, root = self._moments
-        return np.asarray(np.linalg.solve(root, (theta - mean).T).T)
+        return self._marginal.standardised(theta)
 
     @cached_property
     def around(self) -> tuple[Floats, list[Given]]:
         """Places around the middle, see `ways_around`, with the local variables given each."""
-        mean, root = self._moments
-        theta = mean + ways_around(len(mean)) @ root.T
+        marginal = self._marginal
+        theta = marginal.mean + ways_around(len(marginal.mean)) @ marginal.factor.T
         return theta, list(self.nested.each(theta))
 
     @cached_property
-    def _moments(self) -> tuple[Floats, Floats]:
-        """Mean, and a lower triangular root of the covariance."""
-        shares = self.shares / self.shares.sum()
-        away = self.theta - shares @ self.theta
-        covariance = (shares[:, None] * away).T @ away
+    def _marginal(self) -> Proposal:
+        """Of the mean and the covariance of the draws."""
+        mean, covariance = weighted_moments(self.shares, self.theta)
         # few draws may count, or a single one
         least = _RIDGE * np.diag((self.nested.state.proposal.factor**2).sum(1))
-        return shares @ self.theta, np.linalg.cholesky(covariance + least)
+        return Proposal.of_moments(mean, covariance + least)
 
 
 def _drawn(nested: Nested, number: int, rng: np.random.Generator) -> tuple[Floats, list[Given]]:
