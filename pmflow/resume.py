@@ -149,7 +149,7 @@ def _go_on_climbing(
     callbacks: Callbacks | None,
     obj_optimizer: Any,
 ) -> Approximation:
-    if obj_optimizer is not None or (callbacks is not None and callable(callbacks)):
+    if obj_optimizer is not None or callable(callbacks):
         raise ParameterError(
             f"{where!r} holds a fit that chooses its family by itself: it has no optimiser of "
             "yours, and several inferences. Leave obj_optimizer out, and give callbacks as a list."

@@ -16,6 +16,7 @@ from latent import log_density
 from scipy.stats import norm
 
 import pmflow as pmf
+from pmflow.embedded import check_locals
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.globals import Held, choose_globals
 from pmflow.embedded.structure import NoStructureError, read_pattern, verify_pattern
@@ -196,7 +197,8 @@ class TestVerdict:
         wrong = replace(state, nested=replace(state.nested, **changed))
         return pmf.diagnose(pmf.EmbeddedLaplace.from_state(wrong, approx().model), random_seed=1)
 
-    def test_of_local_variables_that_are_off(self) -> None:
+    def test_of_local_variables_that_are_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(check_locals, "_PAIRS", 64)  # the largest of many errors is no noise
         nested = approx().nested
         pull = nested.pull.copy()
         precision = np.linalg.inv(nested.centre.factor.solve(np.eye(len(nested.sds))))
@@ -206,8 +208,8 @@ class TestVerdict:
         assert any("means may be off" in reason for reason in found.reasons)
         inner = found.shifts.drop("tau_log__")
         # 0.3 conditional sds, and the sd of all draws is larger
-        assert inner["mean_shift"].max() < 0
-        assert inner["mean_shift"].min() == pytest.approx(-0.3, abs=0.05)
+        assert inner["mean_shift"].between(-0.33, 0).all()
+        assert inner["mean_shift"].min() == pytest.approx(-0.3, abs=0.03)
 
     def test_of_a_marginal_that_is_off(self) -> None:
         # a slope of log q moves a mean by itself times the variance, known from 128 places here
