@@ -16,7 +16,7 @@ from pmflow.embedded.given import Given
 from pmflow.embedded.marginal import Centre, NoCentreError, best_centre, find_centre
 from pmflow.embedded.nested import Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
-from pmflow.embedded.weighing import missed_by, spread
+from pmflow.embedded.weighing import blocks_for, missed_by, spread
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, result_exists, stage, tick
 
@@ -226,7 +226,9 @@ def _correction(
     if 2 * number > len(y):
         number = 1 + 2 * size
     few = spread(len(y), number)
-    by_weights = missed_by(conditional, givens[few], y[few], rng)
+    some = givens[few]
+    blocks = blocks_for(conditional, some[len(some) // 2], rng)
+    by_weights = missed_by(conditional, some, y[few], rng, blocks)
     missed = by_weights.together
     known = np.isfinite(missed)  # not where the density is 0 at a draw
     if known.sum() < number:

@@ -19,6 +19,8 @@ __all__ = ["MOST_PROPOSED", "PROPOSED", "Proposed", "ways_around"]
 PROPOSED, _WANTED, MOST_PROPOSED = 128, 64.0, 512
 """Global variables that are proposed; more of them where these are fewer effective draws, or leave
 the verdict open."""
+_LEAST_SHARE = 1e-8
+"""Of the largest: places with less are no part of the fit."""
 _WAY = 1.0
 """In sds: how far around the middle it is seen what is missed."""
 _RIDGE = 1e-6
@@ -86,10 +88,20 @@ class Proposed:
 
     @cached_property
     def around(self) -> tuple[Floats, list[Given]]:
-        """Places around the middle, see `ways_around`, with the local variables given each."""
+        """Places around the middle, see `ways_around`, with the local variables given each.
+
+        None of them where one has no mode of the local variables.
+        """
         marginal = self._marginal
         theta = marginal.mean + ways_around(len(marginal.mean)) @ marginal.factor.T
-        return theta, list(self.nested.each(theta))
+        every = list(self.nested.each(theta))
+        are_known = np.isfinite([given.log_marginal[0] for given in every]).all()
+        return (theta, every) if are_known else (theta[:0], [])
+
+    @cached_property
+    def known(self) -> NDArray[np.int64]:
+        """Which of the draws are part of the fit."""
+        return np.flatnonzero(self.shares > _LEAST_SHARE * self.shares.max())
 
     @cached_property
     def _marginal(self) -> Proposal:

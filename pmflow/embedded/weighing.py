@@ -15,7 +15,7 @@ from pmflow.embedded.given import Given
 from pmflow.embedded.patches import patches_of
 from pmflow.watch import tick
 
-__all__ = ["Missed", "missed_by", "parabola", "spread"]
+__all__ = ["Missed", "blocks_for", "missed_by", "parabola", "spread"]
 
 _PLACES = 24
 """Places at which the marginal is held against weights: few, with many draws each."""
@@ -64,6 +64,7 @@ def missed_by(
     givens: Sequence[Given],
     y: Floats,
     rng: np.random.Generator,
+    blocks: Blocks | None,
     most_groups: int = _MOST,
 ) -> Missed:
     """What is missed at some places, by the weights of the same base draws at all of them.
@@ -78,10 +79,12 @@ def missed_by(
     y : ndarray, shape (places, globals)
         Their global variables, in units of the marginal.
     rng : Generator
+    blocks : Blocks or None
+        See `blocks_for`.
     most_groups : int
         Of base draws.
     """
-    found = _way(conditional, givens, rng)
+    found = _Together() if blocks is None else _OfBlocks(blocks)
     at_a_time = 2 * found.pairs * len(givens) * found.evaluations
     most = conditional.density.draws_within(_WORK / at_a_time, most=most_groups, least=_FEWEST)
     while len(found.groups) < most:
@@ -94,28 +97,35 @@ def missed_by(
     return found.missed()
 
 
-def _way(
-    conditional: Conditional, givens: Sequence[Given], rng: np.random.Generator
-) -> _Together | _OfBlocks:
-    """Of all local variables together, where these are not apart, nor too many for it."""
-    if any(given.curves is not None for given in givens):
-        return _Together()
+def blocks_for(conditional: Conditional, given: Given, rng: np.random.Generator) -> Blocks | None:
+    """The blocks of local variables that are weighed by themselves; None where all are together.
+
+    Those that are apart; else patches, where all are too many to be weighed together.
+
+    Parameters
+    ----------
+    conditional : Conditional
+    given : Given
+        One place, at which it is told.
+    rng : Generator
+    """
+    if given.curves is not None:
+        return None
     if conditional.blocks is not None:
-        return _OfBlocks(conditional.blocks)
-    given = givens[len(givens) // 2]
+        return conditional.blocks
     e = mirrored_draws(_PAIRS, len(conditional.locals), rng)
     z, _, log_q = given.drawn(e, conditional.locals)
     spread = (conditional.value(z) - log_q).var()
     if not spread > _UNCERTAIN:
-        return _Together()
+        return None
     patches = patches_of(conditional.factors, conditional.precisions(given.z)[0])
     if patches is None:
-        return _Together()
+        return None
     _, log_weights = patches.log_weights(
         conditional.value_and_slope, given.z[0], conditional.locals, given.factor, e
     )
     is_theirs = log_weights.var(0).sum() < _SHARED * log_weights.sum(1).var()
-    return _OfBlocks(patches) if is_theirs else _Together()
+    return patches if is_theirs else None
 
 
 class _Together:

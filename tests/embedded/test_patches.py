@@ -158,9 +158,9 @@ def test_moments_are_those_of_all_rows() -> None:
     assert found.error == pytest.approx(rows.std(0) / np.sqrt(90))
 
 
-@pytest.mark.parametrize(("taken", "way"), [(0.3, "_OfBlocks"), (3.0, "_Together")])
+@pytest.mark.parametrize(("taken", "way"), [(0.3, Patches), (3.0, type(None))])
 def test_patches_that_take_from_each_other_are_not_used(
-    monkeypatch: pytest.MonkeyPatch, taken: float, way: str
+    monkeypatch: pytest.MonkeyPatch, taken: float, way: type
 ) -> None:
     group = np.repeat(np.arange(6), 40)
     with pm.Model() as model:
@@ -170,7 +170,7 @@ def test_patches_that_take_from_each_other_are_not_used(
     conditional = Conditional(density, read_pattern(density), np.zeros(density.dim, dtype=bool))
     conditional.measure(np.zeros(density.dim))
     modes = conditional.modes(np.zeros((1, density.dim)), 20)
-    givens = [Given(modes.z, modes.factors, modes.log_marginal)]
+    given = Given(modes.z, modes.factors, modes.log_marginal)
 
     def log_weights(*_: Any) -> tuple[None, Floats]:
         own, moved = RNG.normal(size=(2, 200, 2))
@@ -178,4 +178,4 @@ def test_patches_that_take_from_each_other_are_not_used(
 
     monkeypatch.setattr(weighing, "_UNCERTAIN", 0.0)
     monkeypatch.setattr(Patches, "log_weights", log_weights)
-    assert type(weighing._way(conditional, givens, RNG)).__name__ == way
+    assert isinstance(weighing.blocks_for(conditional, given, RNG), way)
