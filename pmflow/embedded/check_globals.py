@@ -9,9 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.embedded.blocks import Blocks
 from pmflow.embedded.proposed import MOST_PROPOSED, PROPOSED, Proposed, ways_around
-from pmflow.embedded.weighing import blocks_for, missed_by, parabola
+from pmflow.embedded.weighing import missed_by, parabola
 from pmflow.judging.nested import MOST_OFF, is_open
 from pmflow.watch import Stopped
 
@@ -41,9 +40,7 @@ def moved_globals(proposed: Proposed, rng: np.random.Generator) -> tuple[Propose
     ndarray, shape (4, globals)
         Shifts with their errors, growths of variances with their errors.
     """
-    middle = proposed.every[proposed.known[len(proposed.known) // 2]]
-    blocks = blocks_for(proposed.nested.conditional, middle, rng)
-    seen = _Seen.of(proposed, blocks, _FEWEST, rng)
+    seen = _Seen.of(proposed, _FEWEST, rng)
     with suppress(Stopped):
         for _ in range(_MOST_TIMES):
             if not seen.is_open:
@@ -65,8 +62,6 @@ class _Seen:
     Attributes
     ----------
     proposed : Proposed
-    blocks : Blocks or None
-        By which all of it is weighed: what is taken off must be what is added.
     few : ndarray of int, shape (places,)
         Which of its draws.
     missed : ndarray, shape (groups, places + 1 + 2 globals)
@@ -76,33 +71,28 @@ class _Seen:
     """
 
     proposed: Proposed
-    blocks: Blocks | None
     few: NDArray[np.int64]
     missed: Floats
     around: Floats
 
     @classmethod
-    def of(
-        cls, proposed: Proposed, blocks: Blocks | None, most: int, rng: np.random.Generator
-    ) -> _Seen:
+    def of(cls, proposed: Proposed, most: int, rng: np.random.Generator) -> _Seen:
         """At so many places at most that are part of the fit."""
         few = proposed.known[:most]
-        missed = cls._missed(proposed, blocks, few, rng)
-        return cls(proposed, blocks, few, missed, cls._around(proposed, blocks, rng))
+        return cls(proposed, few, cls._missed(proposed, few, rng), cls._around(proposed, rng))
 
     def more(self, rng: np.random.Generator) -> _Seen:
         """With more draws or at twice as many places: what says more."""
         worst = [error.max() for error in (self._of_places, self._of_left, self._of_parabola)]
         if worst[2] == max(worst):
-            around = np.concatenate([self.around, self._around(self.proposed, self.blocks, rng)])
+            around = np.concatenate([self.around, self._around(self.proposed, rng)])
             return replace(self, around=around)
         number = 2 * len(self.few)
         if worst[1] == max(worst) or number > MOST_PROPOSED:
-            missed = self._missed(self.proposed, self.blocks, self.few, rng)
+            missed = self._missed(self.proposed, self.few, rng)
             return replace(self, missed=np.concatenate([self.missed, missed]))
         is_enough = number <= len(self.proposed.theta)
-        proposed = self.proposed if is_enough else self.proposed.doubled(rng)
-        return self.of(proposed, self.blocks, number, rng)
+        return self.of(self.proposed if is_enough else self.proposed.doubled(rng), number, rng)
 
     @property
     def is_open(self) -> bool:
@@ -169,24 +159,20 @@ class _Seen:
         return np.log(self.proposed.shares[self.few])[None]
 
     @staticmethod
-    def _missed(
-        proposed: Proposed,
-        blocks: Blocks | None,
-        few: NDArray[np.int64],
-        rng: np.random.Generator,
-    ) -> Floats:
+    def _missed(proposed: Proposed, few: NDArray[np.int64], rng: np.random.Generator) -> Floats:
         theta, around = proposed.around
         places = [*(proposed.every[number] for number in few), *around]
         y = proposed.standardised(np.concatenate([proposed.theta[few], theta]))
-        return missed_by(proposed.nested.conditional, places, y, rng, blocks, _GROUPS).by_group
+        nested = proposed.nested
+        return missed_by(nested.conditional, places, y, rng, nested.weighed_by, _GROUPS).by_group
 
     @staticmethod
-    def _around(proposed: Proposed, blocks: Blocks | None, rng: np.random.Generator) -> Floats:
+    def _around(proposed: Proposed, rng: np.random.Generator) -> Floats:
         theta, around = proposed.around
         if not around:
             return np.empty((2, 0))
-        y = proposed.standardised(theta)
-        return missed_by(proposed.nested.conditional, around, y, rng, blocks).by_group
+        y, nested = proposed.standardised(theta), proposed.nested
+        return missed_by(nested.conditional, around, y, rng, nested.weighed_by).by_group
 
 
 def _without_each(values: Floats) -> Floats:

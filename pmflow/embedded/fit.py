@@ -16,7 +16,7 @@ from pmflow.embedded.given import Given
 from pmflow.embedded.marginal import Centre, NoCentreError, best_centre, find_centre
 from pmflow.embedded.nested import Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
-from pmflow.embedded.weighing import blocks_for, missed_by, spread
+from pmflow.embedded.weighing import missed_by, spread
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, result_exists, stage, tick
 
@@ -163,8 +163,9 @@ def _corrected(
         pull += step
         for given, pulled in zip(givens, features(y, len(step)) @ step, strict=True):
             given.z[:, conditional.locals] += given.factor.solve(pulled[None])
-    correction, unevenness = _correction(conditional, givens, y, rng)
-    found = replace(plain.state, correction=correction, pull=pull)
+    there = Nested(conditional, replace(plain.state, pull=pull))
+    correction, unevenness = _correction(there, givens, y, rng)
+    found = replace(there.state, correction=correction)
     if unevenness > _UNEVEN:
         found = replace(found, locals_by="weights")
     made = Nested(conditional, found)
@@ -213,7 +214,7 @@ def _pull(
 
 
 def _correction(
-    conditional: Conditional, givens: list[Given], y: Floats, rng: np.random.Generator
+    nested: Nested, givens: list[Given], y: Floats, rng: np.random.Generator
 ) -> tuple[Floats, float]:
     """What the Laplace approximation has missed of the log marginal, as a quadratic.
 
@@ -226,9 +227,7 @@ def _correction(
     if 2 * number > len(y):
         number = 1 + 2 * size
     few = spread(len(y), number)
-    some = givens[few]
-    blocks = blocks_for(conditional, some[len(some) // 2], rng)
-    by_weights = missed_by(conditional, some, y[few], rng, blocks)
+    by_weights = missed_by(nested.conditional, givens[few], y[few], rng, nested.weighed_by)
     missed = by_weights.together
     known = np.isfinite(missed)  # not where the density is 0 at a draw
     if known.sum() < number:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
-from pmflow.embedded.blocks import chosen, relative_weights
+from pmflow.embedded.blocks import Blocks, chosen, relative_weights
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.given import Given, Modes
 from pmflow.embedded.marginal import Centre
 from pmflow.embedded.proposal import Proposal
+from pmflow.embedded.weighing import blocks_for
 from pmflow.records import State, systematic_choice
 from pmflow.watch import tick
 
@@ -146,6 +148,13 @@ class Nested:
         """What is added to the log marginal by Laplace's approximation, shape (n,)."""
         wanted = self.state.correction
         return np.asarray(features(self.state.unit.standardised(theta), len(wanted)) @ wanted)
+
+    @cached_property
+    def weighed_by(self) -> Blocks | None:
+        """How its local variables are weighed, chosen at the centre: see `blocks_for`."""
+        outer = self.conditional.globals
+        (given,) = self.each(self.state.centre.z[None, outer])
+        return blocks_for(self.conditional, given)
 
     def each(self, theta: Floats) -> Iterator[Given]:
         """The local variables given global ones of shape (n, globals), one place in each."""

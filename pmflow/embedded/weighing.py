@@ -22,6 +22,8 @@ _PLACES = 24
 
 _PAIRS, _BLOCK_PAIRS = 16, 8
 """Mirrored pairs of base draws in a group: weights of blocks are quieter."""
+_TO_CHOOSE = 64
+"""Mirrored pairs by which it is chosen how."""
 _FEWEST, _MOST = 4, 64
 """Groups of base draws."""
 _WORK = 1e10
@@ -80,7 +82,7 @@ def missed_by(
         Their global variables, in units of the marginal.
     rng : Generator
     blocks : Blocks or None
-        See `blocks_for`.
+        By which they are weighed, see `Nested.weighed_by`.
     most_groups : int
         Of base draws.
     """
@@ -97,7 +99,7 @@ def missed_by(
     return found.missed()
 
 
-def blocks_for(conditional: Conditional, given: Given, rng: np.random.Generator) -> Blocks | None:
+def blocks_for(conditional: Conditional, given: Given) -> Blocks | None:
     """The blocks of local variables that are weighed by themselves; None where all are together.
 
     Those that are apart; else patches, where all are too many to be weighed together.
@@ -106,14 +108,13 @@ def blocks_for(conditional: Conditional, given: Given, rng: np.random.Generator)
     ----------
     conditional : Conditional
     given : Given
-        One place, at which it is told.
-    rng : Generator
+        One place, at which it is told, by the same draws always.
     """
     if given.curves is not None:
         return None
-    if conditional.blocks is not None:
+    if conditional.blocks is not None or not np.isfinite(given.log_marginal[0]):
         return conditional.blocks
-    e = mirrored_draws(_PAIRS, len(conditional.locals), rng)
+    e = mirrored_draws(_TO_CHOOSE, len(conditional.locals), np.random.default_rng(0))
     z, _, log_q = given.drawn(e, conditional.locals)
     spread = (conditional.value(z) - log_q).var()
     if not spread > _UNCERTAIN:

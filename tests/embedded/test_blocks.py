@@ -18,7 +18,7 @@ from pmflow.embedded.blocks import Blocks, BlockWeights, chosen, relative_weight
 from pmflow.embedded.factor import SparseFactor
 from pmflow.embedded.factors import Factors
 from pmflow.embedded.globals import with_hubs
-from pmflow.embedded.weighing import blocks_for, missed_by
+from pmflow.embedded.weighing import missed_by
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
 from pmflow.training.options import FitOptions
@@ -84,7 +84,7 @@ def test_the_marginal_is_that_of_the_integrals() -> None:
         wanted.append(prior + sum(of_grid(g, mu, tau)[0] for g in range(GROUPS)))
     y = made.nested.unit.standardised(places)
     conditional = made._nested.conditional
-    assert blocks_for(conditional, given[0], np.random.default_rng(1)) is conditional.blocks
+    assert made._nested.weighed_by is conditional.blocks
     missed = missed_by(conditional, given, y, np.random.default_rng(1), conditional.blocks)
     off = np.array([g.log_marginal[0] for g in given]) + missed.together - wanted
     assert off == pytest.approx(0.0, abs=0.1)

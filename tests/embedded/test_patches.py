@@ -178,4 +178,4 @@ def test_patches_that_take_from_each_other_are_not_used(
 
     monkeypatch.setattr(weighing, "_UNCERTAIN", 0.0)
     monkeypatch.setattr(Patches, "log_weights", log_weights)
-    assert isinstance(weighing.blocks_for(conditional, given, RNG), way)
+    assert isinstance(weighing.blocks_for(conditional, given), way)
