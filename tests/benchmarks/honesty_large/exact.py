@@ -11,7 +11,7 @@ import pymc as pm
 from numpy.typing import NDArray
 from scipy.special import expit
 
-__all__ = ["Exact", "hierarchy", "observed", "pairs", "walk"]
+__all__ = ["Exact", "counted_walk", "hierarchy", "observed", "pairs", "walk"]
 
 type Floats = NDArray[np.float64]
 
@@ -21,6 +21,12 @@ _NODES_OF_PAIRS = 21
 """The same, along each axis, of two that belong together."""
 _COARSE, _FINE = np.linspace(-9.0, 3.0, 49), 161
 """Logs of the scale, and how many of them where its posterior is."""
+_STEP = 0.04
+"""Between the values that a walk can take."""
+_BEYOND = 6.0
+"""How far these go beyond where the walk went that data are drawn with."""
+_NOWHERE = -1e6
+"""The log of a posterior that is left out."""
 _LEAST = -60.0
 """Of the log posterior, from the largest: where it is."""
 
@@ -212,6 +218,54 @@ def walk(steps: int, scale: float) -> Exact:
         return log, mean, mean**2 + np.diag(covariance)
 
     return _mixed(model, given)
+
+
+def counted_walk(kind: str, steps: int, scale: float) -> Exact:
+    """A walk from N(0, tau) with steps N(0, tau), tau ~ HalfNormal(1), and data given it.
+
+    Given tau it is a hidden Markov chain, summed forward and backward over a grid of values.
+
+    Parameters
+    ----------
+    kind : {"poisson", "bernoulli"}
+    steps : int
+    scale : float
+        The tau that data are drawn with.
+    """
+    rng = np.random.default_rng([steps, len(kind)])
+    u = np.cumsum(rng.normal(0.0, scale, steps))
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau", 1.0)
+        x = pm.GaussianRandomWalk("u", 0.0, tau, init_dist=pm.Normal.dist(0.0, tau), shape=steps)
+        y = observed(kind, x, u, rng)
+    at = np.arange(u.min() - _BEYOND, u.max() + _BEYOND, _STEP)
+    log, *_ = (_poisson if kind == "poisson" else _binomial)(y[:, None], 1)(at)
+    seen = np.exp(log - log.max(1, keepdims=True))
+
+    def given(t: float) -> tuple[float, Floats, Floats]:
+        # steps shorter than those of the grid: nearly none of the posterior, as is seen below
+        if np.exp(t) < _STEP:
+            return _NOWHERE, 0 * u, 0 * u
+        kernel = _STEP * np.exp(-np.exp(-2 * t) * (at[:, None] - at) ** 2 / 2 - t)
+        before, after = np.empty((2, steps, len(at)))
+        before[0] = _STEP * np.exp(-np.exp(-2 * t) * at**2 / 2 - t) * seen[0]
+        total = 0.0
+        for step in range(1, steps):
+            size = before[step - 1].sum()
+            before[step] = kernel @ (before[step - 1] / size) * seen[step]
+            total += np.log(size)
+        after[-1] = 1.0
+        for step in range(steps - 2, -1, -1):
+            after[step] = kernel @ (after[step + 1] * seen[step + 1])
+            after[step] /= after[step].max()
+        shares = before * after
+        shares /= shares.sum(1, keepdims=True)
+        return float(total + np.log(before[-1].sum())), shares @ at, shares @ at**2
+
+    found = _mixed(model, given)
+    if found.mean[0] - 5 * found.sd[0] < np.log(_STEP):
+        raise AssertionError("the steps of the walk may be shorter than those of the grid")
+    return found
 
 
 def _mixed(model: pm.Model, given: Callable[[float], tuple[float, Floats, Floats]]) -> Exact:

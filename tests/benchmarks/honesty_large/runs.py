@@ -3,9 +3,9 @@
 ``python -m tests.benchmarks.honesty_large [--only NAME]``
 
 Each model has one global variable, the log of a scale, and 60 to 1,500 local ones. Given the scale
-the local ones are independent, by themselves or in pairs, or a Gaussian walk, so that all moments
-are integrals over one to three dimensions (`exact`); or they are a Gaussian process seen through
-counts, whose moments are those of a long run (`sampled`). Each is fitted by
+the local ones are independent, by themselves or in pairs, or a walk, so that all moments are
+integrals over one to three dimensions (`exact`); or they are a Gaussian process or a field on a map
+seen through counts, whose moments are those of a long run (`sampled`). Each is fitted by
 `pmflow.EmbeddedLaplace` and by `pmflow.SparseGaussian`; the fits are judged as they are, without
 their corrections, and made wrong in ways that are known.
 
@@ -43,8 +43,8 @@ from pmflow.ladder.sparse import SparseRung
 from pmflow.training.options import FitOptions
 from pmflow.watch import watching
 
-from .exact import Exact, hierarchy, pairs, walk
-from .sampled import process
+from .exact import Exact, counted_walk, hierarchy, pairs, walk
+from .sampled import field, process
 
 __all__ = ["PROBLEMS", "fits", "run"]
 
@@ -83,6 +83,16 @@ PROBLEMS |= {
     f"process, {kind}, {points} points, amplitude {amplitude}": (process, (kind, points, amplitude))
     for kind in ("poisson", "bernoulli")
     for points, amplitude in ((60, 0.6), (60, 1.5), (120, 1.0))
+}
+PROBLEMS |= {
+    f"counted walk, {kind}, {steps} steps of {scale}": (counted_walk, (kind, steps, scale))
+    for kind in ("poisson", "bernoulli")
+    for steps, scale in ((150, 0.4), (400, 0.3), (1_000, 0.3))
+}
+PROBLEMS |= {
+    f"field, {kind}, {side} by {side} areas, amplitude {scale}": (field, (kind, side, scale))
+    for kind in ("poisson", "bernoulli")
+    for side, scale in ((8, 0.7), (12, 1.5))
 }
 
 

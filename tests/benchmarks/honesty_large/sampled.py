@@ -1,4 +1,4 @@
-"""Gaussian processes seen through counts and yes or no: moments by a long run of many chains."""
+"""Processes and fields seen through counts and yes or no: moments by long runs of chains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .exact import Exact, observed
 
-__all__ = ["process"]
+__all__ = ["field", "process"]
 
 type Floats = NDArray[np.float64]
 
@@ -20,14 +20,12 @@ _MOST_R_HAT = 1.02
 """Of halves of chains: their mean is off by 0.013 sds then, as there are 256 of them."""
 _LENGTH = 1.2
 """Of the kernel's scale, points being 0.1 apart."""
+_SUM_SD = 0.001
+"""Of the mean of a field: PyMC's default."""
 
 
 def process(kind: str, points: int, amplitude: float) -> Exact:
     """A process f = amplitude L v with v ~ N(0, 1), amplitude ~ HalfNormal(1), and data given f.
-
-    Moments are those of 128 chains by elliptical slice sampling (Murray, Adams and MacKay 2010) of
-    v, and random-walk Metropolis of the log amplitude with v held and with f held in turn (Yu and
-    Meng 2011).
 
     Parameters
     ----------
@@ -45,25 +43,66 @@ def process(kind: str, points: int, amplitude: float) -> Exact:
         scale = pm.HalfNormal("amplitude", 1.0)
         v = pm.Normal("v", 0.0, 1.0, shape=points)
         y = observed(kind, scale * pt.dot(root, v), f, rng)
+    return _sampled(model, _likelihood(kind, y), root, lambda _, v: v, rng)
 
-    def likelihood(f: Floats) -> Floats:
-        if kind == "poisson":
-            return np.asarray((y * f - np.exp(f)).sum(-1))
-        return np.asarray((y * f - np.logaddexp(0.0, f)).sum(-1))
 
-    chains = _sampled(likelihood, root, rng)
-    _check(chains)
-    flat = chains.reshape(-1, 1 + points)
-    return Exact(model, flat.mean(0), flat.std(0))
+def field(kind: str, side: int, amplitude: float) -> Exact:
+    """A square grid: f = amplitude phi, phi an ICAR field, amplitude ~ HalfNormal(1), data given f.
+
+    Parameters
+    ----------
+    kind : {"poisson", "bernoulli"}
+    side : int
+        Of the grid, in areas.
+    amplitude : float
+        What data are drawn with.
+    """
+    rng = np.random.default_rng([side, len(kind), 2])
+    path = np.eye(side, k=1) + np.eye(side, k=-1)
+    meet = np.kron(path, np.eye(side)) + np.kron(np.eye(side), path)
+    areas = side**2
+    of_sum = 1 / (_SUM_SD * areas) ** 2
+    precision = np.diag(meet.sum(0)) - meet + of_sum
+    root = np.linalg.cholesky(np.linalg.inv(precision))
+    f = amplitude * root @ rng.normal(size=areas)
+    with pm.Model() as model:
+        scale = pm.HalfNormal("amplitude", 1.0)
+        phi = pm.ICAR("phi", W=meet, zero_sum_stdev=_SUM_SD)
+        y = observed(kind, scale * phi, f, rng)
+    return _sampled(model, _likelihood(kind, y), root, lambda _, v: v @ root.T, rng)
+
+
+def _likelihood(kind: str, y: Floats) -> Callable[[Floats], Floats]:
+    """Of f, shape (chains, values)."""
+    if kind == "poisson":
+        return lambda f: np.asarray((y * f - np.exp(f)).sum(-1))
+    return lambda f: np.asarray((y * f - np.logaddexp(0.0, f)).sum(-1))
 
 
 def _sampled(
-    likelihood: Callable[[Floats], Floats], root: Floats, rng: np.random.Generator
-) -> Floats:
-    """Draws of the log amplitude and v, shape (steps, chains, 1 + points)."""
+    model: pm.Model,
+    likelihood: Callable[[Floats], Floats],
+    root: Floats,
+    local: Callable[[Floats, Floats], Floats],
+    rng: np.random.Generator,
+) -> Exact:
+    """Moments of the log amplitude and of the local variables, given data that see exp(t) root v.
+
+    By 128 chains of elliptical slice sampling (Murray, Adams and MacKay 2010) of v, and random-walk
+    Metropolis of the log amplitude t with v held and with f held in turn (Yu and Meng 2011).
+
+    Parameters
+    ----------
+    model : Model
+    likelihood : function of f, shape (chains, values)
+    root : ndarray
+    local : function of t and v
+        The model's local variables, shape (chains, values).
+    rng : Generator
+    """
     size = len(root)
     t, v = rng.normal(-0.5, 0.5, _CHAINS), rng.normal(size=(_CHAINS, size))
-    found = np.empty((_STEPS, _CHAINS, 1 + size))
+    first, second = np.zeros((2, 2, _CHAINS, 1 + size))  # sums over each half of the steps
     for step in range(-_WARM, _STEPS):
 
         def given_v(t: Floats, v: Floats = v) -> Floats:
@@ -83,8 +122,14 @@ def _sampled(
         t = _metropolis(given_f, t, rng)
         v = held * np.exp(-t)[:, None]
         if step >= 0:
-            found[step, :, 0], found[step, :, 1:] = t, v
-    return found
+            now = np.column_stack([t, local(t, v)])
+            half = int(step >= _STEPS // 2)
+            first[half] += now
+            second[half] += now**2
+    means, squares = (sums.reshape(-1, 1 + size) / (_STEPS // 2) for sums in (first, second))
+    _check(means, squares - means**2)
+    mean = means.mean(0)
+    return Exact(model, mean, np.sqrt(squares.mean(0) - mean**2))
 
 
 def _prior(t: Floats) -> Floats:
@@ -118,11 +163,10 @@ def _metropolis(
     return np.where(is_taken, new, t)
 
 
-def _check(chains: Floats) -> None:
+def _check(means: Floats, variances: Floats) -> None:
     """R-hat of halves of chains, without ranks (Gelman et al. 2013)."""
-    half = len(chains) // 2
-    parts = np.concatenate([chains[:half], chains[half : 2 * half]], axis=1)
-    within, between = parts.var(0, ddof=1).mean(0), parts.mean(0).var(0, ddof=1)
+    half = _STEPS // 2
+    within, between = variances.mean(0) * half / (half - 1), means.var(0, ddof=1)
     r_hat = np.sqrt((half - 1) / half + between / within)
     if r_hat.max() > _MOST_R_HAT:
         raise AssertionError(f"the chains have not mixed: R-hat {r_hat.max():.3f}")
