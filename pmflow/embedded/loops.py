@@ -144,21 +144,40 @@ def add_products(
 
 
 @compiled
-def inverted(masses: Floats, shares: Floats, out: Floats) -> None:
-    """Where each column of growing masses reaches a share of the whole, in rows, by lines."""
-    last = masses.shape[0] - 1
-    for n in range(shares.shape[0]):
-        for k in range(shares.shape[1]):
-            low, high = 0, last
+def inverted(density: Floats, shares: Floats, out: Floats) -> None:
+    """Where each density has so much of its mass, in steps of its table, by lines.
+
+    Of tables in rows of `density`, for columns of `shares`.
+    """
+    steps = density.shape[1]
+    masses = np.zeros(steps)
+    for k in range(density.shape[0]):
+        for i in range(1, steps):
+            masses[i] = masses[i - 1] + (density[k, i - 1] + density[k, i]) / 2
+        for n in range(shares.shape[0]):
+            wanted = shares[n, k] * masses[steps - 1]
+            low, high = 0, steps - 1
             while high - low > 1:
                 middle = (low + high) // 2
-                if masses[middle, k] <= shares[n, k]:
+                if masses[middle] <= wanted:
                     low = middle
                 else:
                     high = middle
-            width = masses[high, k] - masses[low, k]
-            part = (shares[n, k] - masses[low, k]) / width if width > 0 else 0.5
+            width = masses[high] - masses[low]
+            part = (wanted - masses[low]) / width if width > 0 else 0.5
             out[n, k] = low + min(max(part, 0.0), 1.0)
+
+
+@compiled
+def chebyshev(coefficients: Floats, x: Floats, out: Floats) -> None:
+    """Values of series, one in each column, by Clenshaw's recurrence; x has rows of all of them."""
+    last = coefficients.shape[0] - 1
+    for n in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            ahead, further = 0.0, 0.0
+            for i in range(last, 0, -1):
+                ahead, further = coefficients[i, k] + 2 * x[n, k] * ahead - further, ahead
+            out[n, k] = coefficients[0, k] + x[n, k] * ahead - further
 
 
 @compiled

@@ -20,8 +20,9 @@ __all__ = ["Missed", "blocks_for", "missed_by", "parabola", "spread"]
 _PLACES = 24
 """Places at which the marginal is held against weights: few, with many draws each."""
 
-_PAIRS, _BLOCK_PAIRS = 16, 8
-"""Mirrored pairs of base draws in a group: weights of blocks are quieter."""
+_PAIRS, _BLOCK_PAIRS, _CURVE_PAIRS = 16, 8, 4
+"""Mirrored pairs of base draws in a group: weights of blocks are quieter, and those of densities
+that are known for each variable are all but the same."""
 _TO_CHOOSE = 64
 """Mirrored pairs by which it is chosen how."""
 _FEWEST, _MOST = 4, 64
@@ -86,11 +87,13 @@ def missed_by(
     most_groups : int
         Of base draws.
     """
-    found = _Together() if blocks is None else _OfBlocks(blocks)
+    pairs = _PAIRS if givens[0].curves is None else _CURVE_PAIRS
+    found = _Together(pairs) if blocks is None else _OfBlocks(blocks)
     at_a_time = 2 * found.pairs * len(givens) * found.evaluations
     most = conditional.density.draws_within(_WORK / at_a_time, most=most_groups, least=_FEWEST)
     while len(found.groups) < most:
-        e = mirrored_draws(found.pairs, len(conditional.locals), rng)
+        number = 1 if found.groups else _FEWEST
+        e = [mirrored_draws(found.pairs, len(conditional.locals), rng) for _ in range(number)]
         found.add(conditional, givens, e)
         if len(found.groups) >= _FEWEST:
             _, *slopes = _lines(np.stack(found.groups), y).T
@@ -137,25 +140,27 @@ class _Together:
     and a sixth of their third cumulant.
     """
 
-    pairs, evaluations = _PAIRS, 1
-    """Of draws in a group, and of the density, for each draw."""
+    evaluations = 1
+    """Of the density, for each draw."""
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: int) -> None:
+        self.pairs = pairs
         self.groups: list[Floats] = []
         self._log_weights: list[Floats] = []
 
-    def add(self, conditional: Conditional, givens: Sequence[Given], e: Floats) -> None:
-        """Weigh draws from base draws of shape (draws, locals) at each place."""
-        inner = conditional.locals
-        at_once = max(1, _NUMBERS_AT_ONCE // (len(e) * conditional.density.dim))
+    def add(self, conditional: Conditional, givens: Sequence[Given], e: Sequence[Floats]) -> None:
+        """Weigh draws from groups of base draws, of shape (draws, locals) each, at each place."""
+        inner, together = conditional.locals, np.concatenate(e)
+        at_once = max(1, _NUMBERS_AT_ONCE // (len(together) * conditional.density.dim))
         found: list[Floats] = []
         for i in range(0, len(givens), at_once):
             tick()
-            drawn = [given.drawn(e, inner) for given in givens[i : i + at_once]]
+            drawn = [given.drawn(together, inner) for given in givens[i : i + at_once]]
             value = conditional.value(np.concatenate([z for z, *_ in drawn]))
             found.append(value.reshape(len(drawn), -1) - np.stack([log_q for *_, log_q in drawn]))
         self._log_weights.append(np.concatenate(found))
-        self.groups.append(self._by_cumulants(self._log_weights[-1]))
+        by_group = np.split(self._log_weights[-1], len(e), axis=1)
+        self.groups += [self._by_cumulants(group) for group in by_group]
 
     def missed(self) -> Missed:
         """What all draws say."""
@@ -184,10 +189,15 @@ class _OfBlocks:
         self._weights: BlockWeights | None = None
         self._middle: Floats | None = None
 
-    def add(self, conditional: Conditional, givens: Sequence[Given], e: Floats) -> None:
-        """Weigh draws from base draws of shape (draws, locals) at each place."""
+    def add(self, conditional: Conditional, givens: Sequence[Given], e: Sequence[Floats]) -> None:
+        """Weigh draws from groups of base draws, of shape (draws, locals) each, at each place."""
         if self._middle is None:
             self._middle = self._missed_in_the_middle(conditional, givens)
+        for group in e:
+            self._add(conditional, givens, group)
+
+    def _add(self, conditional: Conditional, givens: Sequence[Given], e: Floats) -> None:
+        assert self._middle is not None
         log_weights = []
         for given in givens:
             tick()

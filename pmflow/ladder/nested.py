@@ -25,7 +25,7 @@ __all__ = ["NestedRung"]
 
 _LEAST = 3
 """Dimensions: below, there is nothing to integrate out."""
-_GRADIENTS, _WORK = 50_000, 1e11
+_GRADIENTS, _WORK = 15_000, 1e11
 """About how many gradients it takes to integrate each local variable by itself at all global ones,
 and numbers that the density may go through for them."""
 
