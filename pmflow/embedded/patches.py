@@ -20,6 +20,9 @@ _LARGEST = 16
 _NODES = 2
 """Evaluations of the density along the way to a draw: exact for a cubic, and what is far from one
 is not in patches."""
+_HUB = 0.5
+"""Share of all patches that one of them meets, from which all have to do with each other: it has
+the slopes of a regression, say."""
 _FEWEST = 8
 """Patches: of fewer, the weights of all variables together say as much."""
 
@@ -67,8 +70,8 @@ class Patches(Blocks):
 def patches_of(factors: Factors, precisions: Floats) -> Patches | None:
     """Patches of the local variables, those together that hang together most.
 
-    Two of them have to do with each other if they meet, or both meet a third one, or if the
-    variables enter the density through a sum of all.
+    Two of them have to do with each other if they meet, or both meet a third one; all do where
+    one meets most others, or where the density has a sum of them.
 
     None where these are too few, or all of them meet.
 
@@ -94,6 +97,9 @@ def patches_of(factors: Factors, precisions: Floats) -> Patches | None:
         return Patches(labels, None)
     both = np.concatenate([rows, columns]), np.concatenate([columns, rows])
     meets = csr_array((np.ones(len(both[0])), (labels[both[0]], labels[both[1]])))
+    meets.sum_duplicates()
+    if np.diff(meets.indptr).max() > _HUB * number:
+        return Patches(labels, None)
     near = csr_array(meets @ meets)
     near.setdiag(0.0)
     near.eliminate_zeros()

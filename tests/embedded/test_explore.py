@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -48,3 +49,23 @@ def test_it_is_fitted_from_there() -> None:
     draws, _ = nested.draws(4_000, 1)
     assert (draws[:, 0] < (LOW + HIGH) / 2).mean() == pytest.approx(SHARE, abs=0.01)
     assert draws[:, 0].mean() == pytest.approx(HIGH - SHARE * (HIGH - LOW), abs=0.05)
+
+
+def test_a_marginal_that_is_many_sds_away_is_followed_where_local_variables_are_integrated() -> None:
+    counts = np.random.default_rng(1).poisson(1.0, 200)
+    with pm.Model() as model:
+        mean = pm.Normal("mean", 0.0, 10.0)
+        u = pm.Normal("u", mean, 0.5, shape=200)
+        pm.Poisson("y", pt.exp(u), observed=counts)
+    density = log_density(model)
+    seen = Conditional(density, read_pattern(density), np.arange(201) == 0)
+    centre = find_centre(seen, np.zeros(201))
+    wanted, _ = explore(seen, centre, 128, 1, 1_024, independent=True)
+    sd = centre.precision[0, 0] ** -0.5
+    away = replace(centre, z=centre.predicted(seen, centre.z[None, :1] + 8 * sd)[0])
+    found, _ = explore(seen, away, 128, 2, 1_024, independent=True)
+    for one, other in zip(found.moments(), wanted.moments(), strict=True):
+        assert one == pytest.approx(other, rel=0.1, abs=0.05 * sd)
+    # where they are Gaussian, the centre is the mode of the same marginal: there is another one
+    with pytest.raises(HigherElsewhereError):
+        explore(seen, away, 128, 2, 1_024, independent=False)

@@ -136,6 +136,20 @@ def test_there_are_none_of_few_variables_or_where_all_meet() -> None:
     assert patches_of(full, np.ones(len(full.rows))) is None
 
 
+def test_all_have_to_do_with_each_other_through_one_that_meets_most() -> None:
+    dim = 200
+    matrix = np.eye(dim) * 4
+    matrix[0] = matrix[:, 0] = 0.3
+    factors = Factors(csr_array(matrix != 0))
+    found = patches_of(factors, matrix[factors.rows, factors.columns])
+    assert found is not None
+    shared = np.linspace(-0.1, 0.1, 40)[:, None] + np.zeros(found.labels.max() + 1)
+    covariance = float((shared[:, 0] ** 2).mean())
+    pairs = (found.labels.max() + 1) * found.labels.max() / 2
+    mirrored = np.concatenate([shared, shared])
+    assert found.across(mirrored) == pytest.approx(pairs * covariance, rel=0.1)
+
+
 def test_all_have_to_do_with_each_other_through_a_sum() -> None:
     dim = 200
     factors = WideFactors(csr_array(np.eye(dim)), np.ones((1, dim)))
