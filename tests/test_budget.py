@@ -29,6 +29,7 @@ def ended(approx: pmf.Approximation) -> str:
     return approx.fit_state.ended
 
 
+@pytest.mark.slow
 def test_steps_end_when_it_is_over() -> None:
     vi = inference()
     began = time.perf_counter()

@@ -139,6 +139,7 @@ class TestCtrlC:
         assert approx.diagnosis is None
         assert approx.fit_state.ended == "interrupted"
 
+    @pytest.mark.slow
     def test_of_a_plain_fit_with_several_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         inference = pmf.NFVI("scale-loc", model=banana(), random_seed=1)
         with monkeypatch.context() as patch:

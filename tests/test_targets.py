@@ -198,6 +198,7 @@ def test_the_evidence_of_potential_1_is_that_of_quadrature() -> None:
     assert evidence == pytest.approx(targets.potential_1.log_evidence, abs=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [targets.potential_2, targets.potential_3, targets.potential_4],

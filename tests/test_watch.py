@@ -375,6 +375,7 @@ class TestWhatIsShown:
             time.sleep(1.3)
         assert capsys.readouterr().out == ""
 
+    @pytest.mark.slow
     def test_only_those_of_the_stages_that_are_long(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -99,6 +99,7 @@ def fitted(model: pm.Model) -> Any:
         return NestedRung().climb(Climb(model, 1, None, FitOptions()), None, None)
 
 
+@pytest.mark.slow
 def test_the_marginal_is_exact() -> None:
     model, y = hierarchy()
     made = fitted(model)

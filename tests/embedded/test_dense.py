@@ -66,6 +66,7 @@ def points(number: int) -> Floats:
     return z
 
 
+@pytest.mark.slow
 def test_value_and_slope_are_those_of_the_density() -> None:
     dense, plain = both(process())
     z = points(7)
@@ -136,6 +137,7 @@ def test_few_predictors_of_many_variables_make_a_factor_of_low_rank() -> None:
     assert dense.diagonals(z) == pytest.approx(np.stack(diagonals))
 
 
+@pytest.mark.slow
 def test_modes_and_marginals_are_those_of_plain_differences() -> None:
     dense, plain = both(process())
     z = points(5)

@@ -137,6 +137,7 @@ def counts(groups: int, rows: int) -> pm.Model:
     return model
 
 
+@pytest.mark.slow
 def test_skewed_local_variables_are_corrected() -> None:
     """The marginal of mu and tau, against one-dimensional integrals for each group."""
     model = counts(80, 2)

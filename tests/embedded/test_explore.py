@@ -51,7 +51,7 @@ def test_it_is_fitted_from_there() -> None:
     assert draws[:, 0].mean() == pytest.approx(HIGH - SHARE * (HIGH - LOW), abs=0.05)
 
 
-def test_a_marginal_that_is_many_sds_away_is_followed_where_local_variables_are_integrated() -> None:
+def test_integrals_that_move_the_marginal_by_many_sds_are_followed() -> None:
     counts = np.random.default_rng(1).poisson(1.0, 200)
     with pm.Model() as model:
         mean = pm.Normal("mean", 0.0, 10.0)

@@ -99,6 +99,7 @@ def test_they_are_those_written_by_hand(model: Any, held: list[int], by_hand: An
     assert curvature.gradients <= 2 * 3 + 1
 
 
+@pytest.mark.slow
 def test_they_are_taken_where_they_are_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = conditional_of(crossed(), [0])
     assert plain.gradients > 10

@@ -116,6 +116,7 @@ def test_log_det_is_the_sum_of_the_layers(formula: str, seed: int) -> None:
     np.testing.assert_allclose(log_det, terms.sum(0), rtol=0, atol=1e-12 * (1 + abs(terms).max()))
 
 
+@pytest.mark.slow
 @few
 @given(formula=formulas, seed=st.integers(0, 1000))
 def test_the_steps_are_the_layers_applied_left_to_right(formula: str, seed: int) -> None:

@@ -90,6 +90,7 @@ def test_every_layer_of_the_catalogue_is_in_the_contract() -> None:
 
 
 # ------------------------------------------------------------------------------ shapes
+@pytest.mark.slow
 @each_layer
 @dims(1, 2, 5)
 def test_a_batch_keeps_its_shape(layer: AbstractLayer, dim: int) -> None:
@@ -115,6 +116,7 @@ def test_every_point_of_a_batch_is_mapped_on_its_own(layer: AbstractLayer) -> No
     np.testing.assert_allclose(log_det.ravel(), [d for _, d in one_by_one], rtol=0, atol=ulps)
 
 
+@pytest.mark.slow
 @each_layer
 def test_pytensors_rewrites_change_nothing_and_need_no_known_shape(layer: AbstractLayer) -> None:
     z, x, at, params = pt.matrix("z"), pt.matrix("x"), points(4, 5), start(layer, 5, 0.5)

@@ -210,6 +210,7 @@ def test_every_family_is_trained_and_scored_in_a_model(word: str) -> None:
     np.testing.assert_allclose(approx.log_prob(runs[0][1]), log_q, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", WORDS)
 def test_parameters_of_every_family_can_be_given(word: str) -> None:
     with pm.Model() as model:

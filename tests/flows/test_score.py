@@ -56,6 +56,7 @@ def test_the_score_is_the_gradient_of_the_density_through_the_inverse(
         np.testing.assert_allclose(score, expected, rtol=0, atol=atol, err_msg=kind)
 
 
+@pytest.mark.slow
 @each_layer
 @dims(1, 2, 5)
 def test_the_score_is_that_of_central_differences(layer: AbstractLayer, dim: int) -> None:
@@ -89,6 +90,7 @@ def test_a_batch_of_scores_keeps_its_shape(layer: AbstractLayer) -> None:
         np.testing.assert_allclose(score.reshape(-1, 2), flat, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @each_layer
 def test_the_closed_form_is_what_the_dense_jacobian_gives(layer: AbstractLayer) -> None:
     z, params = points(20, 5), params_of(layer, 5, "jitter 1")
@@ -116,6 +118,7 @@ def test_every_backend_compiles_the_dense_jacobian(backend: str) -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @each_layer
 @dims(1, 2)
 def test_float32_scores_stay_float32(layer: AbstractLayer, dim: int) -> None:

@@ -16,6 +16,7 @@ from pytensor.graph.op import Op
 from pytensor.graph.replace import vectorize_graph
 from pytensor.scan.utils import until
 from pytensor.tensor.sort import SortOp
+from some import some
 
 from pmflow.graphs.sparsity import hessian_pattern
 from pmflow.posterior.density import LogDensity
@@ -338,7 +339,7 @@ def nonzero(density: LogDensity) -> Any:
     return found
 
 
-@pytest.mark.parametrize(("make", "more"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("make", "more"), some(CASES, 6))
 def test_no_entry_is_missed_and_few_are_too_many(make: Callable[[], None], more: int) -> None:
     if make is sorted_values and "axis" not in SortOp.__props__:
         pytest.skip("PyTensor below 3.3 can't batch a sort, which is how the Hessian is had here")

@@ -20,6 +20,7 @@ import pytest
 import xarray as xr
 from models import conjugate_normal, gaussian
 from pymc.variational.inference import KLqp
+from some import some
 from test_diagnostics import normal_fit, standard
 
 import pmflow as pmf
@@ -261,6 +262,11 @@ def test_what_is_advised_for_minibatches_runs_as_printed(
     np.testing.assert_allclose(names["full"].log_prob(z), approx.log_prob(z))
 
 
+def by_kind(cases: dict[str, Any], number: int) -> list[Any]:
+    """Kinds of fits, with what is wanted of each; the first few are quick tests."""
+    return some({kind: (kind, case) for kind, case in cases.items()}, number)
+
+
 FACTS: dict[str, dict[str, Any]] = {
     "mean field": {"correlated": False, "bent": False, "frame": None, "by": "NFVI"},
     "full rank": {"correlated": True, "bent": False, "families": ("tril-loc",)},
@@ -280,7 +286,7 @@ FACTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "facts"), FACTS.items(), ids=FACTS.keys())
+@pytest.mark.parametrize(("kind", "facts"), by_kind(FACTS, 4))
 def test_a_fit_says_what_it_is(kind: str, facts: dict[str, Any]) -> None:
     found = fit_of(kind).facts
     assert {name: getattr(found, name) for name in facts} == facts
@@ -313,7 +319,7 @@ SAID: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "lines"), SAID.items(), ids=SAID.keys())
+@pytest.mark.parametrize(("kind", "lines"), by_kind(SAID, 4))
 def test_advice_is_what_the_fit_lacks(kind: str, lines: tuple[str, ...]) -> None:
     for line in lines:
         assert line in code_of(kind)
@@ -333,19 +339,20 @@ NEVER: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "lines"), NEVER.items(), ids=NEVER.keys())
+@pytest.mark.parametrize(("kind", "lines"), by_kind(NEVER, 3))
 def test_nothing_is_advised_that_is_there_or_can_not_be(kind: str, lines: tuple[str, ...]) -> None:
     for line in lines:
         assert line not in code_of(kind)
 
 
-@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("kind", some([*FITS], 4))
 def test_no_line_is_advised_twice(kind: str) -> None:
     code = found_of(kind).code
     assert len({*code}) == len(code)
     assert "inference" not in "".join(code)
 
 
+@pytest.mark.slow
 def test_a_ladder_that_was_interrupted_is_to_be_climbed_again() -> None:
     approx = fit_of("by fit")
     report = approx.report

@@ -149,6 +149,7 @@ class TestWithoutTraining:
         assert draws.mean() == pytest.approx(6, abs=0.08)
         assert draws.std() == pytest.approx(6**0.5, rel=0.03)
 
+    @pytest.mark.slow
     def test_a_bend_of_each_mode(self) -> None:
         with pm.Model() as model:
             bumps = [pm.SkewNormal.dist(a, mu=m, sigma=1) for a, m in ((4, -9), (-4, 9))]
@@ -180,6 +181,7 @@ def many_rows() -> pm.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("within", "taken"), [(0.0, 1), (np.inf, 2)])
 def test_a_network_is_not_tried_from_far_away(
     monkeypatch: pytest.MonkeyPatch, within: float, taken: int

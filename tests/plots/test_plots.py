@@ -348,6 +348,7 @@ class TestMarginals:
         low, high = plots.plot_marginals(draws, draws).axes[0].get_xlim()
         assert low < 3 < high
 
+    @pytest.mark.slow
     def test_many_numbers_are_cut_and_the_figure_says_so(self) -> None:
         draws = tree(RNG.normal(size=(1, 10, 45)))
         figure = plots.plot_marginals(draws, draws)

@@ -259,6 +259,7 @@ class TestStandardTools:
 
 
 class TestAnotherModel:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("changes", "says"),
         [
@@ -321,6 +322,7 @@ class TestCopies:
         for other in copies(approx):
             assert draws_of(other).equals(expected)
 
+    @pytest.mark.slow
     def test_a_pickle_of_a_model_with_transforms(self, rich: pm.Model) -> None:
         approx = pmf.NormalizingFlow("scale-loc", model=rich, random_seed=1)
         assert draws_of(pickle.loads(pickle.dumps(approx))).equals(draws_of(approx))

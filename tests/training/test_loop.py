@@ -125,6 +125,7 @@ class TestChunks:
             tracker["rho_0"][1:], -1.0 - 0.01 * tracker["grad_rho_0"][1:], rtol=1e-12
         )
 
+    @pytest.mark.slow
     def test_a_fit_stopped_by_a_callback_can_go_on(self) -> None:
         def stop(approx: Any, hist: Any, i: int) -> None:
             if i in (1, 5):

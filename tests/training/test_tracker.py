@@ -48,6 +48,7 @@ def test_gradients_are_those_the_step_used(inference: pmf.NFVI) -> None:
         )
 
 
+@pytest.mark.slow
 def test_every_thins_the_record(inference: pmf.NFVI) -> None:
     all_steps, some = pmf.Tracker(inference), pmf.Tracker(inference, every=3)
     inference.fit(10, callbacks=[all_steps, some], **FAST)
@@ -55,6 +56,7 @@ def test_every_thins_the_record(inference: pmf.NFVI) -> None:
     np.testing.assert_array_equal(some["w_1"], all_steps["w_1"][[2, 5, 8]])
 
 
+@pytest.mark.slow
 def test_gradients_can_be_left_out(inference: pmf.NFVI) -> None:
     tracker = pmf.Tracker(inference, gradients=False)
     inference.fit(2, callbacks=[tracker], **FAST)
@@ -87,6 +89,7 @@ def test_an_exception_of_a_statistic_reaches_the_user_unchanged(inference: pmf.N
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.slow
 def test_a_failing_statistic_is_called_once(inference: pmf.NFVI) -> None:
     calls: list[tuple[object, ...]] = []
 
