@@ -11,10 +11,11 @@ from scipy.sparse import csr_array
 from pmflow.embedded.blocks import Blocks
 from pmflow.embedded.curvature import AbstractCurvature
 from pmflow.embedded.curvatures import curvature_for
-from pmflow.embedded.curves import Curves, curves_at
+from pmflow.embedded.curves import Curves
 from pmflow.embedded.factor import Factor
 from pmflow.embedded.factors import Factors
 from pmflow.embedded.given import Modes
+from pmflow.embedded.slopes import curves_at
 from pmflow.embedded.wide import WideFactors, wide_of
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import tick
@@ -194,16 +195,16 @@ class Conditional:
 
     def curved(self, modes: Modes) -> Modes:
         """The same with the density of each local variable, which are independent."""
-        z, values, curves = modes.z, modes.log_marginal.copy(), []
-        for i, factor in enumerate(modes.factors):
-            if not np.isfinite(values[i]):
-                empty = np.zeros((1, len(self.locals)))
-                curves.append(Curves(empty[0], empty[0], empty))
-                continue
-            found, here, _ = curves_at(self.density, z[i], self.locals, factor.precisions)
-            curves.append(found)
-            total = here + found.log_masses.sum()
-            values[i] = total if np.isfinite(total) else -np.inf
+        z, values = modes.z, np.full(len(modes.z), -np.inf)
+        empty = np.zeros((1, len(self.locals)))
+        curves = [Curves(empty[0], empty[0], empty)] * len(z)
+        known = np.flatnonzero(np.isfinite(modes.log_marginal))
+        if len(known):
+            precisions = np.stack([modes.factors[i].precisions for i in known])
+            found = curves_at(self.density, z[known], self.locals, precisions)
+            for i, (curve, here, _) in zip(known, found, strict=True):
+                curves[i], total = curve, here + curve.log_masses.sum()
+                values[i] = total if np.isfinite(total) else -np.inf
         return Modes(z, modes.factors, values, tuple(curves))
 
     def _led(self, near: Factor, z: Floats, log_p: Floats, slope: Floats) -> None:

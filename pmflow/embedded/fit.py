@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.curves import curves_at
 from pmflow.embedded.explore import Explored, HigherElsewhereError, explore
 from pmflow.embedded.given import Given
 from pmflow.embedded.marginal import Centre, NoCentreError, best_centre, find_centre
 from pmflow.embedded.nested import Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
+from pmflow.embedded.slopes import curves_at
 from pmflow.embedded.weighing import missed_by, spread
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, result_exists, stage, tick
@@ -110,8 +110,8 @@ def _is_independent(conditional: Conditional, centre: Centre) -> bool:
     """Whether each local variable can be integrated over by itself."""
     if not conditional.is_independent:
         return False
-    precisions = centre.factor.precisions
-    *_, is_all = curves_at(conditional.density, centre.z, conditional.locals, precisions)
+    precisions = centre.factor.precisions[None]
+    ((*_, is_all),) = curves_at(conditional.density, centre.z[None], conditional.locals, precisions)
     return is_all
 
 

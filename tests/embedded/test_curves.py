@@ -14,8 +14,9 @@ from scipy.sparse import csr_array
 from scipy.stats import norm, poisson
 
 import pmflow as pmf
-from pmflow.embedded.curves import Curves, curves_at
+from pmflow.embedded.curves import Curves
 from pmflow.embedded.globals import with_hubs
+from pmflow.embedded.slopes import curves_at
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
 from pmflow.training.options import FitOptions
@@ -32,7 +33,8 @@ def counts() -> tuple[Curves, np.ndarray]:
     mode = np.zeros(4)
     for _ in range(50):
         mode += (COUNTS - np.exp(mode) - mode) / (np.exp(mode) + 1)
-    found, here, is_all = curves_at(log_density(model), mode, np.arange(4), np.exp(mode) + 1)
+    at = mode[None]
+    ((found, here, is_all),) = curves_at(log_density(model), at, np.arange(4), np.exp(at) + 1)
     assert is_all
     assert here == pytest.approx((norm.logpdf(mode) + poisson.logpmf(COUNTS, np.exp(mode))).sum())
     return found, mode
@@ -53,6 +55,30 @@ def test_masses_and_moments_are_those_of_the_integrals() -> None:
         second = quad(lambda u, c=count: u**2 * density(u, c), -12, 6)[0] / total
         assert mode[k] + mean[k] == pytest.approx(first, abs=5e-5)
         assert variance[k] == pytest.approx(second - first**2, abs=5e-5)
+
+
+def test_places_together_are_as_each_alone() -> None:
+    with pm.Model() as model:
+        u = pm.Normal("u", shape=4)
+        scale = pm.Normal("scale")
+        pm.Poisson("y", pt.exp(u * pt.exp(scale)), observed=COUNTS)
+    density, inner = log_density(model), np.arange(4)
+    scales = np.array([-2.0, 0.0, 2.0])[:, None]
+    u = np.zeros((3, 4))
+    for _ in range(200):
+        rate = np.exp(u * np.exp(scales))
+        slope = np.exp(scales) * (COUNTS - rate) - u
+        u += 0.5 * slope / (1 + np.exp(2 * scales) * rate)
+    z, precisions = np.hstack([u, scales]), 1 + np.exp(2 * scales) * rate
+    together = curves_at(density, z, inner, precisions)
+    # nearly Gaussian; skewed; and with ends, where a polynomial of few nodes is too rough
+    assert [len(curves.logs) for curves, *_ in together] == [13, 13, 25]
+    assert (together[2][0].half < 6 / np.sqrt(precisions[2])).any()
+    for k, (curves, here, is_all) in enumerate(together):
+        ((alone, *others),) = curves_at(density, z[k : k + 1], inner, precisions[k : k + 1])
+        assert others == [pytest.approx(here, nan_ok=True), is_all]
+        assert alone.logs == pytest.approx(curves.logs, abs=1e-9)
+        assert alone.log_masses == pytest.approx(curves.log_masses, abs=1e-9)
 
 
 def test_the_density_and_its_slope() -> None:
@@ -79,7 +105,8 @@ def test_draws_have_its_quantiles() -> None:
 def test_tails_that_are_too_heavy_are_no_curves() -> None:
     with pm.Model() as model:
         pm.StudentT("u", 3.0, shape=4)
-    *_, is_all = curves_at(log_density(model), np.zeros(4), np.arange(4), np.full(4, 4 / 3))
+    at = np.zeros((1, 4))
+    ((*_, is_all),) = curves_at(log_density(model), at, np.arange(4), np.full((1, 4), 4 / 3))
     assert not is_all
 
 
