@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 import pmflow as pmf
 from pmflow.embedded.factor import DenseFactor, Factor, SparseFactor
 from pmflow.embedded.given import Given
+from pmflow.embedded.low_rank_factor import DiagonalFactor, LowRankFactor
 from pmflow.embedded.nested import CHOICES, Nested
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
@@ -155,7 +156,10 @@ def _of_gaussian(state: Any) -> Iterator[tuple[str, Any]]:
 
 def _with_sds(factor: Factor, times: float) -> Factor:
     """The factor of a Gaussian that is so many times as wide."""
-    if isinstance(factor, SparseFactor):
+    if isinstance(factor, LowRankFactor):
+        base = _with_sds(factor.base, times)
+        return replace(factor, base=base, gained=factor.gained / times**2)
+    if isinstance(factor, SparseFactor | DiagonalFactor):
         return replace(factor, diagonal=factor.diagonal / times**2)
     assert isinstance(factor, DenseFactor)
     return replace(factor, root=factor.root / times)
