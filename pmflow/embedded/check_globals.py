@@ -18,8 +18,9 @@ __all__ = ["moved_globals"]
 
 _FEWEST = 64
 """Of the proposed places, at which what is missed is looked at first."""
-_MOST_TIMES = 10
-"""Times that more places or more draws are taken."""
+_MOST_TIMES, _WORK = 10, 3e10
+"""Times that more places or more draws are taken, and numbers that the density may go through for
+them before the last: a verdict that is open then is told as it is."""
 _GROUPS = 8
 """Of draws at each of them, at a time."""
 _END = 2.0
@@ -41,9 +42,11 @@ def moved_globals(proposed: Proposed, rng: np.random.Generator) -> tuple[Propose
         Shifts with their errors, growths of variances with their errors.
     """
     seen = _Seen.of(proposed, _FEWEST, rng)
+    density = proposed.nested.conditional.density
+    begun = density.spent
     with suppress(Stopped):
         for _ in range(_MOST_TIMES):
-            if not seen.is_open:
+            if not seen.is_open or density.spent - begun > _WORK:
                 break
             seen = seen.more(rng)
     return seen.proposed, seen.moved
