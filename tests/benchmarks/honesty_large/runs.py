@@ -92,7 +92,7 @@ PROBLEMS |= {
 }
 PROBLEMS |= {
     f"field, {kind}, {side} by {side} areas, amplitude {scale}": (field, (kind, side, scale))
-    for kind, side, scale in (("poisson", 8, 0.7), ("poisson", 12, 1.5), ("bernoulli", 12, 1.5))
+    for kind, side, scale in (("poisson", 8, 0.7), ("poisson", 10, 0.7), ("bernoulli", 12, 1.5))
 }
 
 
