@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,9 +23,9 @@ _ENDED = -30.0
 _LOW, _HIGH = -8.0, 0.5
 """Log density relative to the mode: above the first at an end, too much is beyond; above the second
 anywhere, the mode is none."""
-_CLOSE, _OFF = 0.02, 1e-3
+_CLOSE, _CLOSE_EACH, _OFF = 0.02, 1e-5, 1e-3
 """Nats by which integrals of slopes may miss the density of all variables together along their
-path, where few nodes will do; and the same for each variable, where they are many."""
+path: with few nodes, in all and for each variable, and with many, for each."""
 _NUMBERS_AT_ONCE = 2**22
 """Of points that are held at a time."""
 
@@ -66,30 +66,29 @@ def _curves_at(
     density: LogDensity, z: Floats, inner: NDArray[np.int64], precisions: Floats
 ) -> list[tuple[Curves, float, bool]]:
     # each step is taken for all places that need it: one call of the density takes many points
-    far = _FARTHEST / np.sqrt(precisions)
-    rule = rule_of(_FEW)
-    seen = [
-        _Slopes(rule, np.zeros_like(half), half, *part)
-        for half, part in zip(far, _seen(density, z, inner, 0 * far, far, rule.nodes), strict=True)
+    rule, far = rule_of(_FEW), _FARTHEST / np.sqrt(precisions)
+    at_mode = np.zeros_like(far)
+    parts = _seen(density, z, inner, at_mode, far, rule.nodes)
+    places = [
+        _Slopes(rule, middle, half, float(value[_FEW // 2]), value, slopes)
+        for middle, half, (value, slopes) in zip(at_mode, far, parts, strict=True)
     ]
-    here = [float(one.value[_FEW // 2]) for one in seen]
-    ended = [i for i, one in enumerate(seen) if one.has_ended]
+    ended = [i for i, place in enumerate(places) if place.has_ended]
     if ended:
-        middle, half = map(np.stack, zip(*(seen[i].interval for i in ended), strict=True))
-        parts = _seen(density, z[ended], inner, middle, half, rule.nodes)
-        for i, *inside in zip(ended, middle, half, parts, strict=True):
-            seen[i] = _Slopes(rule, inside[0], inside[1], *inside[2])
-    close = min(_CLOSE, _OFF * len(inner))
-    rough = [i for i, one in enumerate(seen) if not one.missed(here[i]) < close]
+        middles, halves = map(np.stack, zip(*(places[i].interval for i in ended), strict=True))
+        parts = _seen(density, z[ended], inner, middles, halves, rule.nodes)
+        for i, middle, half, part in zip(ended, middles, halves, parts, strict=True):
+            places[i] = _Slopes(rule, middle, half, places[i].here, *part)
+    close = min(_CLOSE, _CLOSE_EACH * len(inner))
+    rough = [i for i, place in enumerate(places) if not place.missed < close]
     if rough:
         rule = rule_of(_MANY)
-        middle, half = (
-            np.stack([getattr(seen[i], of) for i in rough]) for of in ("middle", "half")
-        )
-        parts = _seen(density, z[rough], inner, middle, half, rule.nodes[1::2])
+        middles = np.stack([places[i].middle for i in rough])
+        halves = np.stack([places[i].half for i in rough])
+        parts = _seen(density, z[rough], inner, middles, halves, rule.nodes[1::2])
         for i, between in zip(rough, parts, strict=True):
-            seen[i] = seen[i].merged(rule, *between)
-    return [one.curves(value) for one, value in zip(seen, here, strict=True)]
+            places[i] = places[i].finer(rule, *between)
+    return [place.curves for place in places]
 
 
 def _seen(
@@ -121,8 +120,10 @@ class _Slopes:
     rule : Rule
     middle, half : ndarray, shape (locals,)
         The interval of each variable, from its mode.
+    here : float
+        Log density at the mode.
     value : ndarray, shape (nodes,)
-        Log density of all together.
+        The same of all variables together, at the nodes.
     slopes : ndarray, shape (nodes, locals)
         In units of half the interval.
     """
@@ -130,6 +131,7 @@ class _Slopes:
     rule: Rule
     middle: Floats
     half: Floats
+    here: float
     value: Floats
     slopes: Floats
 
@@ -140,11 +142,12 @@ class _Slopes:
         mode = -(self.middle / self.half)[None]
         return np.asarray(logs - series(self.rule.to_coefficients @ logs, mode))
 
-    def missed(self, here: float) -> float:
-        """By how much these miss the density along their path, given that at the mode."""
+    @cached_property
+    def missed(self) -> float:
+        """By how much these miss the density along their path."""
         near = np.abs(self.rule.nodes) < 0.5
         with np.errstate(invalid="ignore"):
-            return float(np.abs(self.value - here - self.logs.sum(1))[near].max())
+            return float(np.abs(self.value - self.here - self.logs.sum(1))[near].max())
 
     @property
     def has_ended(self) -> bool:
@@ -170,23 +173,22 @@ class _Slopes:
             found.append(np.where(has_ended.any(0), at[1:][has_ended.argmax(0)], 1.0))
         return found[0], found[1]
 
-    def merged(self, rule: Rule, value: Floats, slopes: Floats) -> _Slopes:
+    def finer(self, rule: Rule, value: Floats, slopes: Floats) -> _Slopes:
         """With what was seen at the nodes of a rule that are between these."""
-        return _Slopes(
-            rule, self.middle, self.half, _merged(self.value, value), _merged(self.slopes, slopes)
-        )
+        value, slopes = _interleaved(self.value, value), _interleaved(self.slopes, slopes)
+        return replace(self, rule=rule, value=value, slopes=slopes)
 
-    def curves(self, here: float) -> tuple[Curves, float, bool]:
-        """What `curves_at` has for the place, given the log density at the mode."""
+    @property
+    def curves(self) -> tuple[Curves, float, bool]:
+        """What `curves_at` has for the place."""
         curves, logs = Curves(self.middle, self.half, self.logs), self.logs
-        is_known = bool(np.isfinite(self.value).all())
-        is_known &= self.missed(here) < _OFF * logs.shape[1]
+        is_known = bool(np.isfinite(self.value).all()) and self.missed < _OFF * logs.shape[1]
         if not (is_known and logs.max() < _HIGH):
             return curves, np.nan, False
-        return curves, here, float(logs[[0, -1]].max()) < _LOW
+        return curves, self.here, float(logs[[0, -1]].max()) < _LOW
 
 
-def _merged(few: Floats, between: Floats) -> Floats:
+def _interleaved(few: Floats, between: Floats) -> Floats:
     """Values at all nodes of those at every second one and those between."""
     found = np.empty((len(few) + len(between), *few.shape[1:]))
     found[::2], found[1::2] = few, between
