@@ -107,7 +107,7 @@ def explore(
         theta = proposal.draws(size, seed + len(proposals))
         proposals.append((size, proposal))
         thetas.append(theta)
-        new = _marginals(conditional, centre, theta, proposal, independent=independent)
+        new, tilt = _marginals(conditional, centre, theta, proposal, independent=independent)
         values.append(new)
         found = _explored(proposals, thetas, values)
         if not np.isfinite(found.weights.log_evidence):
@@ -119,7 +119,7 @@ def explore(
                 raise NoCentreError("draws of the global variables do not lead to their marginal")
             return found, Proposal.of_moments(*found.moments())
         if independent and found.weights.ess * done < _FEWEST:
-            mean = mean + proposal.factor @ _tilt(proposal, theta, new)
+            mean = mean + proposal.factor @ tilt
         else:
             mean, covariance = found.moments()
         size *= 2
@@ -132,8 +132,11 @@ def _marginals(
     proposal: Proposal,
     *,
     independent: bool,
-) -> Floats:
-    """The log marginal at draws of a proposal, shape (n, globals)."""
+) -> tuple[Floats, Floats]:
+    """The log marginal at draws of a proposal, shape (n, globals), and its tilt.
+
+    The tilt is 0 where the local variables are not integrated over one by one.
+    """
     with_middle = np.concatenate([theta, proposal.mean[None]])
     values, highest, z = [], -np.inf, centre.z
     for _, modes in modes_at(conditional, centre, with_middle, independent=independent):
@@ -143,10 +146,10 @@ def _marginals(
             highest, z = float(modes.log_marginal[best]), modes.z[best]
     every = np.concatenate(values)
     found, middle = every[:-1], every[-1]
-    tilt = _tilt(proposal, theta, found) if independent else np.zeros(1)
+    tilt = _tilt(proposal, theta, found) if independent else np.zeros(theta.shape[1])
     if highest > middle + _HIGHER + tilt @ tilt / 2:
         raise HigherElsewhereError(z)
-    return found
+    return found, tilt
 
 
 def _tilt(proposal: Proposal, theta: Floats, log_marginal: Floats) -> Floats:

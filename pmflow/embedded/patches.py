@@ -97,7 +97,6 @@ def patches_of(factors: Factors, precisions: Floats) -> Patches | None:
         return Patches(labels, None)
     both = np.concatenate([rows, columns]), np.concatenate([columns, rows])
     meets = csr_array((np.ones(len(both[0])), (labels[both[0]], labels[both[1]])))
-    meets.sum_duplicates()
     if np.diff(meets.indptr).max() > _HUB * number:
         return Patches(labels, None)
     near = csr_array(meets @ meets)

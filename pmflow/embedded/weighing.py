@@ -194,21 +194,17 @@ class _OfBlocks:
         if self._middle is None:
             self._middle = self._missed_in_the_middle(conditional, givens)
         for group in e:
-            self._add(conditional, givens, group)
-
-    def _add(self, conditional: Conditional, givens: Sequence[Given], e: Floats) -> None:
-        assert self._middle is not None
-        log_weights = []
-        for given in givens:
-            tick()
-            _, found = self._blocks.log_weights(
-                conditional.value_and_slope, given.z[0], conditional.locals, given.factor, e
-            )
-            log_weights.append(found)
-        new = BlockWeights.of(np.stack(log_weights))
-        self._weights = new if self._weights is None else self._weights + new
-        self._across.append(np.array([self._blocks.across(found) for found in log_weights]))
-        self.groups.append(self._middle + new.missed() + self._across[-1])
+            log_weights = []
+            for given in givens:
+                tick()
+                _, found = self._blocks.log_weights(
+                    conditional.value_and_slope, given.z[0], conditional.locals, given.factor, group
+                )
+                log_weights.append(found)
+            new = BlockWeights.of(np.stack(log_weights))
+            self._weights = new if self._weights is None else self._weights + new
+            self._across.append(np.array([self._blocks.across(found) for found in log_weights]))
+            self.groups.append(self._middle + new.missed() + self._across[-1])
 
     def missed(self) -> Missed:
         """What all draws say."""
