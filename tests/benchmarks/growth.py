@@ -15,57 +15,29 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pymc as pm
+
+from .large.models import binary_intercepts, volatility
 
 __all__ = ["MODELS", "measure"]
 
 _SIZES = (1_000, 10_000, 100_000)
 
 
-def hierarchy(groups: int) -> pm.Model:
-    """Logistic regression with an intercept for each group, centred."""
-    rng = np.random.default_rng(groups)
-    group = np.repeat(np.arange(groups), 5)
-    rows = rng.normal(size=(len(group), 4))
-    logits = -0.3 + rng.normal(0.0, 0.8, groups)[group] + rows @ [0.5, -0.4, 0.2, 0.0]
-    outcome = rng.random(len(group)) < 1 / (1 + np.exp(-logits))
-    with pm.Model() as model:
-        mu = pm.Normal("mu", 0.0, 2.0)
-        tau = pm.HalfNormal("tau", 1.0)
-        intercept = pm.Normal("intercept", mu, tau, shape=groups)
-        slopes = pm.Normal("slopes", 0.0, 1.0, shape=4)
-        pm.Bernoulli("y", logit_p=intercept[group] + rows @ slopes, observed=outcome.astype(int))
-    return model
-
-
-def volatility(steps: int) -> pm.Model:
-    """Stochastic volatility with heavy tails."""
-    rng = np.random.default_rng(steps)
-    level, log_variance = -1.0, np.empty(steps)
-    for step, change in enumerate(rng.normal(0.0, 0.15, steps)):
-        level = -1.0 + 0.98 * (level + 1.0) + change
-        log_variance[step] = level
-    returns = np.exp(log_variance / 2) * rng.standard_t(8, steps)
-    with pm.Model() as model:
-        step_sd = pm.Exponential("step", 10.0)
-        walk = pm.GaussianRandomWalk(
-            "volatility", 0.0, step_sd, init_dist=pm.Normal.dist(0.0, 2.0), shape=steps
-        )
-        nu = pm.Exponential("nu", 0.1)
-        pm.StudentT("returns", nu + 2, 0.0, sigma=pm.math.exp(walk / 2), observed=returns)
-    return model
-
-
-MODELS: dict[str, Callable[[int], pm.Model]] = {"hierarchy": hierarchy, "volatility": volatility}
+MODELS: dict[str, Callable[[int], tuple[pm.Model, None]]] = {
+    "hierarchy": partial(binary_intercepts.build_model, rows_each=5),
+    "volatility": volatility.build_model,
+}
 
 
 def measure(name: str, size: int) -> dict[str, object]:
     """Fit one model in this process."""
     import pmflow as pmf
 
-    model = MODELS[name](size)
+    model, _ = MODELS[name](size)
     warnings.simplefilter("ignore")
     began = time.perf_counter()
     approx = pmf.fit(model=model, random_seed=1, progressbar=False)

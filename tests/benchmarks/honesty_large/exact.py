@@ -94,7 +94,12 @@ def _binomial(y: Floats, size: int) -> Likelihood:
     return found
 
 
-_LIKELIHOODS = {"normal": _normal, "poisson": _poisson, "binomial": _binomial}
+_LIKELIHOODS = {
+    "normal": _normal,
+    "poisson": _poisson,
+    "binomial": _binomial,
+    "bernoulli": _binomial,
+}
 
 
 def _given(likelihood: Likelihood, groups: int, t: float) -> tuple[float, Floats, Floats]:
@@ -152,7 +157,7 @@ def pairs(kind: str, groups: int, rows: int, scale: float) -> Exact:
         intercept = pm.Normal("intercept", 0.0, tau, shape=groups)
         slope = pm.Normal("slope", 0.0, tau, shape=groups)
         y = observed(kind, intercept[:, None] + slope[:, None] * x, at, rng)
-    likelihood = (_poisson if kind == "poisson" else _binomial)(y, 1)
+    likelihood = _LIKELIHOODS[kind](y, 1)
     return _mixed(model, lambda t: _pairs_given(likelihood, x, t))
 
 
@@ -239,7 +244,7 @@ def counted_walk(kind: str, steps: int, scale: float) -> Exact:
         x = pm.GaussianRandomWalk("u", 0.0, tau, init_dist=pm.Normal.dist(0.0, tau), shape=steps)
         y = observed(kind, x, u, rng)
     at = np.arange(u.min() - _BEYOND, u.max() + _BEYOND, _STEP)
-    log, *_ = (_poisson if kind == "poisson" else _binomial)(y[:, None], 1)(at)
+    log, *_ = _LIKELIHOODS[kind](y[:, None], 1)(at)
     seen = np.exp(log - log.max(1, keepdims=True))
 
     def given(t: float) -> tuple[float, Floats, Floats]:
