@@ -1,7 +1,7 @@
-"""Seconds and memory of a fit against the size of its model: ``python -m tests.benchmarks.growth``.
+"""Seconds and memory of a fit against the size of its model.
 
-Hierarchies of binary data with five rows a group, and walks of a volatility, each a hundred times
-as large as the smallest. Each fit is in a process of its own, with compilers' caches as they are:
+``python -m tests.benchmarks.large.growth``. Hierarchies of binary data with five rows a group, and walks
+of a volatility, the largest a hundred times as large as the smallest. Each fit is in a process of its own, with compilers' caches as they are:
 run it twice for warm numbers. The exponent is the slope of log seconds by log size.
 """
 
@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import pymc as pm
 
-from .large.models import binary_intercepts, volatility
+from .models import binary_intercepts, volatility
 
 __all__ = ["MODELS", "measure"]
 
@@ -67,7 +67,7 @@ def main() -> None:
         for size in chosen.sizes:
             command = ["--one", "--models", name, "--sizes", str(size)]
             run = subprocess.run(
-                [sys.executable, "-m", "tests.benchmarks.growth", *command],
+                [sys.executable, "-m", "tests.benchmarks.large.growth", *command],
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
             found = json.loads(run.stdout.splitlines()[-1])
