@@ -1,8 +1,9 @@
 """Seconds and memory of a fit against the size of its model.
 
-``python -m tests.benchmarks.large.growth``. Hierarchies of binary data with five rows a group, and walks
-of a volatility, the largest a hundred times as large as the smallest. Each fit is in a process of its own, with compilers' caches as they are:
-run it twice for warm numbers. The exponent is the slope of log seconds by log size.
+``python -m tests.benchmarks.large.growth``. Hierarchies of binary data with five rows a group, and
+walks of a volatility, the largest a hundred times as large as the smallest. Each fit is in a
+process of its own, with compilers' caches as they are: run it twice for warm numbers. The exponent
+is the slope of log seconds by log size.
 """
 
 from __future__ import annotations
