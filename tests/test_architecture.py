@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "grammar": {"errors"},
     "targets": {"checks", "errors"},
     # layers know no model; a posterior exists before any family
-    "flows": {"errors", "grammar"},
+    "flows": {"errors", "grammar", "records"},
     "posterior": {"errors", "graphs", "watch"},
     "frames": {"draws", "errors", "posterior", "records", "watch"},
     # judging needs only draws and densities; integrating variables out weighs draws too

@@ -10,7 +10,7 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.records import State
+from pmflow.records import State, Triangle
 from pmflow.watch import importing
 
 __all__ = ["DenseFactor", "Factor", "SparseFactor", "loops"]
@@ -45,6 +45,11 @@ class Factor(State, ABC):
     @abstractmethod
     def precisions(self) -> Floats:
         """The diagonal of P."""
+
+    @property
+    @abstractmethod
+    def variances(self) -> Floats:
+        """The diagonal of P^-1."""
 
     @abstractmethod
     def whitened(self, b: Floats) -> Floats:
@@ -93,6 +98,11 @@ class SparseFactor(Factor):
     order: Integers
 
     @property
+    def triangle(self) -> Triangle:
+        """Where L has entries, checked."""
+        return Triangle(self.pointers, self.rows, self.order)
+
+    @property
     @override
     def size(self) -> int:
         return len(self.diagonal)
@@ -108,6 +118,16 @@ class SparseFactor(Factor):
         of_entries = np.repeat(self.diagonal, np.diff(self.pointers)) * self.entries**2
         found = np.empty_like(self.diagonal)
         found[self.order] = self.diagonal + np.bincount(self.rows, of_entries, self.size)
+        return found
+
+    @property
+    @override
+    def variances(self) -> Floats:
+        """By the entries of the inverse that L has (Takahashi et al., 1973)."""
+        found = np.empty_like(self.diagonal)
+        found[self.order] = loops().selected_inverse(
+            self.pointers, self.rows, self.entries, self.diagonal
+        )
         return found
 
     @override
@@ -177,6 +197,11 @@ class DenseFactor(Factor):
     @override
     def precisions(self) -> Floats:
         return np.asarray((self.root**2).sum(1))
+
+    @property
+    @override
+    def variances(self) -> Floats:
+        return np.asarray((self._solved(np.eye(self.size), "N") ** 2).sum(1))
 
     @override
     def whitened(self, b: Floats) -> Floats:

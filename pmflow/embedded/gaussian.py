@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.factor import Factor
+from pmflow.embedded.globals import Held
+from pmflow.embedded.structure import check_affordable
 from pmflow.records import State
 from pmflow.watch import Stopped, result_exists, stage, tick
 
-__all__ = ["CURVATURES", "GaussianState", "NoGaussianError", "fit_gaussian"]
+__all__ = ["GaussianState", "NoGaussianError", "fit_gaussian", "gaussian_of"]
 
 _PAIRS = 8
 """Mirrored pairs of draws of a step."""
@@ -25,7 +27,7 @@ _LOOK = 5
 """Steps whose ELBO is compared with that of as many before: no more, and the way is at its end."""
 _SLOW = 24
 """Steps that are averaged, the k-th of which goes 1 / (k + 1) of the way."""
-CURVATURES = 2 * _PAIRS * (_QUICK + _SLOW)
+_CURVATURES = 2 * _PAIRS * (_QUICK + _SLOW)
 """At most."""
 _LONGEST = 10.0
 """Conditional sds that a coordinate moves in one step."""
@@ -66,6 +68,20 @@ class GaussianState(State):
     def _log_density(self, squared_norm: Floats) -> Floats:
         constant = self.factor.log_det - len(self.mean) * math.log(2 * math.pi)
         return np.asarray((constant - squared_norm) / 2)
+
+
+def gaussian_of(held: Held, seed: int) -> GaussianState:
+    """Climb the ELBO from where the larger variables are at their mode.
+
+    Raises
+    ------
+    NoGaussianError, NoStructureError, Stopped
+        See `fit_gaussian`; if the second derivatives take too long.
+    """
+    density, pattern = held.whole.density, held.whole.pattern
+    whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool), _CURVATURES)
+    check_affordable(whole, _CURVATURES)
+    return fit_gaussian(whole, held.of_larger, seed)
 
 
 def fit_gaussian(whole: Conditional, start: Floats, seed: int) -> GaussianState:

@@ -49,6 +49,11 @@ class DiagonalFactor(Factor):
     def precisions(self) -> Floats:
         return self.diagonal
 
+    @property
+    @override
+    def variances(self) -> Floats:
+        return np.asarray(1 / self.diagonal)
+
     @override
     def whitened(self, b: Floats) -> Floats:
         return np.asarray(b / np.sqrt(self.diagonal))
@@ -125,6 +130,13 @@ class LowRankFactor(Factor):
     @override
     def precisions(self) -> Floats:
         return np.asarray(self.base.precisions + self.gained)
+
+    @property
+    @override
+    def variances(self) -> Floats:
+        directions = self.base.coloured(self.directions.T)
+        lost = (self.growth / (1 + self.growth)) @ directions**2
+        return np.asarray(self.base.variances - lost)
 
     @override
     def whitened(self, b: Floats) -> Floats:

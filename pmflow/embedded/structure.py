@@ -7,15 +7,26 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.globals import Held
 from pmflow.embedded.wide import wide_of
 from pmflow.graphs.sparsity import hessian_pattern
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import piece, stage
 
-__all__ = ["NoStructureError", "read_pattern", "verify_pattern"]
+__all__ = [
+    "NoStructureError",
+    "around",
+    "check_affordable",
+    "check_work",
+    "read_pattern",
+    "read_structure",
+    "verify_pattern",
+]
 
 _MOST = 3_000_000
 """Entries of a pattern: more, and its factor may not fit into memory."""
+_WORK = 3e11
+"""Numbers that the density may go through for all second derivatives of a fit."""
 _STEP = 1e-4
 _AGREES = 1e-3
 """Of products by the pattern and by differences, relative to the largest of them."""
@@ -25,6 +36,50 @@ type Floats = NDArray[np.float64]
 
 class NoStructureError(Exception):
     """The pattern can't be used; the message says why."""
+
+
+def read_structure(density: LogDensity, start: Floats, seed: int) -> Held:
+    """Which coordinates meet, by a pattern that is verified near a start of shape (dim,).
+
+    Raises
+    ------
+    NoStructureError
+        If it can't be read.
+    """
+    pattern = read_pattern(density)
+    whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool))
+    if pattern.nnz < density.dim**2:  # else there is none to miss
+        verify_pattern(whole, around(start, seed), seed)
+    places = {name: place for name, place, *_ in density.ordering.values()}
+    return Held(whole, places, start)
+
+
+def around(start: Floats, seed: int) -> Floats:
+    """Two points near the start, where a pattern is verified."""
+    rng = np.random.default_rng(seed)
+    return start + 0.1 * rng.standard_normal((2, len(start)))
+
+
+def check_affordable(conditional: Conditional, curvatures: int) -> None:
+    """See whether so many curvatures can be had.
+
+    Raises
+    ------
+    NoStructureError
+        If they take too many gradients.
+    """
+    check_work(conditional.gradients, conditional.density.work, curvatures)
+
+
+def check_work(gradients: int, work: int, times: int) -> None:
+    """See whether so many gradients of so much work can be had so many times.
+
+    Raises
+    ------
+    NoStructureError
+    """
+    if float(gradients) * work * times > _WORK:
+        raise NoStructureError(f"its second derivatives take {gradients:,} gradients at each point")
 
 
 def read_pattern(density: LogDensity) -> csr_array:

@@ -53,7 +53,7 @@ class NormalizingFlow(Approximation, state=NormalizingFlowState):
         The distribution that the first layer sees: ``normal`` (the default), ``student_t`` or
         ``mixture``, with options in brackets, such as ``student_t[df=3,trained=false]`` or
         ``mixture[k=8]``. See :doc:`/formula`.
-    frame : {"gaussian", "laplace", "pathfinder"} or Frame, optional
+    frame : {"gaussian", "laplace", "pathfinder", "sparse"} or Frame, optional
         An affine map behind the last layer, found before any training, so that the flow works in
         units of the posterior: the Gaussian of largest ELBO, mode and curvature, or the best
         Gaussian on the way to a mode. Where there is no finite mode the next one is taken, and

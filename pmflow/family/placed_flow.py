@@ -27,13 +27,15 @@ from pmflow.family.group_input import (
     of_length,
     shared,
 )
+from pmflow.family.latent import latent_of
 from pmflow.family.params import param_states, params_of
 from pmflow.family.placement import Placement
+from pmflow.family.sparse_frame import FRAME_KINDS, found_frame
 from pmflow.family.state import FlowGroupState, FlowPoint, RngState, saved_base
 from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, parse_base
-from pmflow.frames import FoundFrame, Frame, build_frame, checked_frame
+from pmflow.frames import FoundFrame, Frame, checked_frame
 from pmflow.graphs.private import seed_from
 from pmflow.posterior.density import LogDensity, density_over
 from pmflow.posterior.model import check_start, checked_model
@@ -72,7 +74,7 @@ class PlacedFlow(opvi.Group):
         state: FlowGroupState | None = None,
     ) -> None:
         self._jitter = checked_jitter(jitter)
-        self._asked_frame = checked_frame(frame)
+        self._asked_frame = checked_frame(frame, FRAME_KINDS)
         self._given_state = state
         self._density: LogDensity | None = None
         self.base = parse_base(base)
@@ -97,6 +99,8 @@ class PlacedFlow(opvi.Group):
         super().__init_group__(group)
         # PyMC 6.3 asks for it before it knows the variables, and takes the dimension for 0
         self.symbolic_initial: TensorVariable = self._initial_type("symbolic_initial")
+        self.latent = latent_of(self, self._given_state)
+        self.flow = self.flow.bind(self.latent)
         check_size(self.flow, self.base, self.ddim)
         if self._given_state is None:
             self._begin()
@@ -128,8 +132,7 @@ class PlacedFlow(opvi.Group):
 
     def _begin_at(self, state: FlowGroupState) -> None:
         """Parameters and place that were kept."""
-        made = params_of(state, self.flow, self.base, self.ddim)
-        self.base_params, self.layer_params = made
+        self.base_params, self.layer_params = params_of(state, self.flow, self.base, self.ddim)
         self._found = state.found
         self.frame, self.offset = state.frame, np.array(state.offset, dtype=float)
         self._asked_frame = state.frame if state.asked_frame is None else state.asked_frame
@@ -238,6 +241,7 @@ class PlacedFlow(opvi.Group):
             asked_frame=self._asked_frame if isinstance(self._asked_frame, str) else None,
             start=None if self._start is None else {k: np.array(v) for k, v in self._start.items()},
             moment_seed=self._moment_seed,
+            graph=self.latent.known_graph,
         )
 
     def _find_frame(self) -> Frame | None:
@@ -256,7 +260,7 @@ class PlacedFlow(opvi.Group):
 
     def _searched(self, kind: str, start: Floats, seed: int) -> Frame | None:
         """The frame found from a start, which may be that of an earlier one."""
-        found = build_frame(kind, self.log_density, start, seed, self._found)
+        found = found_frame(kind, self.log_density, start, seed, self._found)
         if found is None:
             return None
         if all(found is not one for one in self._found):

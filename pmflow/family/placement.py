@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 from pymc.pytensorf import floatX
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.family.sparse_frame import SparseFrame
 from pmflow.flows.bases import standard_normal_logp
-from pmflow.frames.frame import Frame
+from pmflow.flows.kernels.sparse_triangle import sparse_triangle
+from pmflow.frames import Frame
 
 __all__ = ["Placement"]
+
+type Floats = NDArray[np.float64]
 
 _SMALL = 16
 """Dimensions up to which a product is written as a sum: no BLAS, which is slow to compile."""
@@ -43,70 +48,108 @@ class Placement:
     log_det : TensorVariable, shape ()
     """
 
-    def __init__(
-        self,
-        offset: NDArray[np.float64],
-        frame: Frame | None,
-        origin: NDArray[np.float64] | None = None,
-    ) -> None:
-        self._has_frame = frame is not None
-        origin = np.zeros_like(offset) if origin is None else origin
+    def __init__(self, offset: Floats, frame: Frame | None, origin: Floats | None = None) -> None:
+        self._kind = _kind_of(frame)
         numbers = self._numbers(offset, frame, origin)
         self.names = tuple(numbers)
         self.shared = [_shared(value, name) for name, value in numbers.items()]
-        if frame is None:
-            self._loc, self._origin = self.shared
-            self.log_det = pt.constant(0.0, dtype="floatX")
-        else:
-            self._loc, self._origin, self._factor, self._inverse, self.log_det = self.shared
+        self._loc, self._origin, self.log_det, *rest = self.shared
+        self._matrix = self._kind(frame, rest)
 
     def _numbers(
-        self,
-        offset: NDArray[np.float64],
-        frame: Frame | None,
-        origin: NDArray[np.float64] | None = None,
+        self, offset: Floats, frame: Frame | None, origin: Floats | None
     ) -> dict[str, Any]:
-        if frame is None:
-            return {"offset": offset, "origin": origin}
         return {
-            "frame_loc": frame.loc,
-            "origin": origin,
-            "frame_factor": frame.factor,
-            "frame_inverse": 1 / frame.factor if frame.is_diagonal else _inverse(frame.factor),
-            "frame_log_det": frame.log_det,
+            "frame_loc": offset if frame is None else frame.loc,
+            "origin": np.zeros_like(offset) if origin is None else origin,
+            "frame_log_det": 0.0 if frame is None else frame.log_det,
+            **self._kind.numbers(frame),
         }
 
-    def place(
-        self,
-        offset: NDArray[np.float64],
-        frame: Frame | None,
-        origin: NDArray[np.float64] | None = None,
-    ) -> None:
+    def place(self, offset: Floats, frame: Frame | None, origin: Floats | None = None) -> None:
         """Put the flow elsewhere, in the graphs that exist."""
         for variable, value in zip(self.shared, self.values(offset, frame, origin), strict=True):
             variable.set_value(value)
 
     def values(
-        self,
-        offset: NDArray[np.float64],
-        frame: Frame | None,
-        origin: NDArray[np.float64] | None = None,
+        self, offset: Floats, frame: Frame | None, origin: Floats | None = None
     ) -> list[NDArray[np.floating]]:
         """What `shared` holds where the flow is elsewhere."""
         return [floatX(np.asarray(v)) for v in self._numbers(offset, frame, origin).values()]
 
     def forward(self, y: TensorVariable) -> TensorVariable:
         """Map the output of the layers to the latent vector, both of shape (*batch, dim)."""
-        return self._loc + (_product(y, self._factor) if self._has_frame else y)
+        return self._loc + self._matrix.forward(y)
 
     def inverse(self, z: TensorVariable) -> TensorVariable:
         """Map the latent vector to the output of the layers, both of shape (*batch, dim)."""
-        centred = z - self._loc
-        return _product(centred, self._inverse) if self._has_frame else centred
+        return self._matrix.backward(z - self._loc)
 
     def start_logp(self, y: TensorVariable) -> TensorVariable:
         """Log density of the start's normal distribution where the layers gave `y`, (*batch,)."""
         return standard_normal_logp(y - self._origin) - self.log_det
+
+
+class _Nothing:
+    """No frame."""
+
+    def __init__(self, frame: Any, numbers: Sequence[TensorVariable]) -> None:
+        pass
+
+    @staticmethod
+    def numbers(frame: Any) -> dict[str, Any]:
+        """What the map is made of."""
+        return {}
+
+    def forward(self, y: TensorVariable) -> TensorVariable:
+        return y
+
+    def backward(self, d: TensorVariable) -> TensorVariable:
+        return d
+
+
+class _Matrix(_Nothing):
+    """A frame's matrix, or its diagonal."""
+
+    def __init__(self, frame: Any, numbers: Sequence[TensorVariable]) -> None:
+        self._factor, self._inverse = numbers
+
+    @staticmethod
+    def numbers(frame: Any) -> dict[str, Any]:
+        inverse = 1 / frame.factor if frame.is_diagonal else _inverse(frame.factor)
+        return {"frame_factor": frame.factor, "frame_inverse": inverse}
+
+    def forward(self, y: TensorVariable) -> TensorVariable:
+        return _product(y, self._factor)
+
+    def backward(self, d: TensorVariable) -> TensorVariable:
+        return _product(d, self._inverse)
+
+
+class _Root(_Nothing):
+    """The root of a sparse precision, of which only the numbers may change, not the pattern."""
+
+    def __init__(self, frame: Any, numbers: Sequence[TensorVariable]) -> None:
+        self._entries, self._sds = numbers
+        self._at = frame.precision.triangle.coordinates
+
+    @staticmethod
+    def numbers(frame: Any) -> dict[str, Any]:
+        return {"frame_entries": frame.precision.entries, "frame_factor": frame.factor}
+
+    def forward(self, y: TensorVariable) -> TensorVariable:
+        y = y * self._sds
+        return sparse_triangle(self._entries, y, *self._at, solves=True, transposed=True)
+
+    def backward(self, d: TensorVariable) -> TensorVariable:
+        d = sparse_triangle(self._entries, d, *self._at, solves=False, transposed=True)
+        return d / self._sds
+
+
+def _kind_of(frame: Frame | None) -> type[_Nothing]:
+    if frame is None:
+        return _Nothing
+    return _Root if isinstance(frame, SparseFrame) else _Matrix
 
 
 def _shared(value: float | NDArray[np.float64], name: str) -> Any:

@@ -13,6 +13,7 @@ from pmflow.embedded.nested import NestedState
 from pmflow.errors import FormulaError, ParameterError, StorageError
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, base_text
+from pmflow.flows.latent import LatentGraph
 from pmflow.frames import FoundFrame, Frame
 from pmflow.records import Report, State
 
@@ -100,7 +101,7 @@ class FlowPoint(State):
 
     @property
     def _arrays(self) -> list[NDArray[Any]]:
-        placed = () if self.frame is None else (self.frame.loc, self.frame.factor)
+        placed = [] if self.frame is None else self.frame.arrays
         return [*self.params, self.offset, self.origin, *placed]
 
 
@@ -141,6 +142,7 @@ class FlowGroupState(State):
     asked_frame: str | None
     start: dict[str, NDArray[Any]] | None
     moment_seed: int
+    graph: LatentGraph | None = None  # where a layer has asked for it
 
 
 @dataclass(frozen=True, eq=False)

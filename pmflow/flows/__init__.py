@@ -7,6 +7,7 @@ from pmflow.flows.base import AbstractLayer
 from pmflow.flows.bases import Mixture, Normal, StudentT
 from pmflow.flows.catalogue import register
 from pmflow.flows.chain import Chain
+from pmflow.flows.latent import Latent, LatentGraph
 from pmflow.flows.layers.bend import Bend
 from pmflow.flows.layers.bnaf import BNAF
 from pmflow.flows.layers.coupling import Coupling
@@ -24,6 +25,7 @@ from pmflow.flows.layers.radial import Radial
 from pmflow.flows.layers.reverse import Reverse
 from pmflow.flows.layers.scale import Scale
 from pmflow.flows.layers.sinh import SinhArcsinh
+from pmflow.flows.layers.sparse import Sparse
 from pmflow.flows.layers.spline import Spline
 from pmflow.flows.layers.sylvester import Sylvester
 from pmflow.flows.layers.tril import Tril
@@ -39,6 +41,8 @@ __all__ = [
     "Chain",
     "Coupling",
     "Householder",
+    "Latent",
+    "LatentGraph",
     "Loc",
     "LowRank",
     "Mixture",
@@ -50,6 +54,7 @@ __all__ = [
     "Reverse",
     "Scale",
     "SinhArcsinh",
+    "Sparse",
     "Spline",
     "StudentT",
     "Sylvester",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import LayerError, ParameterError
+from pmflow.flows.latent import Latent
 from pmflow.flows.score import gradient, solve_jacobian
 
 __all__ = ["AbstractLayer", "Params", "Shape", "check_directions", "static_length"]
@@ -62,6 +63,20 @@ class AbstractLayer(ABC):
             if (value := getattr(self, f.name)) != f.default
         ]
         return f"{self.word}[{','.join(given)}]" if given else self.word
+
+    def bind(self, latent: Latent) -> AbstractLayer:
+        """The layer for the latent vector of a model, itself by default.
+
+        Called once, before anything else, where there is a model. A layer that goes by which
+        coordinates are which variable, or by which of them meet, returns one that has taken from
+        `latent` what it needs.
+
+        Raises
+        ------
+        UnsupportedError, ParameterError
+            If it can't be used on this model.
+        """
+        return self
 
     @abstractmethod
     def param_shapes(self, dim: int) -> dict[str, Shape]:

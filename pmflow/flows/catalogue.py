@@ -29,6 +29,7 @@ from pmflow.flows.layers.radial import Radial
 from pmflow.flows.layers.reverse import Reverse
 from pmflow.flows.layers.scale import Scale
 from pmflow.flows.layers.sinh import SinhArcsinh
+from pmflow.flows.layers.sparse import Sparse
 from pmflow.flows.layers.spline import Spline
 from pmflow.flows.layers.sylvester import Sylvester
 from pmflow.flows.layers.tril import Tril
@@ -41,6 +42,7 @@ BUILT_IN = (
     Scale,
     LowRank,
     Tril,
+    Sparse,
     LU,
     Householder,
     Permutation,

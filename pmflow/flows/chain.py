@@ -15,6 +15,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import ParameterError
 from pmflow.flows.base import AbstractLayer, Params, Shape
+from pmflow.flows.latent import Latent
 
 __all__ = ["Chain"]
 
@@ -55,6 +56,10 @@ class Chain:
     def is_affine(self) -> bool:
         """Whether the whole map is affine in the base draw."""
         return all(layer.is_affine for layer in self.layers)
+
+    def bind(self, latent: Latent) -> Chain:
+        """The chain for the latent vector of a model (see `AbstractLayer.bind`)."""
+        return Chain(tuple(layer.bind(latent) for layer in self.layers))
 
     def param_shapes(self, dim: int) -> list[dict[str, Shape]]:
         """Names and shapes of the parameters of every layer, for points of length `dim`."""

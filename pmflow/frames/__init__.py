@@ -3,5 +3,14 @@
 from pmflow.frames.build import FRAMES, FoundFrame, build_frame, checked_frame
 from pmflow.frames.frame import Frame
 from pmflow.frames.laplace import MOST_DENSE
+from pmflow.frames.scaling import AbstractScaling
 
-__all__ = ["FRAMES", "MOST_DENSE", "FoundFrame", "Frame", "build_frame", "checked_frame"]
+__all__ = [
+    "FRAMES",
+    "MOST_DENSE",
+    "AbstractScaling",
+    "FoundFrame",
+    "Frame",
+    "build_frame",
+    "checked_frame",
+]

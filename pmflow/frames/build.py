@@ -30,8 +30,8 @@ _STOPPED = {
 _log = logging.getLogger("pmflow")
 
 
-def checked_frame(frame: str | Frame | None) -> str | Frame | None:
-    """What the user gave for `frame`.
+def checked_frame(frame: str | Frame | None, kinds: Sequence[str] = FRAMES) -> str | Frame | None:
+    """What the user gave for `frame`: one, or a name of one, of some kinds.
 
     Raises
     ------
@@ -40,9 +40,9 @@ def checked_frame(frame: str | Frame | None) -> str | Frame | None:
     """
     if frame is None or isinstance(frame, Frame):
         return frame
-    if not isinstance(frame, str) or frame.lower() not in FRAMES:
+    if not isinstance(frame, str) or frame.lower() not in kinds:
         raise ParameterError(
-            f"frame must be one of {', '.join(map(repr, FRAMES))}, a Frame, or None, "
+            f"frame must be one of {', '.join(map(repr, kinds))}, a Frame, or None, "
             f"but is {frame!r}."
         )
     return frame.lower()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -10,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pmflow.errors import ParameterError
+from pmflow.frames.scaling import AbstractScaling, DiagonalScaling, LowerScaling
 from pmflow.posterior.given import given_draws
 from pmflow.records import State
 
@@ -106,39 +109,47 @@ class Frame(State):
         """Whether only the diagonal is kept."""
         return self.factor.ndim == 1
 
+    @cached_property
+    def _scaling(self) -> AbstractScaling:
+        return DiagonalScaling(self.factor) if self.is_diagonal else LowerScaling(self.factor)
+
     @property
     def sds(self) -> Floats:
         """Standard deviations of :math:`z` where those of :math:`y` are 1, shape (dim,)."""
-        return self.factor if self.is_diagonal else np.sqrt((self.factor**2).sum(1))
+        return self._scaling.sds
 
     @property
     def log_det(self) -> float:
-        """Log of the determinant of the factor."""
-        diagonal = self.factor if self.is_diagonal else np.diag(self.factor)
-        return float(np.log(diagonal).sum())
+        """Log of the determinant of L."""
+        return self._scaling.log_det
+
+    @property
+    def arrays(self) -> list[NDArray[Any]]:
+        """All of its numbers: two frames that have the same ones are the same map."""
+        return [self.loc, self.factor]
 
     def forward(self, y: Floats) -> Floats:
         """Points of shape (n, dim) from the flow's units to unconstrained space."""
-        return self.loc + (y * self.factor if self.is_diagonal else y @ self.factor.T)
+        return self.loc + self._scaling.forward(y)
 
     def backward(self, z: Floats) -> Floats:
         """Points of shape (n, dim) from unconstrained space to the flow's units."""
-        if self.is_diagonal:
-            return (z - self.loc) / self.factor
-        from scipy.linalg import solve_triangular  # slow to import
-
-        y: Floats = solve_triangular(self.factor, (z - self.loc).T, lower=True).T
-        return y
+        return self._scaling.backward(z - self.loc)
 
     def pull_gradient(self, gradient: Floats) -> Floats:
         """Gradients with respect to z, shape (n, dim), as gradients with respect to y."""
-        return gradient * self.factor if self.is_diagonal else gradient @ self.factor
+        return self._scaling.pulled(gradient)
 
     def moved(self, shift: Floats, inner: Floats) -> Frame:
-        """The frame of ``y = shift + inner y'``: `inner` lower triangular, or a diagonal."""
-        loc = self.forward(shift[None])[0]
-        factor = self.factor * inner if self.is_diagonal else self.factor @ inner
-        return Frame(loc, factor, self.kind, self.note)
+        """The frame of ``y = shift + inner y'``: `inner` lower triangular, or a diagonal.
+
+        Raises
+        ------
+        ParameterError
+            If the factor is that of a sparse precision.
+        """
+        factor = self._scaling.times(inner)
+        return Frame(self.forward(shift[None])[0], factor, self.kind, self.note)
 
 
 def _factor(covariance: Floats) -> Floats:

@@ -63,7 +63,7 @@ class NFVI(KLqp):
         Weight of the divergence from the prior in the objective; 1 is the ELBO.
     base : str, optional
         The distribution that the first layer sees, see `NormalizingFlow`. Default ``'normal'``.
-    frame : {"gaussian", "laplace", "pathfinder"} or Frame, optional
+    frame : {"gaussian", "laplace", "pathfinder", "sparse"} or Frame, optional
         Where the posterior is and how wide, found before any training: see `NormalizingFlow`.
 
     Attributes

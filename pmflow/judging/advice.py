@@ -29,7 +29,7 @@ _AS_FORMULA = {"mean_field": "scale-loc", "full_rank": "tril-loc"}
 _CUT_SHORT = ("failed", "interrupted", "time")
 """How training ends that did not come to its own end."""
 
-_NAMED_FRAMES = ("gaussian", "laplace", "pathfinder")
+_NAMED_FRAMES = ("gaussian", "laplace", "pathfinder", "sparse")
 
 
 class Advice(NamedTuple):

@@ -8,16 +8,16 @@ from typing import override
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
 from pmflow.embedded.globals import Held, choose_globals, is_gaussian, with_hubs
-from pmflow.embedded.structure import NoStructureError, verify_pattern
+from pmflow.embedded.structure import (
+    NoStructureError,
+    around,
+    check_affordable,
+    verify_pattern,
+)
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
 from pmflow.family.normalizing_flow import NormalizingFlow
-from pmflow.ladder.structured import (
-    AbstractStructuredRung,
-    around,
-    check_affordable,
-    check_choice,
-)
+from pmflow.ladder.structured import AbstractStructuredRung, check_choice
 from pmflow.records import FitState, Report
 from pmflow.watch import why_stopped
 

@@ -6,10 +6,10 @@ import pymc as pm
 
 from pmflow.embedded.globals import choose_globals
 from pmflow.embedded.outline import Structure
-from pmflow.embedded.structure import NoStructureError
+from pmflow.embedded.structure import NoStructureError, read_structure
 from pmflow.errors import UnsupportedError
 from pmflow.family.normalizing_flow import NormalizingFlow
-from pmflow.ladder.structured import read_structure
+from pmflow.ladder.structured import density_at_start
 
 __all__ = ["structure"]
 
@@ -50,7 +50,7 @@ def structure(model: pm.Model | None = None) -> Structure:
     """
     flow = NormalizingFlow("scale-loc", model=model, random_seed=0, jitter=0.0)
     try:
-        held = read_structure(flow, 0)
+        held = read_structure(*density_at_start(flow), 0)
         is_global = choose_globals(held)
     except NoStructureError as error:
         raise UnsupportedError(f"The structure of the model can't be read: {error}.") from error

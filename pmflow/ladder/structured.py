@@ -10,22 +10,19 @@ import numpy as np
 import pytensor
 from numpy.typing import NDArray
 
-from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.gaussian import NoGaussianError
 from pmflow.embedded.globals import Held
 from pmflow.embedded.marginal import NoCentreError
-from pmflow.embedded.structure import NoStructureError, read_pattern, verify_pattern
+from pmflow.embedded.structure import NoStructureError, check_work, read_structure
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.graphs.minibatches import observed_in_minibatches
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.ladder.rung import AbstractSizedRung, Ground, NothingGained
+from pmflow.posterior.density import LogDensity
 from pmflow.watch import OutOfTime
 
-__all__ = ["AbstractStructuredRung", "around", "check_affordable", "check_choice", "read_structure"]
-
-_WORK = 3e11
-"""Numbers that the density may go through for all second derivatives of a fit."""
+__all__ = ["AbstractStructuredRung", "check_choice", "density_at_start"]
 
 _OF_CHOICE = 10
 """Curvatures for each entry that may be global. It takes two: they may cost a fifth of a fit."""
@@ -55,8 +52,9 @@ class AbstractStructuredRung(AbstractSizedRung):
             jitter=0.0,
         )
         seed = ground.next_seed()
+        read = partial(read_structure, *density_at_start(flow), seed)
         try:
-            return self.fitted(flow, ground.structure(partial(read_structure, flow, seed)), seed)
+            return self.fitted(flow, ground.structure(read), seed)
         except OutOfTime as error:
             raise NothingGained("no time was left for it") from error
         except (NoStructureError, NoCentreError, NoGaussianError) as error:
@@ -80,39 +78,10 @@ class AbstractStructuredRung(AbstractSizedRung):
         """
 
 
-def read_structure(flow: NormalizingFlow, seed: int) -> Held:
-    """Which coordinates meet where a flow over all variables starts, by a pattern that is verified.
-
-    Raises
-    ------
-    NoStructureError
-        If it can't be read.
-    """
+def density_at_start(flow: NormalizingFlow) -> tuple[LogDensity, Floats]:
+    """The density of the model, and where a flow over all variables starts, shape (dim,)."""
     (group,) = flow.groups
-    density, start = group.log_density, flow.point.origin + flow.point.offset
-    pattern = read_pattern(density)
-    whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool))
-    if pattern.nnz < density.dim**2:  # else there is none to miss
-        verify_pattern(whole, around(start, seed), seed)
-    places = {name: place for name, place, *_ in group.ordering.values()}
-    return Held(whole, places, start)
-
-
-def around(start: Floats, seed: int) -> Floats:
-    """Two points near the start, where a pattern is verified."""
-    rng = np.random.default_rng(seed)
-    return start + 0.1 * rng.standard_normal((2, len(start)))
-
-
-def check_affordable(conditional: Conditional, curvatures: int) -> None:
-    """See whether so many curvatures can be had.
-
-    Raises
-    ------
-    NoStructureError
-        If they take too many gradients.
-    """
-    _check(conditional.gradients, conditional.density.work, curvatures)
+    return group.log_density, flow.point.origin + flow.point.offset
 
 
 def check_choice(held: Held) -> None:
@@ -123,9 +92,4 @@ def check_choice(held: Held) -> None:
     NoStructureError
         If they take too many gradients.
     """
-    _check(held.gradients, held.whole.density.work, _OF_CHOICE * held.entries)
-
-
-def _check(gradients: int, work: int, curvatures: int) -> None:
-    if float(gradients) * work * curvatures > _WORK:
-        raise NoStructureError(f"its second derivatives take {gradients:,} gradients at each point")
+    check_work(held.gradients, held.whole.density.work, _OF_CHOICE * held.entries)

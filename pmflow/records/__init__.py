@@ -3,6 +3,7 @@
 from pmflow.records.estimates import Elbo, systematic_choice
 from pmflow.records.facts import Facts
 from pmflow.records.states import Ended, FitState, Outcome, Report, Starts, State
+from pmflow.records.triangle import Triangle, full_triangle
 
 __all__ = [
     "Elbo",
@@ -13,5 +14,7 @@ __all__ = [
     "Report",
     "Starts",
     "State",
+    "Triangle",
+    "full_triangle",
     "systematic_choice",
 ]

@@ -55,6 +55,7 @@ class TestFactor:
         matrix, _, factor = case
         root = factor.coloured(np.eye(len(matrix)))
         np.testing.assert_allclose(root.T @ root, np.linalg.inv(matrix), atol=1e-12)
+        np.testing.assert_allclose(factor.variances, np.diag(np.linalg.inv(matrix)))
 
     def test_norms(self, case: Case) -> None:
         matrix, _, factor = case

@@ -12,9 +12,10 @@ import pytensor.tensor as pt
 import pytest
 
 import pmflow as pmf
+from pmflow.embedded.structure import read_structure
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.sparse import SparseRung
-from pmflow.ladder.structured import read_structure
+from pmflow.ladder.structured import density_at_start
 from pmflow.training.options import FitOptions
 from pmflow.watch import watching
 
@@ -146,7 +147,7 @@ def test_it_begins_where_many_scales_are_held() -> None:
         pm.Normal("y", b, 1.0, observed=np.linspace(-2, 2, 60).reshape(5, 12))
     with watching(progressbar=False):
         flow = pmf.NormalizingFlow("scale-loc", model=model, jitter=0.0)
-        held = read_structure(flow, 1)
+        held = read_structure(*density_at_start(flow), 1)
         z = held.of_larger
     np.testing.assert_array_equal(z[:12], held.start[:12])
     assert np.abs(held.z - z).max() > 1.0  # of all but variables of ten entries: scales near 0

@@ -73,6 +73,14 @@ def tril(z: Vector, rho: Vector, lower: Vector) -> Mapped:
     return factor @ z, float(np.linalg.slogdet(factor)[1])
 
 
+def sparse(z: Vector, rho: Vector, entries: Vector) -> Mapped:
+    # [TN] section 2: the precision is T D^2 T', so draws are those of its transposed root
+    root = np.eye(len(z))
+    root.T[np.triu_indices(len(z), 1)] = entries / max(1, len(z) - 1) ** 0.5
+    root = root @ np.diag(1 / softplus(rho))
+    return np.linalg.inv(root.T) @ z, -float(np.linalg.slogdet(root)[1])
+
+
 def lu(z: Vector, rho: Vector, lower: Vector, upper: Vector) -> Mapped:
     dim = len(z)
     p = np.eye(dim)[np.random.default_rng(0).permutation(dim)]
@@ -168,6 +176,7 @@ ORACLES: dict[str, Callable[..., Mapped]] = {
     "radial": radial,
     "hh": hh,
     "tril": tril,
+    "sparse": sparse,
     "lu": lu,
     "lowrank": lowrank,
     "perm": perm,

@@ -25,7 +25,7 @@ from pmflow.flows.layers.loc import Loc
 
 LISTED = (
     "bend, bnaf, coupling, hh, householder, iaf, loc, lowrank, lu, maf, naf, perm, planar, poly, "
-    "radial, reverse, scale, sinh, spline, sylvester, tril"
+    "radial, reverse, scale, sinh, sparse, spline, sylvester, tril"
 )
 
 

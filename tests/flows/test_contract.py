@@ -17,7 +17,8 @@ from pmflow.flows.formula import Formula
 from pmflow.graphs.evaluate import compile_once
 
 CASES = [
-    *("loc", "scale", "planar", "radial", "hh", "tril", "lu", "lowrank", "perm", "reverse"),
+    *("loc", "scale", "planar", "radial", "hh", "tril", "sparse", "lu", "lowrank"),
+    *("perm", "reverse"),
     *(
         "sinh",
         "sylvester",

@@ -40,7 +40,7 @@ from pmflow.grammar import (
 
 LISTED = (
     "bend, bnaf, coupling, hh, householder, iaf, loc, lowrank, lu, maf, naf, p2, perm, planar, "
-    "poly, probe, radial, reverse, scale, sinh, spline, sylvester, tril"
+    "poly, probe, radial, reverse, scale, sinh, sparse, spline, sylvester, tril"
 )
 
 PROPERTY = settings(deadline=None, max_examples=200)  # a busy machine is no failure
