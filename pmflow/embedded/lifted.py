@@ -9,18 +9,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.curvature import AbstractCurvature
-from pmflow.embedded.factor import loops
 from pmflow.embedded.factors import Factors
+from pmflow.embedded.jacobians import Fixed, Moving, places_of
 from pmflow.embedded.predictors import NotLiftedError, Predictors, curvature_of
-from pmflow.graphs.affine import affine_ends
+from pmflow.embedded.products import DiagonalProducts, Products
+from pmflow.graphs.affine import affine_ends, is_affine
 from pmflow.graphs.sparsity import jacobian_pattern
 from pmflow.posterior.graph_density import GraphDensity
 
 __all__ = ["Lifted"]
 
-_MOST_PRODUCTS = 20_000_000
-"""Products of three numbers that one curvature adds up."""
-_TOO_MANY = "its predictors depend on too many entries each"
 _NUMBERS_AT_ONCE = 2**23
 """Of predictors that are held at a time."""
 
@@ -56,19 +54,28 @@ class Lifted(AbstractCurvature):
         is_inner = np.zeros(density.dim, dtype=bool)
         is_inner[inner] = True
         ends = affine_ends(z, value, is_inner)
+        fixed = [end for end in ends if is_affine(z, end)]
+        ends = fixed + [end for end in ends if end not in fixed]
         jacobian = jacobian_pattern(z, ends) if ends else None
         if jacobian is None:
             raise NotLiftedError("which entries its predictors depend on is not known")
-        jacobian = csr_array(jacobian[:, inner])
-        self._inner = inner
-        self._pointers, self._indices = _places(jacobian)
-        if (np.diff(self._pointers) ** 2).sum() > _MOST_PRODUCTS:  # of the diagonal alone
-            raise NotLiftedError(_TOO_MANY)
-        self._column_colours: Integers = loops().apart(*_places(csr_array(jacobian.T @ jacobian)))
-        self._predictors = Predictors(z, ends, int(self._column_colours.max()) + 2)
-        lifted = self._predictors.outer(value)
+        by_locals, self._numbers = csr_array(jacobian[:, inner]), jacobian.shape[0]
+        predictors = Predictors(z, ends, 1)
+        lifted = predictors.outer(value)
         outer, self._outer = curvature_of(lifted, inner, jacobian.shape[0])
-        self._products = _Products(outer, self._pointers, self._indices, factors)
+        pointers, indices = places_of(by_locals)
+        self._products = (
+            DiagonalProducts(pointers, indices, factors)
+            if outer.is_diagonal
+            else Products(outer, pointers, indices, factors)
+        )
+        self._parts: list[Fixed | Moving] = []
+        number = Predictors(z, fixed, 1).number if fixed else 0
+        if fixed:
+            self._parts.append(Fixed(z, fixed, inner, csr_array(jacobian[:number])))
+        if len(ends) > len(fixed):
+            moving = ends[len(fixed) :]
+            self._parts.append(Moving(z, moving, inner, csr_array(by_locals[number:])))
 
     @property
     @override
@@ -78,69 +85,20 @@ class Lifted(AbstractCurvature):
     @override
     def at(self, z: Floats, sds: Floats) -> Floats:
         """Minus the second derivatives, at points of shape (n, dim): shape (n, entries)."""
-        steps = np.zeros((self._column_colours.max() + 2, z.shape[1]))  # the first is none
-        steps[self._column_colours + 1, self._inner] = sds
-        rows = max(1, _NUMBERS_AT_ONCE // (len(steps) * (len(self._pointers) - 1)))
-        return np.concatenate(
-            [self._at(z[i : i + rows], steps, sds) for i in range(0, len(z), rows)]
-        )
+        evaluations = sum(part.evaluations for part in self._parts)
+        numbers = self._numbers * evaluations
+        rows = max(1, _NUMBERS_AT_ONCE // numbers)
+        return np.concatenate([self._at(z[i : i + rows], sds) for i in range(0, len(z), rows)])
 
-    def _at(self, z: Floats, steps: Floats, sds: Floats) -> Floats:
-        points = (z[:, None] + steps).reshape(-1, z.shape[1])
-        predictors = self._predictors(points).reshape(len(z), len(steps), -1)
-        jacobian = np.empty((len(z), len(self._indices)))
-        units = np.empty((len(z), predictors.shape[-1]))
-        for values, j, unit in zip(predictors, jacobian, units, strict=True):
-            loops().differences(
-                self._pointers, self._indices, self._column_colours, values, sds, j, unit
+    def _at(self, z: Floats, sds: Floats) -> Floats:
+        values = [part.at(z, sds) for part in self._parts]
+        predictors = np.concatenate([z, *(value.predictors for value in values)], axis=1)
+        units, jacobian = (
+            np.concatenate([np.broadcast_to(x, (len(z), x.shape[1])) for x in some], axis=1)
+            for some in (
+                [value.units for value in values],
+                [value.jacobian for value in values],
             )
-        lifted = np.concatenate([z, predictors[:, 0]], axis=1)
-        curvatures = self._outer.at(lifted, units)
-        return np.stack([self._products(h, j) for h, j in zip(curvatures, jacobian, strict=True)])
-
-
-class _Products:
-    """The products that J' H J is the sum of."""
-
-    def __init__(
-        self, outer: Factors, pointers: Integers, indices: Integers, inner: Factors
-    ) -> None:
-        self._rows, self._columns = outer.rows, outer.columns
-        self._pointers, self._indices = pointers, indices
-        counts = np.diff(pointers)
-        numbers = counts[outer.rows] * counts[outer.columns]
-        if numbers.sum() > _MOST_PRODUCTS:
-            raise NotLiftedError(_TOO_MANY)
-        entry = np.repeat(np.arange(len(numbers)), numbers)
-        nth = np.arange(len(entry)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
-        width = counts[outer.columns[entry]]
-        i = indices[pointers[outer.rows[entry]] + nth // width]
-        j = indices[pointers[outer.columns[entry]] + nth % width]
-        wanted = np.maximum(i, j) * inner.dim + np.minimum(i, j)
-        known = inner.columns * inner.dim + inner.rows
-        target = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        # one of each two mirror images; what the pattern of the density does not have cancels out
-        is_left_out = (outer.rows == outer.columns)[entry] & (i > j)
-        is_left_out |= known[target] != wanted
-        self._targets = np.where(is_left_out, -1, target).astype(np.int32)
-        self._entries = len(known)
-
-    def __call__(self, curvature: Floats, jacobian: Floats) -> Floats:
-        found = np.zeros(self._entries)
-        loops().add_products(
-            self._rows,
-            self._columns,
-            self._pointers,
-            self._indices,
-            self._targets,
-            np.ascontiguousarray(curvature),
-            jacobian,
-            found,
         )
-        return found
-
-
-def _places(pattern: csr_array) -> tuple[Integers, Integers]:
-    """Pointers and indices, as the loops take them."""
-    pattern.sort_indices()
-    return pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
+        curvatures = self._outer.at(predictors, units)
+        return np.stack([self._products(h, j) for h, j in zip(curvatures, jacobian, strict=True)])

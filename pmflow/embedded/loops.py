@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "add_alike",
     "add_products",
     "apart",
     "coloured",
@@ -142,6 +143,40 @@ def add_products(
                     # the mirror image of the entry puts as much there
                     twice = 2.0 if a != b and indices[left] == indices[right] else 1.0
                     out[target] += twice * scaled * jacobian[right]
+
+
+@compiled
+def add_alike(
+    order: Integers,
+    ends: Integers,
+    widths: Integers,
+    pointers: Integers,
+    targets: NDArray[np.int32],
+    h: Floats,
+    jacobian: Floats,
+    out: Floats,
+) -> None:
+    """Add J' H J of a diagonal H: of rows that have the same columns, and then in place.
+
+    Rows `order` between two `ends` are alike, of so many entries each; a target of -1 is left out.
+    """
+    number = 0
+    total = np.zeros((widths.max(), widths.max()))
+    for kind in range(len(widths)):
+        width = widths[kind]
+        total[:width, :width] = 0.0
+        for at in range(ends[kind], ends[kind + 1]):
+            row = order[at]
+            entries = jacobian[pointers[row] : pointers[row] + width]
+            for a in range(width):
+                scaled = h[row] * entries[a]
+                for b in range(a + 1):
+                    total[a, b] += scaled * entries[b]
+        for a in range(width):
+            for b in range(a + 1):
+                if targets[number] >= 0:
+                    out[targets[number]] += total[a, b]
+                number += 1
 
 
 @compiled

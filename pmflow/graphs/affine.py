@@ -38,7 +38,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.sparsity_rows import is_discrete
 
-__all__ = ["affine_ends", "affine_sums"]
+__all__ = ["affine_ends", "affine_sums", "is_affine"]
 
 
 class _By(IntEnum):
@@ -82,6 +82,16 @@ def affine_ends(
         if found is _ANYHOW:
             ends |= {x: None for x, how in zip(node.inputs, given, strict=True) if how is _AFFINE}
     return list(ends)
+
+
+def is_affine(z: TensorVariable, variable: TensorVariable) -> bool:
+    """Whether a graph of a vector is known to be affine in all of it."""
+    by: dict[Any, _By] = {z: _AFFINE}
+    is_free = np.ones(z.type.shape, dtype=bool)
+    for node in io_toposort([z], [variable]):
+        given = [by.get(x, _NOT) for x in node.inputs]
+        by.update(dict.fromkeys(node.outputs, _of_outputs(node, given, z, is_free)))
+    return by.get(variable, _NOT) is not _ANYHOW
 
 
 def affine_sums(z: TensorVariable, value: TensorVariable) -> list[TensorVariable]:
