@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pmflow.embedded.compiled import compiled
+from pmflow.embedded.factor_loops import (
+    multiply_lower,
+    multiply_upper,
+    selected_inverse,
+    solve_lower,
+    solve_upper,
+)
 
 __all__ = [
     "add_alike",
     "add_products",
     "apart",
     "coloured",
-    "compiled",
     "differences",
     "inverted",
     "joined",
@@ -24,14 +28,6 @@ __all__ = [
     "solve_lower",
     "solve_upper",
 ]
-
-
-def compiled[F: Callable[..., Any]](function: F) -> F:
-    """Compile by numba when first called, kept on disk where there is a place to keep it."""
-    try:
-        return cast(F, numba.njit(cache=True)(function))
-    except RuntimeError:  # neither its own folder nor the user's can be written to
-        return cast(F, numba.njit(function))
 
 
 type Floats = NDArray[np.float64]
@@ -214,72 +210,6 @@ def chebyshev(coefficients: Floats, x: Floats, out: Floats) -> None:
             for i in range(last, 0, -1):
                 ahead, further = coefficients[i, k] + 2 * x[n, k] * ahead - further, ahead
             out[n, k] = coefficients[0, k] + x[n, k] * ahead - further
-
-
-@compiled
-def solve_lower(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
-    """Solve L x = b in place, for columns of shape (dim, n)."""
-    for column in range(len(pointers) - 1):
-        for at in range(pointers[column], pointers[column + 1]):
-            for k in range(x.shape[1]):
-                x[rows[at], k] -= entries[at] * x[column, k]
-
-
-@compiled
-def solve_upper(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
-    """Solve L' x = b in place."""
-    for column in range(len(pointers) - 2, -1, -1):
-        for at in range(pointers[column], pointers[column + 1]):
-            for k in range(x.shape[1]):
-                x[column, k] -= entries[at] * x[rows[at], k]
-
-
-@compiled
-def multiply_upper(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
-    """Put L' x in the place of x."""
-    for column in range(len(pointers) - 1):
-        for at in range(pointers[column], pointers[column + 1]):
-            for k in range(x.shape[1]):
-                x[column, k] += entries[at] * x[rows[at], k]
-
-
-@compiled
-def multiply_lower(pointers: Integers, rows: Integers, entries: Floats, x: Floats) -> None:
-    """Put L x in the place of x."""
-    for column in range(len(pointers) - 2, -1, -1):
-        for at in range(pointers[column], pointers[column + 1]):
-            for k in range(x.shape[1]):
-                x[rows[at], k] += entries[at] * x[column, k]
-
-
-@compiled
-def selected_inverse(
-    pointers: Integers, rows: Integers, entries: Floats, diagonal: Floats
-) -> Floats:
-    """The diagonal of (L D L')^-1, from its last column to its first.
-
-    Of the inverse only the entries are had that L has: no others are needed for these.
-    """
-    dim = len(diagonal)
-    found, on_diagonal = np.zeros(len(entries)), np.zeros(dim)
-    place = np.full(dim, -1, dtype=np.int64)
-    for column in range(dim - 1, -1, -1):
-        begin, end = pointers[column], pointers[column + 1]
-        for at in range(begin, end):
-            place[rows[at]] = at
-        for at in range(begin, end):
-            row = rows[at]
-            found[at] -= entries[at] * on_diagonal[row]
-            for other in range(pointers[row], pointers[row + 1]):
-                below = place[rows[other]]
-                if below >= 0:
-                    found[at] -= entries[below] * found[other]
-                    found[below] -= entries[at] * found[other]
-        on_diagonal[column] = 1 / diagonal[column]
-        for at in range(begin, end):
-            on_diagonal[column] -= entries[at] * found[at]
-            place[rows[at]] = -1
-    return on_diagonal
 
 
 @compiled
