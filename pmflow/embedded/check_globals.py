@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.embedded.proposed import MOST_PROPOSED, PROPOSED, Proposed, ways_around
+from pmflow.embedded.proposal import ways_around
+from pmflow.embedded.proposed import MOST_PROPOSED, PROPOSED, Proposed
 from pmflow.embedded.weighing import missed_by, parabola
 from pmflow.judging.nested import MOST_OFF, is_open
 from pmflow.watch import Stopped
@@ -25,6 +26,9 @@ _GROUPS = 8
 """Of draws at each of them, at a time."""
 _END = 2.0
 """In sds: how far from the middle a parabola is used."""
+_GRID = np.linspace(-6.0, 6.0, 121)
+_FEW = 4
+"""Global variables up to which places tell what a parabola does, whatever their marginal is."""
 _QUIET = 0.02
 """Standard error of the mean or the sd of a global variable, in sds."""
 
@@ -107,18 +111,13 @@ class _Seen:
     @cached_property
     def moved(self) -> Floats:
         """Shifts of means and growths of variances, each with its errors, shape (4, globals)."""
-        ((shift, growth),) = _moved(self._shares, self._log_weights[None], self._y)
+        ((shift, growth),) = self._told(self._shares, self._around_mean, self._left.mean(0))
         errors = np.sqrt(self._of_places**2 + self._of_left**2 + self._of_parabola**2)
         return np.stack([shift, errors[0], growth, errors[1]])
 
     @cached_property
-    def _log_weights(self) -> Floats:
-        return np.asarray(self._parabolas.mean(0) + self._left.mean(0))
-
-    @cached_property
-    def _parabolas(self) -> Floats:
-        """By each group around the middle, at the places; 0 where a mode was not found there."""
-        return self._parabolas_of(self.around)
+    def _around_mean(self) -> Floats:
+        return self.around.mean(0, keepdims=True)
 
     @cached_property
     def _left(self) -> Floats:
@@ -127,31 +126,65 @@ class _Seen:
         return self.missed[:, :places] - self._parabolas_of(self.missed[:, places:])
 
     def _parabolas_of(self, around: Floats) -> Floats:
-        is_known = np.isfinite(self.around).all() and np.isfinite(self.missed).all()
-        if not (is_known and self.around.size):
+        """By what is missed around the middle, at the places; 0 where no mode was found there."""
+        if not self._is_known:
             return np.zeros((len(around), len(self.few)))
-        ways = parabola(ways_around(self._y.shape[1]))
         # far out it would say too much
         near = np.clip(self.proposed.whitened(self.proposed.theta[self.few]), -_END, _END)
-        return np.asarray(around @ np.linalg.inv(ways).T @ parabola(near).T)
+        return np.asarray(self._coefficients(around) @ parabola(near).T)
+
+    def _coefficients(self, around: Floats) -> Floats:
+        return np.asarray(around @ np.linalg.inv(parabola(ways_around(self._y.shape[1]))).T)
+
+    @cached_property
+    def _is_known(self) -> bool:
+        """Whether there is a parabola."""
+        is_finite = np.isfinite(self.around).all() and np.isfinite(self.missed).all()
+        return bool(is_finite and self.around.size)
+
+    def _told(self, log_shares: Floats, around: Floats, left: Floats) -> Floats:
+        """What the parabola and what is left beside it do to means and variances.
+
+        In many dimensions a parabola does to some weighted places what chance has made of them. So
+        it is told of a Gaussian instead, for which it needs no places, and these tell only what
+        the rest changes about that.
+
+        Parameters
+        ----------
+        log_shares : ndarray, shape (n or 1, places)
+        around : ndarray, shape (n or 1, 1 + 2 globals)
+        left : ndarray, shape (n or 1, places)
+
+        Returns
+        -------
+        ndarray, shape (n, 2, globals)
+        """
+        parabolas = self._parabolas_of(around)
+        found = _moved(log_shares, parabolas + left, self._y)
+        if self._y.shape[1] <= _FEW or not self._is_known:
+            return found
+        mean, variance = _of_gaussian(self._coefficients(around))
+        turn = self.proposed.turn
+        told = np.stack([mean @ turn.T, variance @ (turn**2).T - 1], axis=1)
+        return np.asarray(found - _moved(log_shares, parabolas, self._y) + told)
 
     @cached_property
     def _of_places(self) -> Floats:
         """Errors that come of the places, shape (2, globals)."""
         all_but_one = self._shares + np.where(np.eye(len(self.few), dtype=bool), -np.inf, 0.0)
-        return _jackknife(_moved(all_but_one, self._log_weights[None], self._y))
+        return _jackknife(self._told(all_but_one, self._around_mean, self._left.mean(0)))
 
     @cached_property
     def _of_left(self) -> Floats:
         """Errors that come of the draws at them."""
-        found = self._parabolas.mean(0) + _without_each(self._left)
-        return _jackknife(_moved(self._shares, found, self._y))
+        found = self._told(self._shares, self._around_mean, _without_each(self._left))
+        return _jackknife(found)
 
     @cached_property
     def _of_parabola(self) -> Floats:
         """Errors that come of the draws around the middle."""
-        found = _without_each(self._parabolas) + self._left.mean(0)
-        return _jackknife(_moved(self._shares, found, self._y))
+        found = self._told(self._shares, _without_each(self.around), self._left.mean(0))
+        return _jackknife(found)
 
     @cached_property
     def _y(self) -> Floats:
@@ -181,6 +214,24 @@ class _Seen:
 def _without_each(values: Floats) -> Floats:
     """Means of rows, but for one each."""
     return np.asarray((values.sum(0) - values) / (len(values) - 1))
+
+
+def _of_gaussian(coefficients: Floats) -> tuple[Floats, Floats]:
+    """Means and variances of standard normal variables that are weighted by parabolas.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (n, 1 + 2 globals)
+        Of 1, the variables and their squares, see `parabola`.
+    """
+    size = coefficients.shape[1] // 2
+    line, square = coefficients[:, 1 : 1 + size, None], coefficients[:, 1 + size :, None]
+    near = np.clip(_GRID, -_END, _END)
+    log_weights = line * near + square * near**2 - _GRID**2 / 2
+    weights = np.exp(log_weights - log_weights.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    mean = weights @ _GRID
+    return mean, weights @ _GRID**2 - mean**2
 
 
 def _moved(log_shares: Floats, log_weights: Floats, y: Floats) -> Floats:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.marginal import Centre, NoCentreError
+from pmflow.embedded.nearest import nearest_gaussian
 from pmflow.embedded.nested import modes_at
 from pmflow.embedded.proposal import Proposal, weighted_moments
 from pmflow.judging.weights import Weights, importance_weights
@@ -20,6 +21,8 @@ _ENOUGH = 64.0
 """Effective draws of the global variables at which exploring ends, if their tail is light too."""
 _FEWEST = 10.0
 """Effective draws without which nothing is known."""
+_FOR_EACH = 4.0
+"""Effective draws for each mean and covariance, with which these are the weighted ones."""
 _LIGHT = 0.5
 _HIGHER = 3.0
 """Nats by which the marginal at a draw is above that at the centre: there is another mode."""
@@ -62,9 +65,20 @@ class Explored:
         found = importance_weights(self.log_marginal, self.log_proposal)
         object.__setattr__(self, "weights", found)
 
-    def moments(self) -> tuple[Floats, Floats]:
-        """Weighted mean and covariance of the global variables."""
-        return weighted_moments(np.exp(self.weights.log_weights), self.theta)
+    def moments(self, near: Proposal) -> tuple[Floats, Floats]:
+        """Mean and covariance of the global variables, by their weights if these are enough.
+
+        Else those of the Gaussian that is nearest to the marginal.
+
+        Parameters
+        ----------
+        near : Proposal
+            Where the marginal is, about.
+        """
+        size = self.theta.shape[1]
+        if self.weights.ess * len(self.theta) > _FOR_EACH * size * (size + 3) / 2:
+            return weighted_moments(np.exp(self.weights.log_weights), self.theta)
+        return nearest_gaussian(near, self.theta, self.log_marginal, self.weights.log_weights)
 
 
 def explore(
@@ -117,11 +131,11 @@ def explore(
         if is_good or done + 2 * size > most or len(proposals) == _ROUNDS:
             if found.weights.ess * done < _FEWEST:
                 raise NoCentreError("draws of the global variables do not lead to their marginal")
-            return found, Proposal.of_moments(*found.moments())
+            return found, Proposal.of_moments(*found.moments(proposal))
         if independent and found.weights.ess * done < _FEWEST:
             mean = mean + proposal.factor @ tilt
         else:
-            mean, covariance = found.moments()
+            mean, covariance = found.moments(proposal)
         size *= 2
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "add_alike",
     "add_products",
     "apart",
+    "chebyshev",
     "coloured",
     "differences",
     "inverted",

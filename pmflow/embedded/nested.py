@@ -31,10 +31,12 @@ _FARTHEST = 3.0
 """In sds, from where draws are as a rule: corrections stay what they are there."""
 _CANDIDATES = 2.0
 """Global variables proposed for each that is wanted, in effective draws."""
-_FEWEST, _MOST = 128, 1_024
+_FEWEST, _MOST, _MOST_OF_ALL = 128, 1_024, 4_096
 """Global variables that are proposed: powers of 2."""
-_WORK = 2e9
-"""Numbers that the density may go through for more than the fewest."""
+_EFFECTIVE = 800.0
+"""Effective draws among them that are worth more than most."""
+_WORK, _MORE_WORK = 2e9, 1e10
+"""Numbers that the density may go through for more than the fewest, and for more than most."""
 CHOICES = 32
 """Draws of each block of local variables of which one is chosen."""
 
@@ -224,6 +226,9 @@ class Nested:
         density = self.conditional.density
         cost = self.conditional.gradients + 8
         most = density.draws_within(_WORK / cost, most=_MOST, least=_FEWEST)
+        if most == _MOST:  # many global variables have few effective draws
+            more = int(np.clip(_EFFECTIVE / self.state.ess, _MOST, _MOST_OF_ALL))
+            most = density.draws_within(_MORE_WORK / cost, most=more, least=_MOST)
         return 1 << math.floor(math.log2(np.clip(wanted, _FEWEST, most)))
 
 

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from pmflow.draws.standard import uniform_points
 from pmflow.records import State
 
-__all__ = ["Proposal", "weighted_moments"]
+__all__ = ["Proposal", "ways_around", "weighted_moments"]
 
 _DF = 5.0
 """Degrees of freedom: tails that are heavier than those of a posterior, as a rule."""
 _SPREADS, _SHARES = (1.3, 4.0), (0.75, 0.25)
 """By how much the covariance is inflated, in so many of the draws."""
+
+_WAY = 1.0
+"""In sds: how far around the middle it is seen what is missed."""
 
 type Floats = NDArray[np.float64]
 
@@ -74,3 +77,12 @@ def weighted_moments(shares: Floats, theta: Floats) -> tuple[Floats, Floats]:
     mean = shares @ theta
     away = theta - mean
     return mean, (shares[:, None] * away).T @ away
+
+
+def ways_around(size: int) -> Floats:
+    """The middle, and a way to both sides along each of the variables, shape (1 + 2 size, size).
+
+    Of whitened ones: along a variable that hangs together with others one sd may be far out.
+    """
+    one = _WAY * np.eye(size)
+    return np.concatenate([np.zeros((1, size)), one, -one])

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.given import Given
 from pmflow.embedded.nested import Nested
-from pmflow.embedded.proposal import Proposal, weighted_moments
+from pmflow.embedded.proposal import Proposal, ways_around, weighted_moments
 from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
 
-__all__ = ["MOST_PROPOSED", "PROPOSED", "Proposed", "ways_around"]
+__all__ = ["MOST_PROPOSED", "PROPOSED", "Proposed"]
 
 PROPOSED, _WANTED, MOST_PROPOSED = 128, 64.0, 512
 """Global variables that are proposed; more of them where these are fewer effective draws, or leave
 the verdict open."""
+_WORK, _MOST_OF_ALL = 1e10, 2_048
+"""Numbers that the density may go through for more than these where many are global."""
 _LEAST_SHARE = 1e-8
 """Of the largest: places with less are no part of the fit."""
-_WAY = 1.0
-"""In sds: how far around the middle it is seen what is missed."""
 _RIDGE = 1e-6
 """Of the variances of the proposal, which is added to those of the draws."""
 
@@ -46,8 +46,11 @@ class Proposed:
         UnsupportedError
             If no draw has a marginal at all.
         """
-        number = PROPOSED
-        while nested.state.ess * number < _WANTED and number < MOST_PROPOSED:
+        conditional, number = nested.conditional, PROPOSED
+        most = conditional.density.draws_within(
+            _WORK / (conditional.gradients + 8), most=_MOST_OF_ALL, least=MOST_PROPOSED
+        )
+        while nested.state.ess * number < _WANTED and number < most:
             number *= 2
         found = cls(nested, *_drawn(nested, number, rng))
         if not found.shares.any():
@@ -86,6 +89,12 @@ class Proposed:
         """The same without the correlations of the marginal."""
         return self._marginal.standardised(theta)
 
+    @property
+    def turn(self) -> Floats:
+        """From whitened variables to those in units of the marginal, shape (globals, globals)."""
+        factor = self._marginal.factor
+        return np.asarray(factor / np.sqrt((factor**2).sum(1, keepdims=True)))
+
     @cached_property
     def around(self) -> tuple[Floats, list[Given]]:
         """Places around the middle, see `ways_around`, with the local variables given each.
@@ -115,12 +124,3 @@ class Proposed:
 def _drawn(nested: Nested, number: int, rng: np.random.Generator) -> tuple[Floats, list[Given]]:
     theta = nested.state.proposal.draws(number, int(rng.integers(2**30)))
     return theta, list(nested.each(theta))
-
-
-def ways_around(size: int) -> Floats:
-    """The middle, and a way to both sides along each of the variables, shape (1 + 2 size, size).
-
-    Of whitened ones: along a variable that hangs together with others one sd may be far out.
-    """
-    one = _WAY * np.eye(size)
-    return np.concatenate([np.zeros((1, size)), one, -one])

@@ -16,7 +16,7 @@ from latent import log_density
 from scipy.stats import norm
 
 import pmflow as pmf
-from pmflow.embedded import check_locals, proposed
+from pmflow.embedded import check_locals, proposal, proposed
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.globals import Held, choose_globals
 from pmflow.embedded.structure import NoStructureError, read_pattern, verify_pattern
@@ -275,7 +275,7 @@ class TestClimb:
 
 
 def test_a_place_around_the_middle_may_have_no_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposed, "_WAY", 1e6)
+    monkeypatch.setattr(proposal, "_WAY", 1e6)
     made = approx()
     found = proposed.Proposed.of(made._nested, np.random.default_rng(1))
     assert not found.around[1]

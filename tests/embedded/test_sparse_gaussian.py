@@ -150,7 +150,7 @@ def test_it_begins_where_many_scales_are_held() -> None:
         held = read_structure(*density_at_start(flow), 1)
         z = held.of_larger
     np.testing.assert_array_equal(z[:12], held.start[:12])
-    assert np.abs(held.z - z).max() > 1.0  # of all but variables of ten entries: scales near 0
+    np.testing.assert_array_equal(held.z, z)  # it is where the global variables are chosen
     variance = np.exp(2 * z[:12])
     mode = np.linspace(-2, 2, 60).reshape(5, 12) * variance / (1 + variance)
     assert z[12:].reshape(5, 12) == pytest.approx(mode, abs=1e-3)
