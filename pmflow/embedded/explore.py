@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,8 @@ _HIGHER = 3.0
 """Nats by which the marginal at a draw is above that at the centre: there is another mode."""
 
 type Floats = NDArray[np.float64]
+type Draws = NDArray[np.bool_]
+type Way = Callable[[Draws, Proposal], tuple[Floats, Floats]]
 
 
 class HigherElsewhereError(NoCentreError):
@@ -66,19 +69,39 @@ class Explored:
         object.__setattr__(self, "weights", found)
 
     def moments(self, near: Proposal) -> tuple[Floats, Floats]:
-        """Mean and covariance of the global variables, by their weights if these are enough.
+        """Mean and covariance of the global variables.
 
-        Else those of the Gaussian that is nearest to the marginal.
+        By their weights, if these are enough. Else these, or those of the Gaussian that is nearest
+        to the marginal: as one half of the draws foretells the other one better.
 
         Parameters
         ----------
         near : Proposal
             Where the marginal is, about.
         """
-        size = self.theta.shape[1]
+        size, every = self.theta.shape[1], np.ones(len(self.theta), dtype=bool)
         if self.weights.ess * len(self.theta) > _FOR_EACH * size * (size + 3) / 2:
-            return weighted_moments(np.exp(self.weights.log_weights), self.theta)
-        return nearest_gaussian(near, self.theta, self.log_marginal, self.weights.log_weights)
+            return self._by_weights(every, near)
+        halves = [np.arange(len(self.theta)) % 2 == k for k in range(2)]
+        ways = (self._by_nearest, self._by_weights)
+        told = [sum(self._foretold(way, half, near) for half in halves) for way in ways]
+        return ways[int(np.argmax(told))](every, near)
+
+    def _by_weights(self, draws: Draws, near: Proposal) -> tuple[Floats, Floats]:
+        return weighted_moments(np.exp(self.weights.log_weights[draws]), self.theta[draws])
+
+    def _by_nearest(self, draws: Draws, near: Proposal) -> tuple[Floats, Floats]:
+        log_shares = self.weights.log_weights[draws]
+        return nearest_gaussian(near, self.theta[draws], self.log_marginal[draws], log_shares)
+
+    def _foretold(self, way: Way, draws: Draws, near: Proposal) -> float:
+        """The mean log density, over all other draws by their weights, of what some draws tell."""
+        try:
+            found = Proposal.of_moments(*way(draws, near))
+        except np.linalg.LinAlgError:  # draws of too few different places count
+            return -np.inf
+        shares = np.exp(self.weights.log_weights[~draws])
+        return float(shares @ found.log_density(self.theta[~draws]) / shares.sum())
 
 
 def explore(

@@ -53,6 +53,8 @@ class Proposed:
         while nested.state.ess * number < _WANTED and number < most:
             number *= 2
         found = cls(nested, *_drawn(nested, number, rng))
+        while found.weights.ess * len(found.theta) < _WANTED and 2 * len(found.theta) <= most:
+            found = found.doubled(rng)
         if not found.shares.any():
             raise UnsupportedError(
                 "The fit can't be judged: at none of its draws of the global variables a mode of "
