@@ -20,15 +20,14 @@ from pmflow.watch import tick
 __all__ = ["FEW", "Held", "choose_globals", "is_gaussian", "with_hubs"]
 
 _LARGEST = 32
-"""Entries of a variable that may be global."""
+"""Entries of a variable that may be global, and that is held where a Gaussian over all variables
+begins. At the mode of all of them the scales of a hierarchy are 0, twenty scales of as many slopes
+too."""
 FEW, MOST, _STRONG = 12, 32, 0.2
 """Entries of all global variables together: they are integrated over by weighted draws. Beyond a
 few, only those variables are taken whose entries have an influence of so many nats on average:
 scales of slopes and factors of covariances have 0.3 and more, effects that are estimated well less
 than 0.05 (35 models of the public catalogue)."""
-_LARGEST_HELD = 32
-"""Entries of a variable that is held where a Gaussian over all variables begins. At the mode of all
-of them the scales of a hierarchy are 0, twenty scales of as many slopes too."""
 _MOST_ASKED = 64
 """Entries whose influence is measured: of the variables that meet the most others."""
 _INFLUENCE = 0.005
@@ -91,11 +90,15 @@ class Held:
         return self._at_mode(self.inner)
 
     @cached_property
+    def changes(self) -> list[Floats]:
+        """Relative changes of the curvature by each that may be global: (entries, dim) each."""
+        return _changes(_Diagonals(self.whole, self.inner), self.candidates, self.z)
+
+    @cached_property
     def of_larger(self) -> Floats:
         """Where the variables are at their mode that are larger than scales are, shape (dim,)."""
-        places = self.places.values()
-        held = [place for place in places if 0 < place.stop - place.start <= _LARGEST_HELD]
-        if len(held) == len(self.candidates):  # which are the smaller ones of them
+        held = _small(self.places)
+        if len(held) == len(self.candidates):  # which are some of them
             return self.z
         return self._at_mode(self._given(held))
 
@@ -126,8 +129,7 @@ def choose_globals(held: Held, most: int = MOST) -> NDArray[np.bool_]:
     ndarray of bool, shape (dim,)
     """
     chosen = np.zeros(held.whole.density.dim, dtype=bool)
-    found = _changes(_Diagonals(held.whole, held.inner), held.candidates, held.z)
-    changes = dict(zip(held.candidates, found, strict=True))
+    changes = dict(zip(held.candidates, held.changes, strict=True))
     while changes:
         nats = [_nats(change[:, ~chosen]) for change in changes.values()]
         best = int(np.argmax([each.max() for each in nats]))
@@ -175,9 +177,13 @@ def is_gaussian(conditional: Conditional, start: Floats) -> bool:
     return bool((log_p - log_q).var() < _CURVED * len(inner))
 
 
+def _small(places: Mapping[str, slice]) -> list[slice]:
+    return [place for place in places.values() if 0 < place.stop - place.start <= _LARGEST]
+
+
 def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:
     degrees = np.diff(pattern.indptr)
-    small = [place for place in places.values() if 0 < place.stop - place.start <= _LARGEST]
+    small = _small(places)
     small.sort(key=lambda place: -int(degrees[place].max()))
     entries = np.cumsum([place.stop - place.start for place in small])
     return small[: np.searchsorted(entries, _MOST_ASKED, side="right")]

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from pmflow.embedded.factor import loops
 from pmflow.embedded.predictors import Predictors
 
-__all__ = ["Fixed", "Moving", "Values", "one_of_each", "places_of"]
+__all__ = ["Fixed", "Moving", "Values", "counted", "one_of_each", "places_of"]
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -47,6 +47,11 @@ class Moving:
     inner : ndarray
         Places of the local variables.
     pattern : csr_array, shape (rows, locals)
+
+    Attributes
+    ----------
+    evaluations : int
+        Of the predictors, at each point.
     """
 
     def __init__(
@@ -54,17 +59,12 @@ class Moving:
     ) -> None:
         self._inner, self._pattern = inner, places_of(pattern)
         self._colours = _colours_of(pattern)
-        self._predictors = Predictors(z, ends, int(self._colours.max()) + 2)
-
-    @property
-    def evaluations(self) -> int:
-        """Of the predictors, at each point."""
-        return int(self._colours.max()) + 2
+        self.evaluations = int(self._colours.max()) + 2
+        self._predictors = Predictors(z, ends, self.evaluations)
 
     def at(self, z: Floats, sds: Floats) -> Values:
         """At points of shape (n, dim), by steps of one sd of the local variables."""
-        steps = np.zeros((self.evaluations, z.shape[1]))  # the first is none
-        steps[self._colours + 1, self._inner] = sds
+        steps = _steps(self._colours, self._inner, sds, z.shape[1])
         points = (z[:, None] + steps).reshape(-1, z.shape[1])
         predictors = self._predictors(points).reshape(len(z), len(steps), -1)
         jacobian = np.empty((len(z), len(self._pattern[1])))
@@ -97,11 +97,9 @@ class Fixed:
     @cached_property
     def _affine(self) -> tuple[csr_array, Floats]:
         """The matrix and the constant."""
-        colours = _colours_of(self._pattern)
-        predictors = Predictors(*self._variables, int(colours.max()) + 2)
-        steps = np.zeros((int(colours.max()) + 2, self._pattern.shape[1]))
-        steps[colours + 1, np.arange(len(colours))] = 1.0
-        values = predictors(steps)
+        colours, dim = _colours_of(self._pattern), self._pattern.shape[1]
+        steps = _steps(colours, np.arange(dim), np.ones(dim), dim)
+        values = Predictors(*self._variables, len(steps))(steps)
         pointers, indices = places_of(self._pattern)
         rows = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
         entries = values[colours[indices] + 1, rows] - values[0, rows]
@@ -138,11 +136,16 @@ def one_of_each(pointers: Integers, indices: Integers) -> tuple[Integers, Intege
     keys = sums[pointers[1:]] - sums[pointers[:-1]] + counts
     _, examples, kinds = np.unique(keys, return_index=True, return_inverse=True)
     # a collision is as good as impossible, and would be a wrong matrix
-    nth = np.arange(len(indices)) - np.repeat(pointers[:-1], counts)
-    at = np.repeat(pointers[examples[kinds]], counts) + nth
+    at = np.repeat(pointers[examples[kinds]], counts) + counted(counts)[1]
     if (counts[examples[kinds]] != counts).any() or (indices[at] != indices).any():
         return np.arange(len(counts)), np.arange(len(counts))
     return examples, kinds
+
+
+def counted(numbers: Integers) -> tuple[Integers, Integers]:
+    """Of so many things of each owner one after the other: whose each is, and its place there."""
+    owner = np.repeat(np.arange(len(numbers)), numbers)
+    return owner, np.arange(len(owner)) - (np.cumsum(numbers) - numbers)[owner]
 
 
 def places_of(pattern: csr_array) -> tuple[Integers, Integers]:
@@ -157,3 +160,10 @@ def _colours_of(pattern: csr_array) -> Integers:
     kinds = csr_array(pattern[examples]).astype(np.int32)
     found: Integers = loops().apart(*places_of(csr_array(kinds.T @ kinds)))
     return found
+
+
+def _steps(colours: Integers, places: Integers, lengths: Floats, dim: int) -> Floats:
+    """No step, and one along all entries of each colour, shape (1 + colours, dim)."""
+    steps = np.zeros((int(colours.max()) + 2, dim))
+    steps[colours + 1, places] = lengths
+    return steps

@@ -70,7 +70,7 @@ class Lifted(AbstractCurvature):
             else Products(outer, pointers, indices, factors)
         )
         self._parts: list[Fixed | Moving] = []
-        number = Predictors(z, fixed, 1).number if fixed else 0
+        number = sum(predictors.sizes[: len(fixed)])
         if fixed:
             self._parts.append(Fixed(z, fixed, inner, csr_array(jacobian[:number])))
         if len(ends) > len(fixed):

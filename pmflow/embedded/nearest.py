@@ -42,11 +42,12 @@ def nearest_gaussian(
         Importance weights of the draws.
     """
     is_known = np.isfinite(log_marginal)
-    y, log_roots = proposal.standardised(theta[is_known]), log_shares[is_known] / 2
+    y, log_shares = proposal.standardised(theta[is_known]), log_shares[is_known]
     size = y.shape[1]
     above = log_marginal[is_known] + (y**2).sum(1) / 2
     above -= above.max()
-    roots = np.exp((log_roots - log_roots.max()) / 2)  # of weights, as rows of least squares
+    # a row of least squares is multiplied by the root of what it counts
+    roots = np.exp((log_shares - log_shares.max()) / 4)
     one, other = np.tril_indices(size)
     x = np.concatenate([np.ones((len(y), 1)), y, y[:, one] * y[:, other]], axis=1)
     found = _foretelling(x, above, roots, 1 + size)

@@ -52,13 +52,21 @@ class Predictors:
     def __init__(self, z: TensorVariable, ends: Sequence[TensorVariable], batch: int) -> None:
         self._z, self._ends, self._batch = z, ends, batch
         (self._dim,) = z.type.shape
-        shapes = compile_once([z], [end.shape for end in ends], random_seed=False)
-        self._shapes = [tuple(map(int, x)) for x in shapes(np.zeros(self._dim))]
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        shapes = compile_once([self._z], [end.shape for end in self._ends], random_seed=False)
+        return [tuple(map(int, x)) for x in shapes(np.zeros(self._dim))]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many there are in each variable."""
+        return [prod(shape) for shape in self._shapes]
 
     @property
     def number(self) -> int:
         """How many there are."""
-        return sum(map(prod, self._shapes))
+        return sum(self.sizes)
 
     def __call__(self, points: Floats) -> Floats:
         """Their values at points of shape (n, dim), shape (n, entries)."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.factor import loops
 from pmflow.embedded.factors import Factors
-from pmflow.embedded.jacobians import one_of_each
+from pmflow.embedded.jacobians import counted, one_of_each
 from pmflow.embedded.predictors import NotLiftedError
 
 __all__ = ["DiagonalProducts", "Products"]
@@ -47,8 +47,7 @@ class Products:
         numbers = counts[outer.rows] * counts[outer.columns]
         if numbers.sum() > _MOST_PLACES:
             raise NotLiftedError(_TOO_MANY)
-        entry = np.repeat(np.arange(len(numbers)), numbers)
-        nth = np.arange(len(entry)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+        entry, nth = counted(numbers)
         width = counts[outer.columns[entry]]
         i = indices[pointers[outer.rows[entry]] + nth // width]
         j = indices[pointers[outer.columns[entry]] + nth % width]
@@ -90,8 +89,7 @@ class DiagonalProducts:
         self._order = np.argsort(kinds, kind="stable")
         self._ends = np.concatenate([[0], np.cumsum(np.bincount(kinds, minlength=len(examples)))])
         self._pointers, self._widths = pointers, widths
-        kind = np.repeat(np.arange(len(numbers)), numbers)
-        nth = np.arange(len(kind)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+        kind, nth = counted(numbers)
         # the nth entry of a lower triangle, row by row
         row = ((np.sqrt(8 * nth + 1) - 1) // 2).astype(np.int64)
         begin = pointers[examples[kind]]

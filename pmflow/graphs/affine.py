@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -73,12 +73,8 @@ def affine_ends(
         Given them and the entries that are held, `value` is affine in the free ones: whatever
         curves it comes after them. An Op that is not known to be affine counts as if it were not.
     """
-    by: dict[Any, _By] = {z: _AFFINE}
     ends: dict[TensorVariable, None] = {}
-    for node in io_toposort([z], [value]):
-        given = [by.get(x, _NOT) for x in node.inputs]
-        found = _of_outputs(node, given, z, is_free)
-        by.update(dict.fromkeys(node.outputs, found))
+    for node, given, found in _walk(z, value, is_free):
         if found is _ANYHOW:
             ends |= {x: None for x, how in zip(node.inputs, given, strict=True) if how is _AFFINE}
     return list(ends)
@@ -86,12 +82,8 @@ def affine_ends(
 
 def is_affine(z: TensorVariable, variable: TensorVariable) -> bool:
     """Whether a graph of a vector is known to be affine in all of it."""
-    by: dict[Any, _By] = {z: _AFFINE}
     is_free = np.ones(z.type.shape, dtype=bool)
-    for node in io_toposort([z], [variable]):
-        given = [by.get(x, _NOT) for x in node.inputs]
-        by.update(dict.fromkeys(node.outputs, _of_outputs(node, given, z, is_free)))
-    return by.get(variable, _NOT) is not _ANYHOW
+    return all(found is not _ANYHOW for *_, found in _walk(z, variable, is_free))
 
 
 def affine_sums(z: TensorVariable, value: TensorVariable) -> list[TensorVariable]:
@@ -105,20 +97,29 @@ def affine_sums(z: TensorVariable, value: TensorVariable) -> list[TensorVariable
     value : TensorVariable, shape ()
         A graph of `z`.
     """
-    by: dict[Any, _By] = {z: _AFFINE}
     is_free = np.ones(z.type.shape, dtype=bool)
     summed: set[TensorVariable] = set()
-    found = []
-    for node in io_toposort([z], [value]):
-        given = [by.get(x, _NOT) for x in node.inputs]
-        by.update(dict.fromkeys(node.outputs, _of_outputs(node, given, z, is_free)))
+    sums = []
+    for node, _, found in _walk(z, value, is_free):
         is_summed = not summed.isdisjoint(node.inputs)
         is_sum = isinstance(getattr(node.op, "core_op", node.op), CAReduce | Dot)
-        if is_sum and not is_summed and by[node.outputs[0]] is _AFFINE:
-            found.append(node.outputs[0])
+        if is_sum and not is_summed and found is _AFFINE:
+            sums.append(node.outputs[0])
         if is_sum or is_summed:
             summed.update(node.outputs)
-    return found
+    return sums
+
+
+def _walk(
+    z: TensorVariable, value: TensorVariable, is_free: NDArray[np.bool_]
+) -> Iterator[tuple[Apply, list[_By], _By]]:
+    """The nodes from `z` to `value`, how their inputs depend on it, and how their outputs do."""
+    by: dict[Any, _By] = {z: _AFFINE}
+    for node in io_toposort([z], [value]):
+        given = [by.get(x, _NOT) for x in node.inputs]
+        found = _of_outputs(node, given, z, is_free)
+        by.update(dict.fromkeys(node.outputs, found))
+        yield node, given, found
 
 
 def _of_outputs(
