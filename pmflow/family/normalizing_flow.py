@@ -55,9 +55,10 @@ class NormalizingFlow(Approximation, state=NormalizingFlowState):
         ``mixture[k=8]``. See :doc:`/formula`.
     frame : {"gaussian", "laplace", "pathfinder", "sparse"} or Frame, optional
         An affine map behind the last layer, found before any training, so that the flow works in
-        units of the posterior: the Gaussian of largest ELBO, mode and curvature, or the best
-        Gaussian on the way to a mode. Where there is no finite mode the next one is taken, and
-        ``frame.note`` says why. See :doc:`/frames`.
+        units of the posterior: the Gaussian of largest ELBO, mode and curvature, the best Gaussian
+        on the way to a mode, or, for thousands of dimensions, the Gaussian of largest ELBO among
+        those whose precision has the zeros of the model. Where there is no finite mode the next one
+        is taken, and ``frame.note`` says why. See :doc:`/frames`.
 
     Attributes
     ----------

@@ -17,7 +17,8 @@ __all__ = ["structure"]
 def structure(model: pm.Model | None = None) -> Structure:
     """Read which variables of a model meet, and which govern the others.
 
-    This is what `pmflow.fit` goes by for large models, see :doc:`/large_models`.
+    This is what `pmflow.fit` goes by for large models, see :doc:`/large_models`. More than twelve
+    global numbers are local in a fit if the others are not Gaussian given them.
     `pmflow.plots.plot_structure` draws it.
 
     Parameters
