@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, override
 
 import numpy as np
 import pymc as pm
@@ -16,6 +17,8 @@ import pmflow as pmf
 from pmflow.errors import FitWarning, ParameterError
 from pmflow.ladder import climb
 from pmflow.ladder.rungs import RUNGS, FlowRung, GaussianRung
+from pmflow.ladder.structured import AbstractStructuredRung
+from pmflow.watch import tick
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
 
@@ -73,6 +76,42 @@ def test_an_automatic_fit_comes_back_judged(
     assert times["Finding the mode"] > 0
     longest = max(times, key=lambda name: times[name])
     assert f"{longest.lower()} {times[longest]:.1f} s" in str(approx.ladder)
+
+
+@dataclass(frozen=True)
+class NeverDone(AbstractStructuredRung):
+    """A rung that looks whether it is to end, and has nothing to return."""
+
+    name = "never done"
+
+    @override
+    def applies(self, ground: Any) -> bool:
+        return True
+
+    @override
+    def fitted(self, flow: Any, held: Any, seed: int) -> pmf.Approximation:
+        began = time.perf_counter()
+        while time.perf_counter() < began + 60:
+            tick()
+        pytest.fail("it was not ended")
+
+
+def test_a_first_rung_without_an_end_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rungs = (NeverDone(), GaussianRung(), NeverDone())
+    monkeypatch.setattr(climb, "RUNGS", rungs)
+    began = time.perf_counter()
+    approx = pmf.fit(
+        model=gaussian([1.0, 2.0], np.eye(2).tolist()), seconds=2.0, random_seed=1, **PYTHON
+    )
+    assert time.perf_counter() - began < 30
+    first, second, *_ = approx.ladder.rungs
+    assert first.left_out == "no time was left for it"
+    assert 0.9 < first.seconds < 20
+    assert approx.ladder.taken == 1
+    assert second.diagnosis is not None
+    np.testing.assert_allclose(approx.mean.eval(), [1.0, 2.0], atol=0.1)
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, np.inf, np.nan, True, "60"])

@@ -249,6 +249,23 @@ class TestBudget:
         with quiet(seconds=0.0), quiet(seconds=60.0) as watch:
             assert watch.left <= 0.0
 
+    def test_a_part_that_one_can_do_without_ends_without_a_result(self) -> None:
+        with quiet(seconds=60.0):
+            with watching(0.0, is_needed=False) as watch:
+                assert watch.why == "time"
+                with watching(0.0), pytest.raises(OutOfTime):  # nor is what is in it needed
+                    tick()
+            tick()
+            assert watch.why is None
+
+    def test_the_result_of_a_part_that_failed_is_none(self) -> None:
+        with quiet(seconds=0.0) as watch:
+            with pytest.raises(ValueError, match="lost"), watching(0.0):
+                result_exists()
+                raise ValueError("lost")
+            assert watch.why is None
+            tick()
+
     def test_ctrl_c_comes_first(self) -> None:
         with quiet(seconds=0.0) as watch:
             result_exists()

@@ -39,8 +39,9 @@ _DRAWS, _FEW_DRAWS, _MORE = 4000, 250, 5
 where these do not decide."""
 _WORK = 5e9
 """Numbers that the density may go through for them: some seconds."""
-_FIT_SHARE = 0.75
-"""Of what is left of a budget that a rung may use; the rest is for judging what it fits."""
+_FIT_SHARE, _SHARE_TO_TRY = 0.75, 0.5
+"""Of what is left of a budget that a rung may use, the rest is for judging what it fits; and that
+one may use of which a fit may not come, while there is none."""
 _MOST_TO_JUDGE = 5.0
 """Seconds that are kept for judging where the rung before was judged in fewer: a flow is compiled
 for it first."""
@@ -180,7 +181,7 @@ class Climb:
 
     def _is_done(self, watch: Watch) -> bool:
         """Whether the last rung is good, or could not be judged, or no time is left."""
-        if not self._tried:
+        if not any(self._fits):
             return False
         if self._why(watch) is not None:
             return True
@@ -207,7 +208,8 @@ class Climb:
         if file is not None:
             self._keep(file, begun)
         try:
-            with watching(seconds=self._seconds_for_a_rung(watch.left)):
+            seconds = self._seconds_for(rung, watch.left)
+            with watching(seconds=seconds, is_needed=rung.is_needed):
                 approx = rung.climb(self, file, begun)
         except NonFiniteError as error:
             _log.warning("%s is left out: %s", rung.name, error)
@@ -222,10 +224,10 @@ class Climb:
         found = approx.diagnosis if approx.is_resampled else self._judged(approx)
         self._note(Tried(rung.name, found, time.perf_counter() - began), approx)
 
-    def _seconds_for_a_rung(self, left: float) -> float:
+    def _seconds_for(self, rung: AbstractRung, left: float) -> float:
         """What a rung may use of the seconds that are left, so that its fit can be judged."""
-        if not self._tried:
-            return _FIT_SHARE * left
+        if not any(self._fits):
+            return (_FIT_SHARE if rung.is_needed else _SHARE_TO_TRY) * left
         kept = min((1 - _FIT_SHARE) * left, _MOST_TO_JUDGE)
         return left - max(self._seconds_to_judge, kept)
 

@@ -58,6 +58,8 @@ class AbstractRung(ABC):
 
     name: str
     """What the user reads of it."""
+    is_needed: bool = True
+    """Whether a fit has to come of it where none has yet: no other rung is as sure to have one."""
 
     @abstractmethod
     def applies(self, ground: Ground) -> bool:

@@ -33,6 +33,8 @@ type Floats = NDArray[np.float64]
 class AbstractStructuredRung(AbstractSizedRung):
     """A rung for models of which all data are at hand, in double precision."""
 
+    is_needed = False
+
     @override
     def applies(self, ground: Ground) -> bool:
         """Whether it applies: to so many dimensions, all data and double precision."""

@@ -49,7 +49,11 @@ def is_watched() -> bool:
 
 @contextmanager
 def watching(
-    seconds: float | None = None, *, progressbar: bool = True, theme: Theme | None = None
+    seconds: float | None = None,
+    *,
+    is_needed: bool = True,
+    progressbar: bool = True,
+    theme: Theme | None = None,
 ) -> Iterator[Watch]:
     """Watch over what is inside; within another watch, join that one.
 
@@ -61,13 +65,16 @@ def watching(
     seconds : float, optional
         Budget. When it is over, `tick` raises, once `result_exists` was called. Of a watch that
         joins another one, a budget within that one's.
+    is_needed : bool
+        Whether something has to come of it. A part of a fit that can do without ends with its
+        budget, result or none.
     progressbar : bool
         Whether to show stages that take longer than a second.
     theme : rich.theme.Theme, optional
     """
     seconds = math.inf if seconds is None else seconds
     if _here.watch is not None:
-        with _here.watch.within(seconds) as joined:
+        with _here.watch.within(seconds, is_needed=is_needed) as joined:
             yield joined
         return
     watch = Watch(seconds, Display(visible=progressbar, theme=theme))

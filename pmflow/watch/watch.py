@@ -54,6 +54,7 @@ class Watch:
         self._display = display
         self._given, self._deadline = seconds, time.perf_counter() + seconds
         self._has_result = self._is_cuttable = self._is_closing = self._was_raised = False
+        self._is_needed = True
         self._is_heard_late = False
         self._asked, self._asked_at, self._asked_in = 0, 0.0, ""
         self._grace_left, self._lenient_until = _GRACE, -math.inf
@@ -64,7 +65,7 @@ class Watch:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the fit is to end: Ctrl-C came, or time is over and there is a result."""
+        """Whether the fit is to end: Ctrl-C came, or time is over and that may end it."""
         return self.why is not None
 
     @property
@@ -72,7 +73,12 @@ class Watch:
         """Why the fit is to end, in the words of a `FitState`; None if it is not."""
         if self._asked:
             return "interrupted"
-        return "time" if self._has_result and self.left <= 0 else None
+        return "time" if self._is_over else None
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the budget ends the fit, or the part of it: not where a result is to come."""
+        return (self._has_result or not self._is_needed) and self.left <= 0
 
     @property
     def left(self) -> float:
@@ -86,7 +92,7 @@ class Watch:
         ------
         Interrupted, OutOfTime
         """
-        if not self._asked and not (self._has_result and self.left <= 0):
+        if not self._asked and not self._is_over:
             return
         if leniently and self._asked < 2 and time.perf_counter() < self._lenient_until:
             return
@@ -150,14 +156,18 @@ class Watch:
             self._lenient_until = -math.inf
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[Watch]:
-        """A part of the fit with a shorter budget of its own."""
-        before = self._deadline
+    def within(self, seconds: float, *, is_needed: bool) -> Iterator[Watch]:
+        """A part of the fit with a shorter budget of its own; of one that raises nothing is left."""
+        before, is_needed_before, had_result = self._deadline, self._is_needed, self._has_result
         self._deadline = min(before, time.perf_counter() + seconds)
+        self._is_needed = is_needed and is_needed_before
         try:
             yield self
+        except BaseException:
+            self._has_result = had_result
+            raise
         finally:
-            self._deadline = before
+            self._deadline, self._is_needed = before, is_needed_before
 
     def on_signal(self, _: int, frame: FrameType | None) -> None:
         """Answer Ctrl-C: by the flag, or at once."""
