@@ -10,6 +10,7 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.resampled import Resampled
 from pmflow.family.sparse_gaussian import SparseGaussian
 from pmflow.family.stack import Stack
+from pmflow.family.symmetrized import Symmetrized
 from pmflow.fit import fit
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
@@ -44,6 +45,7 @@ __all__ = [
     "Stack",
     "Starts",
     "Structure",
+    "Symmetrized",
     "Tracker",
     "Tried",
     "compare",

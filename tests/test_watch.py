@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -260,9 +261,9 @@ class TestBudget:
 
     def test_the_result_of_a_part_that_failed_is_none(self) -> None:
         with quiet(seconds=0.0) as watch:
-            with pytest.raises(ValueError, match="lost"), watching(0.0):
+            with suppress(ValueError), watching(0.0):
                 result_exists()
-                raise ValueError("lost")
+                raise ValueError
             assert watch.why is None
             tick()
 

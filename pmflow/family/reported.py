@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pymc.util import RandomState
 from pymc.variational.opvi import VIState
+from xarray import DataTree
 
 from pmflow.family.facts import facts_of
 from pmflow.posterior.model import short_variables
@@ -53,6 +55,10 @@ class Reported:
         # PyMC's own inferences set it when they end
         self.receive(replace(self.report, hist=np.asarray(losses, dtype=float)))
 
+    def judged(self: Any, draws: int, random_seed: RandomState) -> DataTree:
+        """Draws that it is judged by, with their densities, as of `sample`."""
+        return self.sample(draws, random_seed=random_seed, var_names=self.judged_names)
+
     @property
     def fit_state(self) -> FitState | None:
         """How training ended."""
@@ -72,6 +78,11 @@ class Reported:
     def ladder(self) -> Any:
         """What `pmflow.fit` has tried, None for other fits."""
         return self.report.ladder
+
+    @property
+    def images(self) -> int:
+        """How many mirror images there are in it, with the one that was fitted."""
+        return 1
 
     @property
     def state(self: Any) -> VIState:

@@ -16,6 +16,7 @@ from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import ResampledState
+from pmflow.family.symmetrized import Symmetrized
 from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.export import Samples
 from pmflow.records import Report, systematic_choice
@@ -39,7 +40,7 @@ class Resampled(NoGraph, Approximation, state=ResampledState):
 
     Parameters
     ----------
-    proposal : NormalizingFlow or Stack
+    proposal : NormalizingFlow, Stack or Symmetrized
         What was fitted.
     log_evidence : float
         Log of the mean weight, as estimated.
@@ -50,7 +51,7 @@ class Resampled(NoGraph, Approximation, state=ResampledState):
 
     Attributes
     ----------
-    proposal : NormalizingFlow or Stack
+    proposal : NormalizingFlow, Stack or Symmetrized
     log_evidence, ess : float
 
     Raises
@@ -68,7 +69,7 @@ class Resampled(NoGraph, Approximation, state=ResampledState):
 
     def __init__(
         self,
-        proposal: NormalizingFlow | Stack,
+        proposal: NormalizingFlow | Stack | Symmetrized,
         log_evidence: float,
         ess: float,
         report: Report,
@@ -102,6 +103,12 @@ class Resampled(NoGraph, Approximation, state=ResampledState):
     def is_stack(self) -> bool:  # type: ignore[override]
         """Whether the proposal is a mixture of fits."""
         return self._proposal.is_stack
+
+    @property
+    @override
+    def images(self) -> int:
+        """How many mirror images the proposal has."""
+        return self._proposal.images
 
     @property
     def formula(self) -> Any:

@@ -19,7 +19,7 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import FlowPoint, StackState
 from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.density import LogDensity
-from pmflow.posterior.export import Samples, as_latent
+from pmflow.posterior.export import Samples
 from pmflow.records import Report, systematic_choice
 
 __all__ = ["Stack"]
@@ -135,6 +135,20 @@ class Stack(NoGraph, Approximation, state=StackState):
         parts = [self._density_function(points, numbers) for numbers in self._numbers]
         return np.asarray(np.logaddexp.reduce(np.stack(parts) + np.log(self.weights)[:, None]))
 
+    def drawn_of_each(self, draws: int, seed: int) -> list[Samples]:
+        """So many draws of each component."""
+        number = len(self._points)
+        return self._drawn_of_each([draws] * number, range(seed, seed + number), ())
+
+    def _drawn_of_each(
+        self, counts: Sequence[int], seeds: Sequence[int], var_names: VarNames
+    ) -> list[Samples]:
+        return [
+            self._draw_function(count, seed, numbers, var_names)
+            for count, seed, numbers in zip(counts, seeds, self._numbers, strict=True)
+            if count
+        ]
+
     @override
     def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
         rng = np.random.default_rng(seed)
@@ -142,11 +156,7 @@ class Stack(NoGraph, Approximation, state=StackState):
         chosen = systematic_choice(self.weights, draws, 1 - rng.random())
         counts = np.bincount(chosen, minlength=len(self.weights))
         seeds = rng.integers(2**30, size=len(counts))
-        parts = [
-            self._draw_function(int(count), int(seed), numbers, var_names)
-            for count, seed, numbers in zip(counts, seeds, self._numbers, strict=True)
-            if count
-        ]
+        parts = self._drawn_of_each(counts.tolist(), seeds.tolist(), var_names)
 
         def joined(of: Callable[[Samples], dict[str, Any]]) -> dict[str, Any]:
             return {n: np.concatenate([of(part)[n] for part in parts]) for n in of(parts[0])}
@@ -157,5 +167,4 @@ class Stack(NoGraph, Approximation, state=StackState):
             unconstrained=joined(lambda part: part.unconstrained),
             constrained=joined(lambda part: part.constrained),
         ).at(rng.permutation(draws))
-        latent = as_latent([mixed.unconstrained[name] for name in self.ordering])
-        return replace(mixed, log_q=self._log_density(latent))
+        return replace(mixed, log_q=self._log_density(mixed.latent))

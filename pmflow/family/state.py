@@ -15,6 +15,7 @@ from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula, base_text
 from pmflow.flows.latent import LatentGraph
 from pmflow.frames import FoundFrame, Frame
+from pmflow.posterior.symmetry import Symmetry
 from pmflow.records import Report, State
 
 __all__ = [
@@ -183,10 +184,19 @@ class StackState(State):
 
 
 @dataclass(frozen=True, eq=False)
+class SymmetrizedState(State):
+    """What was fitted, and the maps that give its images."""
+
+    fitted: NormalizingFlowState | StackState
+    symmetry: Symmetry
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
 class ResampledState(State):
     """A proposal, and what its weights come to."""
 
-    proposal: NormalizingFlowState | StackState
+    proposal: NormalizingFlowState | StackState | SymmetrizedState
     log_evidence: float
     ess: float
     report: Report

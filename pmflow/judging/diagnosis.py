@@ -17,7 +17,7 @@ from pmflow.judging.report import as_html, as_text, with_error
 from pmflow.judging.shifts import shift_table
 from pmflow.judging.verdict import judge
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
-from pmflow.records import FitState, Starts, State
+from pmflow.records import FitState, Images, Starts, State
 from pmflow.watch import piece
 
 __all__ = ["Diagnosis", "as_resampled", "diagnose"]
@@ -72,6 +72,8 @@ class Diagnosis(State):
         How training ended, where the approximation knows.
     starts : Starts or None
         Whether several starts agree, where there were several.
+    images : int
+        How many mirror images the fit has, as a `Symmetrized` does; 1 for others.
 
     References
     ----------
@@ -98,6 +100,7 @@ class Diagnosis(State):
     shifts: pd.DataFrame
     fit_state: FitState | None = None
     starts: Starts | None = None
+    images: int = 1
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -179,15 +182,16 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     check_seed(random_seed)
     if getattr(approx, "is_resampled", False):
         found = diagnose(approx.proposal, draws, random_seed)
-        return as_resampled(replace(found, fit_state=approx.fit_state, starts=approx.starts))
+        found = replace(found, fit_state=approx.fit_state, starts=approx.starts)
+        return as_resampled(found, approx.report.images)
     if getattr(approx, "is_nested", False):
         return _of_nested(approx, random_seed)
-    found = approx.sample(draws, random_seed=random_seed, var_names=approx.judged_names)
+    found = approx.judged(draws, random_seed)
     stats = found["sample_stats"].to_dataset()
     with piece("weighing the draws", can_be_cut=True):
         weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
         shifts = shift_table(found["posterior"].to_dataset(), weights.log_weights)
-    judgement = judge(weights, shifts, approx.starts)
+    judgement = judge(weights, shifts, approx.starts, approx.report.images)
     advice = advise(judgement, weights, shifts, approx.facts, approx.starts)
     shared = {field.name for field in fields(weights)} & {field.name for field in fields(Diagnosis)}
     return Diagnosis(
@@ -197,6 +201,7 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
         shifts=shifts,
         fit_state=approx.fit_state,
         starts=approx.starts,
+        images=approx.images,
         **{name: getattr(weights, name) for name in shared},
     )
 
@@ -206,7 +211,7 @@ def _of_nested(approx: Any, random_seed: Any) -> Diagnosis:
     seed = approx.next_seed() if random_seed is None else seed_from(random_seed)
     check = approx.check(seed)
     shifts = nested_shifts(check, approx.coordinate_names)
-    is_good, reasons = nested_judgement(check, shifts)
+    is_good, reasons = nested_judgement(check, shifts, approx.report.images)
     weights, (elbo, log_evidence, kl) = check.of_globals, check.estimates
     return Diagnosis(
         verdict="reliable" if is_good else "not reliable",
@@ -229,7 +234,7 @@ def _of_nested(approx: Any, random_seed: Any) -> Diagnosis:
     )
 
 
-def as_resampled(found: Diagnosis) -> Diagnosis:
+def as_resampled(found: Diagnosis, images: Images | None = None) -> Diagnosis:
     """The diagnosis of draws that are weighted and chosen anew, from that of the proposal.
 
     Weights that lead to the posterior mend what is wrong with the proposal; where they do not, it
@@ -241,4 +246,5 @@ def as_resampled(found: Diagnosis) -> Diagnosis:
         f"draws are weighted and chosen anew; of the proposal they are worth {found.ess:.0%} of "
         f"their number, with a k-hat of {found.k_hat:.2f}"
     )
-    return replace(found, verdict="reliable", reasons=(reason,), advice=())
+    reasons = (reason,) if images is None else (reason, str(images))
+    return replace(found, verdict="reliable", reasons=reasons, advice=())

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pmflow.judging.verdict import ERRORS, bounds
+from pmflow.judging.verdict import ERRORS, bounds, missed_images
 from pmflow.judging.weights import Weights
+from pmflow.records import Images
 
 __all__ = [
     "FAR",
@@ -80,7 +81,9 @@ def _sd_ratio(growth: Floats) -> Floats:
     return np.asarray(1 / np.sqrt(np.maximum(1 + growth, 1e-2)))
 
 
-def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str, ...]]:
+def nested_judgement(
+    check: Any, shifts: pd.DataFrame, images: Images | None = None
+) -> tuple[bool, tuple[str, ...]]:
     """Whether the fit is reliable, and why.
 
     Parameters
@@ -88,6 +91,8 @@ def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str,
     check : NestedCheck
     shifts : DataFrame
         Of `nested_shifts`.
+    images : Images or None
+        Of the posterior, where the fit has one of several.
     """
     weights, of_what, order, against = check.of_globals, "its variables", "second", []
     if weights is not None:
@@ -101,14 +106,16 @@ def nested_judgement(check: Any, shifts: pd.DataFrame) -> tuple[bool, tuple[str,
             f"{of_what} are not near a Gaussian: their log weights vary by "
             f"{spread:.2g} for each of them (limit {FAR})"
         )
+    against += missed_images(images)
     against += _off(shifts, np.where(check.is_first_order, MOST_OFF_TO_FIRST_ORDER, MOST_OFF))
     if against:
         return False, tuple(against)
     mean, sd = (float(bound.max()) for bound in bounds(shifts))
-    return True, (
+    reason = (
         f"to {order} order, weighting moves no mean by more than {mean:.2f} sd and no sd by more "
-        f"than {100 * sd:.0f} %, Monte Carlo errors included",
+        f"than {100 * sd:.0f} %, Monte Carlo errors included"
     )
+    return True, (reason,) if images is None else (reason, str(images))
 
 
 def _of_marginal(weights: Weights) -> list[str]:

@@ -80,6 +80,8 @@ def _rows(found: Any) -> list[Row]:
         if found.non_finite:
             rows.append(("not finite", f"{found.non_finite:,}", f"of {found.draws:,} draws"))
         rows += _extremes(found)
+    if found.images > 1:
+        rows.append(("mirror images", f"{found.images}", "all kept, of the same weight"))
     if found.fit_state is not None:
         rows.append(("training", str(found.fit_state), ""))
     if found.starts is not None:

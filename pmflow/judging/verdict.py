@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from pmflow.judging.weights import NEARLY_EQUAL, Weights
-from pmflow.records import Starts
+from pmflow.records import Images, Starts
 
-__all__ = ["A_FEW", "MISSED", "Judgement", "bounds", "judge"]
+__all__ = ["A_FEW", "MISSED", "Judgement", "bounds", "judge", "missed_images"]
 
 type Verdict = Literal["reliable", "usable after importance resampling", "not reliable"]
 
@@ -69,7 +69,9 @@ class Judgement:
     reasons: tuple[str, ...]
 
 
-def judge(weights: Weights, shifts: pd.DataFrame, starts: Starts | None) -> Judgement:
+def judge(
+    weights: Weights, shifts: pd.DataFrame, starts: Starts | None, images: Images | None = None
+) -> Judgement:
     """Hold the numbers against the limits.
 
     Parameters
@@ -78,16 +80,25 @@ def judge(weights: Weights, shifts: pd.DataFrame, starts: Starts | None) -> Judg
     shifts : DataFrame
         As of `Diagnosis.shifts`.
     starts : Starts or None
+    images : Images or None
+        Of the posterior, where the fit has one of several.
     """
     against = [*_of_densities(weights), *_of_starts(starts), *_of_infinite(shifts)]
+    against += missed_images(images)
     if not np.isnan(weights.k_hat):
         against += _of_weights(weights)
     if against:
         return Judgement("not reliable", tuple(against))
+    notes = [] if images is None else [str(images)]
     doubts = _doubts(weights, shifts)
     if doubts:
-        return Judgement("usable after importance resampling", tuple(doubts))
-    return Judgement("reliable", (_good(weights, shifts),))
+        return Judgement("usable after importance resampling", (*doubts, *notes))
+    return Judgement("reliable", (_good(weights, shifts), *notes))
+
+
+def missed_images(images: Images | None) -> list[str]:
+    """What there is to say against a fit of one image, unless one was asked for."""
+    return [] if images is None or images.is_asked else [f"modes are missed: {images}"]
 
 
 def _of_densities(weights: Weights) -> list[str]:

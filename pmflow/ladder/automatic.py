@@ -15,6 +15,7 @@ from pmflow.family.approximation import Approximation
 from pmflow.graphs.private import seed_from
 from pmflow.inference.checkpoint import checkpoint_for
 from pmflow.ladder.climb import Climb
+from pmflow.ladder.mirrors import WhichImages
 from pmflow.posterior.model import checked_model
 from pmflow.training.options import FitOptions
 
@@ -28,6 +29,7 @@ def fit_automatically(
     *,
     random_seed: RandomState = None,
     start: Mapping[str, Any] | None = None,
+    symmetry: WhichImages = "all",
     **options: Any,
 ) -> Approximation:
     """Fit richer and richer families until one is good, judged at fresh draws.
@@ -39,6 +41,9 @@ def fit_automatically(
     random_seed : int, Generator or RandomState, optional
     start : dict, optional
         The first of the starts, by variable, in constrained space.
+    symmetry : {"all", "one"}
+        Where the posterior has mirror images, such as those of exchanged labels: return a fit of
+        all of them, or of one, which its verdict mentions.
     **options
         As of `NFVI.fit`. `restarts`, 8 by default, are starts of the Gaussian, which show modes;
         all modes are fitted and stacked. `n`, `obj_optimizer`, `combine`, `schedule` and
@@ -67,10 +72,15 @@ def fit_automatically(
                 f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
                 "fit: method='nfvi=scale-loc'."
             )
-    check_names(options, FitOptions.names(), "fit")
+    if symmetry not in ("all", "one"):
+        raise ParameterError(
+            f"symmetry must be 'all' or 'one' of the mirror images of a posterior, but is "
+            f"{symmetry!r}."
+        )
+    check_names(options, (*FitOptions.names(), "symmetry"), "fit")
     asked = FitOptions(**{"restarts": _STARTS, **options})
     model = checked_model(model)
-    climb = Climb(model, seed_from(random_seed), start, asked)
+    climb = Climb(model, seed_from(random_seed), start, asked, symmetry)
     result = climb.up(checkpoint_for(asked, model))
     tell_verdict(result, stacklevel=4)
     return result

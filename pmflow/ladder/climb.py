@@ -21,6 +21,7 @@ from pmflow.family.stack import Stack
 from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis, diagnose
+from pmflow.ladder.mirrors import Mirrors, WhichImages
 from pmflow.ladder.rung import AbstractRung, NothingGained
 from pmflow.ladder.rungs import RUNGS
 from pmflow.ladder.states import ClimbCheckpoint, ClimbState
@@ -52,15 +53,19 @@ class Climb:
 
     Parameters
     ----------
-    model : pymc.Model
-    seed : int
-    start : mapping or None
-    options : FitOptions
+    model, seed, start, options
         What the user asked for.
+    symmetry : {"all", "one"}
+        Which mirror images are returned where the posterior has some.
     """
 
     def __init__(
-        self, model: pm.Model, seed: int, start: Mapping[str, Any] | None, options: FitOptions
+        self,
+        model: pm.Model,
+        seed: int,
+        start: Mapping[str, Any] | None,
+        options: FitOptions,
+        symmetry: WhichImages = "all",
     ) -> None:
         self.model, self.options = model, options
         self.start = None if start is None else dict(start)
@@ -70,12 +75,13 @@ class Climb:
         self._tried: list[Tried] = []
         self._fits: list[Approximation | None] = []  # None where nothing was fitted
         self._seconds_to_judge = 0.0
+        self.mirrors = Mirrors(symmetry, seed)
         self._structure: Held | None = None
 
     @classmethod
     def from_state(cls, state: ClimbState, model: pm.Model, options: FitOptions) -> Climb:
         """The climb that was broken off."""
-        return cls(model, state.seed, state.start, options)._at(state)
+        return cls(model, state.seed, state.start, options, state.symmetry)._at(state)
 
     def _at(self, state: ClimbState) -> Climb:
         for _ in range(state.drawn):
@@ -94,6 +100,7 @@ class Climb:
             seed=self._seed,
             drawn=self._drawn,
             start=start,
+            symmetry=self.mirrors.asked,
             number=self._number,
             tried=tuple(self._tried),
             approximations=tuple(fit and fit.to_state() for fit in self._fits),
@@ -252,6 +259,7 @@ class Climb:
         try:
             with stage("Judging"):
                 draws = approx.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
+                approx = self.mirrors.whole(approx)
                 found = diagnose(approx, draws, random_seed=self.next_seed())
                 more = approx.draws_within(_WORK, most=_MORE * draws, least=draws)
                 if more > draws and may_be_reliable(found, approx.ddim):
@@ -276,8 +284,9 @@ class Climb:
             judged = self._tried[taken].diagnosis
             if judged is not None and least > judged.elbo:  # there was no time to judge it
                 taken = len(self._tried) - 1
-        result = self._fits[taken]
-        assert result is not None
+        fit = self._fits[taken]
+        assert fit is not None
+        result = self.mirrors.whole(fit)
         ladder = Ladder(tuple(self._tried), taken, dict(watch.times))
         found = self._tried[taken].diagnosis
         state = result.fit_state

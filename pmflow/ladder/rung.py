@@ -14,6 +14,7 @@ from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis
+from pmflow.ladder.mirrors import Mirrors
 from pmflow.training.options import FitOptions
 
 __all__ = ["AbstractRung", "AbstractSizedRung", "Ground", "NothingGained"]
@@ -25,6 +26,7 @@ class Ground(Protocol):
     model: pm.Model
     start: dict[str, object] | None
     options: FitOptions
+    mirrors: Mirrors
 
     @property
     def dim(self) -> int:

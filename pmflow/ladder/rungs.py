@@ -104,7 +104,8 @@ class GaussianRung(AbstractRung):
 
         numbers = range(1, ground.options.restarts)
         moves = [partial(move, number, ground.next_seed()) for number in numbers]
-        return fit_from_starts(approx, moves, "stack", lambda _: _found(approx))
+        aligned = partial(ground.mirrors.aligned, approx)
+        return fit_from_starts(approx, moves, "stack", lambda _: _found(approx), aligned=aligned)
 
 
 def _found(approx: NormalizingFlow) -> FitState:
@@ -197,8 +198,9 @@ class ResampledRung(AbstractRung):
         proposal, found = ground.best
         assert isinstance(proposal, NormalizingFlow | Stack)
         assert found is not None
-        report = replace(proposal.report, diagnosis=as_resampled(found))
-        return Resampled(proposal, found.log_evidence, min(1.0, found.ess), report)
+        report = replace(proposal.report, diagnosis=as_resampled(found, proposal.report.images))
+        whole = ground.mirrors.whole(proposal)
+        return Resampled(whole, found.log_evidence, min(1.0, found.ess), report)
 
 
 @dataclass(frozen=True)

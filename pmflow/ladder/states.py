@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pmflow.inference.checkpoint import FitCheckpoint
+from pmflow.ladder.mirrors import WhichImages
 from pmflow.ladder.tried import Tried, best_of
 from pmflow.records import State
 from pmflow.training.option_states import OptionsState
@@ -25,6 +26,8 @@ class ClimbState(State):
     drawn : int
         How many seeds were drawn from it.
     start : dict of str to ndarray, or None
+    symmetry : {"all", "one"}
+        Which mirror images are returned.
     number : int
         The number of the rung that comes next.
     tried : tuple of Tried
@@ -35,6 +38,7 @@ class ClimbState(State):
     seed: int
     drawn: int
     start: dict[str, NDArray[Any]] | None
+    symmetry: WhichImages
     number: int
     tried: tuple[Tried, ...]
     approximations: tuple[State | None, ...]

@@ -24,7 +24,7 @@ from xarray import DataTree
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.watch import importing
 
-__all__ = ["Samples", "as_dataset", "as_latent", "to_datatree", "to_multitrace"]
+__all__ = ["Samples", "as_dataset", "to_datatree", "to_multitrace"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Samples:
     log_p : ndarray, shape (draws,)
         Log joint density of the model, over the unconstrained space, not normalised.
     unconstrained : dict of str to ndarray
-        By the name of the value variable (``tau_log__``).
+        By the name of the value variable (``tau_log__``), in the order of the latent vector.
     constrained : dict of str to ndarray
         Free variables and deterministics by name.
     """
@@ -54,6 +54,12 @@ class Samples:
         assert self.log_q is not None
         return self.log_p - self.log_q
 
+    @property
+    def latent(self) -> NDArray[np.float64]:
+        """Points over the latent space, shape (draws, dim)."""
+        parts = [draws.reshape(len(draws), -1) for draws in self.unconstrained.values()]
+        return np.concatenate(parts, axis=1)
+
     def at(self, places: NDArray[np.int64]) -> Samples:
         """The draws at some places, in their order."""
 
@@ -66,11 +72,6 @@ class Samples:
             unconstrained=taken(self.unconstrained),
             constrained=taken(self.constrained),
         )
-
-
-def as_latent(unconstrained: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Draws of all variables in the order of the latent vector, joined, shape (draws, dim)."""
-    return np.concatenate([draws.reshape(len(draws), -1) for draws in unconstrained], axis=1)
 
 
 def to_datatree(

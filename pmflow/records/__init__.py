@@ -2,7 +2,7 @@
 
 from pmflow.records.estimates import Elbo, systematic_choice
 from pmflow.records.facts import Facts
-from pmflow.records.states import Ended, FitState, Outcome, Report, Starts, State
+from pmflow.records.states import Ended, FitState, Images, Outcome, Report, Starts, State
 from pmflow.records.triangle import Triangle, full_triangle
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Ended",
     "Facts",
     "FitState",
+    "Images",
     "Outcome",
     "Report",
     "Starts",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ended", "FitState", "Outcome", "Report", "Starts", "State"]
+__all__ = ["Ended", "FitState", "Images", "Outcome", "Report", "Starts", "State"]
 
 type Ended = Literal["converged", "limit", "steps", "interrupted", "time", "callback", "failed"]
 
@@ -178,6 +178,32 @@ class Starts(State):
     __repr__ = __str__
 
 
+@dataclass(frozen=True)
+class Images(State):
+    """Mirror images of a posterior of which a fit has one.
+
+    Attributes
+    ----------
+    number : int
+        How many there are, with the one that was fitted.
+    is_least : bool
+        Whether there are more.
+    is_asked : bool
+        Whether one was asked for.
+    """
+
+    number: int
+    is_least: bool = False
+    is_asked: bool = False
+
+    def __str__(self) -> str:
+        number = f"more than {self.number}" if self.is_least else f"{self.number}"
+        return (
+            f"the fit is one of {number} mirror images, which differ by exchanged entries or "
+            "turned signs"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What a run of steps returns.
@@ -216,6 +242,8 @@ class Report(State):
         How good it is, where `pmflow.fit` has judged it.
     ladder : Ladder or None
         What `pmflow.fit` has tried.
+    images : Images or None
+        Of the posterior, where the fit has one of several.
     """
 
     hist: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
@@ -224,6 +252,7 @@ class Report(State):
     points: tuple[State, ...] = ()
     diagnosis: State | None = None
     ladder: State | None = None
+    images: Images | None = None
 
     def __post_init__(self) -> None:
         if self.hist.ndim != 1:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from pymc.util import RandomState
 
 from pmflow.errors import NonFiniteError, ParameterError
@@ -17,6 +18,7 @@ from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import FlowPoint
+from pmflow.posterior.at_points import unconstrained_parts
 from pmflow.posterior.export import Samples
 from pmflow.records import FitState, State
 from pmflow.starts.agreement import starts_agreement
@@ -30,6 +32,9 @@ _DRAWS, _FEW_DRAWS = 2000, 100
 """How many draws of each start they are compared by, and where the density is slow."""
 _WORK = 5e9
 """Numbers that the density may go through for them: some seconds."""
+
+
+type Aligned = Callable[[list[NDArray[np.float64]]], list[NDArray[np.float64]]]
 
 
 class NoMoreStarts(Exception):
@@ -63,6 +68,7 @@ def fit_from_starts(
     combine: str,
     fit_once: Callable[[StartsState], FitState | None],
     begun: StartsState | None = None,
+    aligned: Aligned = list,
 ) -> Approximation:
     """Fit from several starts, one after the other, by one compiled function.
 
@@ -79,6 +85,9 @@ def fit_from_starts(
     begun : StartsState, optional
         How far they had come where they were broken off: the start that was under way goes on from
         where `approx` is.
+    aligned : callable, optional
+        Given draws of each start over the latent space, says what to compare them by: images of
+        one mode are not several.
 
     Returns
     -------
@@ -132,13 +141,15 @@ def fit_from_starts(
                 )  # compiled now: after Ctrl-C there is no time
     try:
         with grace():
-            return _combined(approx, at, combine)
+            return _combined(approx, at, combine, aligned)
     except Stopped:
         _log.warning("There was no time to compare %d fits; the first is kept.", len(at.points))
-        return _combined(approx, replace(at, points=at.points[:1]), combine)
+        return _combined(approx, replace(at, points=at.points[:1]), combine, aligned)
 
 
-def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approximation:
+def _combined(
+    approx: NormalizingFlow, at: StartsState, combine: str, aligned: Aligned
+) -> Approximation:
     """The best one or all modes, of the fits that there are."""
     if len(at.points) < 2:
         approx.go_to(at.points[0])
@@ -155,8 +166,10 @@ def _combined(approx: NormalizingFlow, at: StartsState, combine: str) -> Approxi
         else:
             draws.append(draws[same])
     # deterministics follow from what is free, and may be many
+    points = aligned([drawn.latent for drawn in draws])
     starts = starts_agreement(
-        [drawn.unconstrained for drawn in draws], [drawn.log_weights for drawn in draws]
+        [unconstrained_parts(z, approx.ordering) for z in points],
+        [drawn.log_weights for drawn in draws],
     )
     approx.go_to(at.points[starts.best])
     report = replace(

@@ -157,7 +157,7 @@ class Watch:
 
     @contextmanager
     def within(self, seconds: float, *, is_needed: bool) -> Iterator[Watch]:
-        """A part of the fit with a shorter budget of its own; of one that raises nothing is left."""
+        """A part of the fit with a shorter budget of its own; what raises has no result."""
         before, is_needed_before, had_result = self._deadline, self._is_needed, self._has_result
         self._deadline = min(before, time.perf_counter() + seconds)
         self._is_needed = is_needed and is_needed_before

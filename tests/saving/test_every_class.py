@@ -22,6 +22,7 @@ from some import some
 
 import pmflow as pmf
 from pmflow.errors import FitWarning
+from pmflow.posterior.symmetry import Move, closed
 from pmflow.records import State
 
 PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
@@ -30,7 +31,7 @@ PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressb
 @cache
 def two_modes() -> pm.Model:
     with pm.Model(coords={"axis": ["a", "b"]}) as model:
-        pm.Mixture("x", [0.5, 0.5], [pm.Normal.dist(-6, 0.5), pm.Normal.dist(6, 0.5)])
+        pm.Mixture("x", [0.5, 0.5], [pm.Normal.dist(-6, 0.5), pm.Normal.dist(6, 0.6)])
         pm.Normal("y", 1.0, 2.0, dims="axis")
     return model
 
@@ -55,14 +56,20 @@ def flow() -> pmf.Approximation:
 def stack() -> pmf.Approximation:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)
-        return pmf.fit(model=two_modes(), random_seed=3, restarts=4, progressbar=False)
+        return pmf.fit(model=two_modes(), random_seed=3, progressbar=False)
 
 
 @cache
 def resampled() -> pmf.Approximation:
     made = flow()
     found = pmf.diagnose(made, random_seed=1)
-    return pmf.Resampled(made, found.log_evidence, found.ess, made.report)
+    return pmf.Resampled(made, found.log_evidence, min(1.0, found.ess), made.report)
+
+
+def symmetrized() -> pmf.Approximation:
+    made = flow()
+    turned = Move(np.arange(made.ddim), -np.ones(made.ddim))
+    return pmf.Symmetrized(made, closed(np.full(made.ddim, -1), [turned]), made.report)
 
 
 @cache
@@ -91,6 +98,7 @@ MADE: dict[type[Any], Callable[[], pmf.Approximation]] = {
     pmf.NormalizingFlow: flow,
     pmf.Stack: stack,
     pmf.Resampled: resampled,
+    pmf.Symmetrized: symmetrized,
     pmf.EmbeddedLaplace: embedded,
     pmf.SparseGaussian: sparse,
 }

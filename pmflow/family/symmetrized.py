@@ -1,0 +1,149 @@
+"""A fit of one mode with all of its mirror images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, override
+
+import numpy as np
+import pymc as pm
+from numpy.typing import NDArray
+from pymc.util import RandomState
+from xarray import DataTree
+
+from pmflow.errors import ParameterError
+from pmflow.family.approximation import Approximation
+from pmflow.family.by_numpy import ByNumpy
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.stack import Stack
+from pmflow.family.state import SymmetrizedState
+from pmflow.posterior import export
+from pmflow.posterior.symmetry import Symmetry
+from pmflow.records import Facts, Report
+
+__all__ = ["Symmetrized"]
+
+type Floats = NDArray[np.float64]
+
+
+class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
+    r"""A fit and its images under the symmetries of the posterior, all of the same weight.
+
+    Made by `pmflow.fit` where the posterior is the same if entries are exchanged or signs turned:
+    the labels of a mixture's parts, the signs of factors. One image is fitted; with q its density
+    and T the n maps of the latent vector that leave the posterior as it is, the density is
+    :math:`\frac{1}{n} \sum_T q(T z)`, which is exact whether the images overlap or not. Draws fall
+    into all images evenly, as those of a sampler that has no trouble with modes would
+    (Frühwirth-Schnatter, 2001). Summaries by entry are then the same for all of them: `fitted` is
+    the fit of one image, with draws that keep their labels.
+
+    Parameters
+    ----------
+    fitted : NormalizingFlow or Stack
+        Of one image of each mode.
+    symmetry : Symmetry
+        All maps.
+    report : Report
+
+    Attributes
+    ----------
+    fitted, symmetry
+        As given.
+    images : int
+        How many there are, with the one that was fitted.
+
+    Raises
+    ------
+    ParameterError
+        If not all maps are known, or they are of vectors of another length.
+
+    References
+    ----------
+    Frühwirth-Schnatter (2001), Markov chain Monte Carlo estimation of classical and dynamic
+    switching and mixture models, https://doi.org/10.1198/016214501750333063
+    """
+
+    is_nested = False
+    no_graph = (
+        "A symmetrized fit is a mixture of images of one fit, not one graph: it can't be trained, "
+        "and nodes can't be evaluated at its draws. Use its `sample`, `log_prob` and `state`, or "
+        "`approx.fitted`, which is the fit of one image."
+    )
+
+    def __init__(self, fitted: NormalizingFlow | Stack, symmetry: Symmetry, report: Report) -> None:
+        super().__init__(fitted.groups, model=fitted.model)
+        if not symmetry.is_whole or len(symmetry.row) != fitted.ddim:
+            raise ParameterError(
+                f"symmetry must have all maps of vectors of length {fitted.ddim}, but has "
+                f"{symmetry.number} of vectors of length {len(symmetry.row)}"
+                f"{'' if symmetry.is_whole else ', which are not all'}."
+            )
+        self._flow = fitted.flow if isinstance(fitted, Stack) else fitted
+        self.fitted, self.symmetry = fitted, symmetry
+        self.receive(report)
+
+    @override
+    def to_state(self) -> SymmetrizedState:
+        """Everything that makes it, but for its model; see `from_state`."""
+        return SymmetrizedState(self.fitted.to_state(), self.symmetry, self.report)
+
+    @classmethod
+    @override
+    def _of(cls, state: Any, model: pm.Model) -> Symmetrized:
+        return cls(Approximation.from_state(state.fitted, model), state.symmetry, state.report)
+
+    @property
+    @override
+    def images(self) -> int:
+        """How many images there are, with the one that was fitted."""
+        return self.symmetry.number
+
+    @property
+    def family(self) -> str:  # type: ignore[override]
+        """What was fitted, in words, and how many images of it there are."""
+        return f"{self.images} images of {self.fitted.family}"
+
+    @property
+    @override
+    def formula(self) -> Any:
+        """The formula of what was fitted."""
+        return self.fitted.formula
+
+    @property
+    def is_stack(self) -> bool:  # type: ignore[override]
+        """Whether what was fitted is a mixture of fits."""
+        return self.fitted.is_stack
+
+    @property
+    @override
+    def facts(self) -> Facts:
+        """What was fitted: what advice goes by."""
+        return replace(self.fitted.facts, ended=self.fit_state, trained=False)
+
+    @override
+    def judged(self, draws: int, random_seed: RandomState) -> DataTree:
+        """Draws of the image that was fitted, and their densities as a part of the whole.
+
+        Moments over all images would hide what is wrong with each.
+        """
+        seed = self._seed(random_seed)
+        samples = self.fitted.draw(draws, seed, self.judged_names)
+        samples = replace(samples, log_q=self._log_density(samples.latent))
+        return export.to_datatree(self.model, samples, family=self.family)
+
+    @override
+    def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:
+        """Draws over the latent space, shape (draws, dim), and their log densities."""
+        rng = np.random.default_rng(seed)
+        found = self.fitted.draw(draws, int(rng.integers(2**30)))
+        # as many of each image, up to one: less noise than independent choices
+        numbers = (rng.permutation(draws) + rng.integers(self.images)) % self.images
+        z = self.symmetry.images_of_each(found.latent, numbers)
+        return z, self._log_density(z)
+
+    @override
+    def _log_density(self, points: Floats) -> Floats:
+        found = np.full(len(points), -np.inf)
+        for image in self.symmetry.images(points):
+            found = np.logaddexp(found, self.fitted.log_prob(image))
+        return found - np.log(self.images)

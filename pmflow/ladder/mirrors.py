@@ -1,0 +1,100 @@
+"""Mirror images of fits: they are known exactly, so one of them is fitted and all are returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmflow.family.approximation import Approximation
+from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.stack import Stack
+from pmflow.family.symmetrized import Symmetrized
+from pmflow.graphs.minibatches import observed_in_minibatches
+from pmflow.posterior.density import LogDensity
+from pmflow.posterior.find_symmetry import Symmetries, find_symmetries
+from pmflow.posterior.symmetry import MOST_IMAGES
+from pmflow.records import Images
+from pmflow.watch import stage
+
+__all__ = ["Mirrors", "WhichImages"]
+
+_POINTS, _DRAWS = 3, 200
+"""Points at which a symmetry must hold, and draws that tell where a fit is."""
+
+type WhichImages = Literal["all", "one"]
+type Floats = NDArray[np.float64]
+
+
+class Mirrors:
+    """The symmetries of a model, found when a first fit asks for them.
+
+    Parameters
+    ----------
+    asked : {"all", "one"}
+        Which images are to be returned.
+    seed : int
+    """
+
+    def __init__(self, asked: WhichImages, seed: int) -> None:
+        self.asked, self._seed = asked, seed
+        self._known: Symmetries | None = None
+
+    def whole(self, fit: Approximation) -> Approximation:
+        """A fit with its images; the fit itself where it has none, or one is to be returned.
+
+        It is told of those that it leaves out.
+        """
+        if isinstance(fit, Symmetrized) or fit.is_resampled or observed_in_minibatches(fit.model):
+            return fit
+        symmetries = self._of(fit)
+        if not symmetries.kinds:
+            return fit
+        symmetry = symmetries.moving(_modes(fit, _DRAWS, self._seed))
+        if symmetry is None:
+            return fit
+        if self.asked == "all" and symmetry.is_whole and isinstance(fit, NormalizingFlow | Stack):
+            return Symmetrized(fit, symmetry, fit.report)
+        number = symmetry.number if symmetry.is_whole else MOST_IMAGES
+        images = Images(number, not symmetry.is_whole, self.asked == "one")
+        fit.receive(replace(fit.report, images=images))
+        return fit
+
+    def aligned(self, flow: NormalizingFlow, draws: Sequence[Floats]) -> list[Floats]:
+        """Draws of several fits, each as the image of it that is nearest to one before it."""
+        first, *others = draws
+        found = [first]
+        symmetries = self._of(flow)
+        symmetry = symmetries.moving([first]) if symmetries.kinds else None
+        if symmetry is None or not symmetry.is_whole:
+            return [first, *others]
+        for one in others:
+            images = list(symmetry.images(one))
+            distances = [min(_distance(image, known) for known in found) for image in images]
+            found.append(images[int(np.argmin(distances))])
+        return found
+
+    def _of(self, fit: Approximation) -> Symmetries:
+        if self._known is None:
+            density = fit.joint_density
+            assert isinstance(density, LogDensity)
+            with stage("Looking for symmetries"):
+                points = _modes(fit, _POINTS, self._seed)[0]
+                self._known = find_symmetries(density, points)
+        return self._known
+
+
+def _modes(fit: Approximation, draws: int, seed: int) -> list[Floats]:
+    """Draws of each mode by itself, each of shape (draws, dim)."""
+    if isinstance(fit, Stack):
+        return [samples.latent for samples in fit.drawn_of_each(draws, seed)]
+    return [fit.draw(draws, seed).latent]
+
+
+def _distance(a: Floats, b: Floats) -> float:
+    """Between the centres of two fits, in sds of both."""
+    sd = np.sqrt(a.var(0) + b.var(0))
+    return float((((a.mean(0) - b.mean(0)) / np.where(sd > 0, sd, 1.0)) ** 2).sum())
