@@ -14,32 +14,28 @@ import numpy as np
 import pymc as pm
 
 from pmflow.embedded.globals import Held
-from pmflow.errors import NonFiniteError, UnsupportedError
+from pmflow.errors import NonFiniteError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
-from pmflow.judging.diagnosis import Diagnosis, diagnose
+from pmflow.judging.diagnosis import Diagnosis
+from pmflow.ladder.judged import judged
 from pmflow.ladder.mirrors import Mirrors, WhichImages
 from pmflow.ladder.rung import AbstractRung, NothingGained
 from pmflow.ladder.rungs import RUNGS
 from pmflow.ladder.states import ClimbCheckpoint, ClimbState
-from pmflow.ladder.tried import Ladder, Tried, best_of, is_close, least_elbo, may_be_reliable
+from pmflow.ladder.tried import Ladder, Tried, best_of, distance_of, is_close, least_elbo
 from pmflow.posterior.density import shared_densities
 from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
-from pmflow.watch import Stopped, Watch, stage, watching
+from pmflow.watch import Watch, watching
 
 __all__ = ["Climb"]
 
 _log = logging.getLogger("pmflow")
 
-_DRAWS, _FEW_DRAWS, _MORE = 4000, 250, 5
-"""How many draws a fit is judged by, how many where the density is slow, and how many times as many
-where these do not decide."""
-_WORK = 5e9
-"""Numbers that the density may go through for them: some seconds."""
 _FIT_SHARE, _SHARE_TO_TRY = 0.75, 0.5
 """Of what is left of a budget that a rung may use, the rest is for judging what it fits; and that
 one may use of which a fit may not come, while there is none."""
@@ -130,6 +126,13 @@ class Climb:
         fit = self._fits[best]
         assert fit is not None
         return fit, self._tried[best].diagnosis
+
+    @property
+    def distance(self) -> float:
+        """Nats from the best flow so far to the posterior, by the largest evidence known; or 0."""
+        pairs = zip(self._tried, self._fits, strict=True)
+        flows = [tried for tried, fit in pairs if fit is not None and not fit.is_nested]
+        return distance_of(flows, self._tried)
 
     def next_seed(self) -> int:
         """A seed for the next thing that draws."""
@@ -256,22 +259,9 @@ class Climb:
 
     def _judged(self, approx: Approximation) -> Diagnosis | None:
         began = time.perf_counter()
-        try:
-            with stage("Judging"):
-                draws = approx.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
-                approx = self.mirrors.whole(approx)
-                found = diagnose(approx, draws, random_seed=self.next_seed())
-                more = approx.draws_within(_WORK, most=_MORE * draws, least=draws)
-                if more > draws and may_be_reliable(found, approx.ddim):
-                    # more draws cost less than a richer flow, and may be all that is missing
-                    found = diagnose(approx, more, random_seed=self.next_seed())
-        except UnsupportedError as error:
-            _log.info("Not diagnosed: %s", error)
-            return None
-        except Stopped:
-            _log.info("Not diagnosed: the fit was stopped")
-            return None
-        self._seconds_to_judge = 2 * (time.perf_counter() - began)
+        found = judged(lambda: self.mirrors.whole(approx), self.next_seed)
+        if found is not None:
+            self._seconds_to_judge = 2 * (time.perf_counter() - began)
         return found
 
     def _taken(self, watch: Watch) -> Approximation:

@@ -44,6 +44,10 @@ class Ground(Protocol):
     def best(self) -> tuple[Approximation, Diagnosis | None]:
         """The best of the fits so far."""
 
+    @property
+    def distance(self) -> float:
+        """Nats from the best flow so far to the posterior, as far as known."""
+
     def next_seed(self) -> int:
         """A seed for the next thing that draws."""
 

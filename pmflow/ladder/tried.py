@@ -13,7 +13,7 @@ from pmflow.judging.verdict import ESS_RELIABLE
 from pmflow.judging.weights import NEARLY_EQUAL
 from pmflow.records import State
 
-__all__ = ["Ladder", "Tried", "best_of", "is_close", "least_elbo", "may_be_reliable"]
+__all__ = ["Ladder", "Tried", "best_of", "distance_of", "is_close", "least_elbo", "may_be_reliable"]
 
 _NATS_PER_DIMENSION = 0.002
 """Divergence from the posterior at which the ladder ends, where the verdict is good too: it does as
@@ -89,6 +89,14 @@ def best_of(tried: Sequence[Tried]) -> int:
         return found.verdict == "reliable", True, found.elbo, number
 
     return max(range(len(tried)), key=rank)
+
+
+def distance_of(flows: Sequence[Tried], tried: Sequence[Tried]) -> float:
+    """Nats from the best of some flows to the largest log evidence known; 0 without either."""
+    elbo = [one.diagnosis.elbo for one in flows if one.diagnosis is not None]
+    evidence = [one.diagnosis.log_evidence for one in tried if one.diagnosis is not None]
+    elbo, evidence = (list(filter(np.isfinite, numbers)) for numbers in (elbo, evidence))
+    return max(evidence) - max(elbo) if elbo and evidence else 0.0
 
 
 def is_close(found: Diagnosis, dim: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once, while_compiling
 from pmflow.posterior.model import check_start
 
 __all__ = ["LatentStart", "checked_start"]
+
+_log = logging.getLogger("pmflow")
 
 
 def checked_start(start: Mapping[str, Any] | None, model: Any) -> Mapping[str, Any] | None:
@@ -73,16 +76,20 @@ class LatentStart:
         Raises
         ------
         ParameterError
-            If it is outside of a variable's support.
+            If one that was given is outside of a variable's support.
         """
         point = self._point(seed)
         values = {name: point[value_name] for name, value_name in self._names.items()}
         for name, value in values.items():
-            is_given = self._start is not None and name in self._start
-            if not np.isfinite(value).all():
-                raise ParameterError(
-                    f"{'start' if is_given else 'the initial point'} must put {name!r} inside of "
-                    f"its support, but in unconstrained space it is {value}. Give "
-                    f"start={{{name!r}: ...}} a finite value away from the border."
-                )
+            if np.isfinite(value).all():
+                continue
+            if self._start is None or name not in self._start:
+                # PyMC's own point is outside of the support, or on its border: equal ordered ones
+                values[name] = np.where(np.isfinite(value), value, 0.0)
+                _log.debug("The initial point of %r is none; it begins at 0, unconstrained", name)
+                continue
+            raise ParameterError(
+                f"start must put {name!r} inside of its support, but in unconstrained space it is "
+                f"{value}. Give start={{{name!r}: ...}} a finite value away from the border."
+            )
         return np.concatenate([np.ravel(value) for value in values.values()]).astype(float)

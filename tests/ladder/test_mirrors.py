@@ -20,7 +20,7 @@ from pmflow.ladder.rungs import GaussianRung
 
 DATA = np.random.default_rng(3).normal(np.array([-2.0, 2.0])[np.arange(60) % 2], 1.0)
 WIDTH = 5.0
-PYTHON: dict[str, Any] = {"random_seed": 1, "progressbar": False, "restarts": 3}
+PYTHON: dict[str, Any] = {"random_seed": 1, "progressbar": False, "restarts": 6}
 
 
 @pytest.fixture(scope="module")

@@ -203,6 +203,18 @@ def test_one_mode_has_no_images() -> None:
     assert found.moving([draws, draws + 5.0]) is not None
 
 
+def test_what_follows_from_others_is_no_kind_of_its_own() -> None:
+    """A sign that is free by itself would double the images."""
+    with mixture(2) as model:
+        pm.Normal("alone", 0.0, 1.0)
+    density, found = found_in(model)
+    at = np.random.default_rng(3).normal(size=density.dim)
+    at[[place.start for n, place, *_ in density.ordering.values() if n == "alone"]] = 0.0
+    symmetry = found.moving([at + 1e-3 * points_of(density.dim, 200)])
+    assert symmetry is not None
+    assert symmetry.number == 2
+
+
 def test_too_many_to_be_known() -> None:
     _, symmetry = group_of(mixture(7))
     assert symmetry is not None
