@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from pmflow.ladder.tried import Ladder, Tried, best_of, distance_of, is_close, l
 from pmflow.posterior.density import shared_densities
 from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
-from pmflow.watch import Watch, watching
+from pmflow.watch import Stopped, Watch, grace, watching
 
 __all__ = ["Climb"]
 
@@ -276,7 +276,9 @@ class Climb:
                 taken = len(self._tried) - 1
         fit = self._fits[taken]
         assert fit is not None
-        result = self.mirrors.whole(fit)
+        result = fit
+        with suppress(Stopped), grace():  # after a stop there may be no time to look for images
+            result = self.mirrors.whole(fit)
         ladder = Ladder(tuple(self._tried), taken, dict(watch.times))
         found = self._tried[taken].diagnosis
         state = result.fit_state
