@@ -25,7 +25,9 @@ from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import graph_inputs
+from pytensor.tensor.basic import integer_dtypes
 from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.rewriting.blockwise import local_useless_unbatched_blockwise
 
 from pmflow.graphs.evaluate import opened, ready_to_compile, static_input, while_compiling
 from pmflow.graphs.work import has_loops
@@ -138,7 +140,7 @@ def compiled_by_numba(point: Variable, value: Variable) -> Callable[..., list[An
 
 
 class _Compiled:
-    """A scalar graph of a vector; compiled anew where data change their shape."""
+    """A scalar graph of a vector; compiled anew where data change their shape, or a length."""
 
     def __init__(self, point: Variable, value: Variable, batch: int, gradient: Gradient) -> None:
         if has_loops([value]):
@@ -147,7 +149,10 @@ class _Compiled:
         if gradient == "pytensor":
             outputs.append(pt.grad(value, point, disconnected_inputs="ignore"))
         self._point, self._outputs, self._gradient = point, ready_to_compile(outputs), gradient
-        self._shared = [v for v in graph_inputs(self._outputs) if isinstance(v, SharedVariable)]
+        shared = [v for v in graph_inputs(self._outputs) if isinstance(v, SharedVariable)]
+        # lengths of dims: JAX must know the shapes of arrays before it runs
+        self._lengths = [v for v in shared if v.ndim == 0 and v.dtype in integer_dtypes]
+        self._shared = [v for v in shared if v not in self._lengths]
         self._held = HeldOnDevice(self._shared)
         self._run, self._shapes = self._compile(), self._shapes_now()
         self(np.zeros((batch, point.type.shape[0]), dtype=point.type.dtype))
@@ -159,8 +164,9 @@ class _Compiled:
             self._run, self._shapes = self._compile(), shapes
         return tuple(map(np.asarray, self._run(points, *self._held.values())))
 
-    def _shapes_now(self) -> list[tuple[int, ...]]:
-        return [np.shape(v.get_value(borrow=True)) for v in self._shared]
+    def _shapes_now(self) -> list[tuple[int, ...] | int]:
+        shapes = [np.shape(v.get_value(borrow=True)) for v in self._shared]
+        return [*shapes, *(int(v.get_value(borrow=True)) for v in self._lengths)]
 
     def _compile(self) -> Callable[..., Any]:
         import jax
@@ -168,7 +174,8 @@ class _Compiled:
 
         # of static shape, so that lengths are numbers to JAX and not traced
         inputs = {v: static_input(v) for v in self._shared}
-        outputs = clone_replace(self._outputs, inputs, rebuild_strict=False)
+        known = {v: pt.constant(v.get_value(), dtype=v.dtype) for v in self._lengths}
+        outputs = clone_replace(self._outputs, {**inputs, **known}, rebuild_strict=False)
         graph = FunctionGraph([self._point, *inputs.values()], outputs, clone=True)
         with while_compiling(cxx=""):
             _rewrite(graph)
@@ -210,6 +217,8 @@ def _rewrite(graph: FunctionGraph) -> None:
     )
     optdb.query(stable).rewrite(graph)
     in2out(_open_graphs, name="open_graphs").rewrite(graph)
+    # JAX's translation of a batch that is none fails at numbers that are known, such as lengths
+    in2out(local_useless_unbatched_blockwise, name="no_batch").rewrite(graph)
 
 
 @node_rewriter([OpFromGraph, Blockwise])

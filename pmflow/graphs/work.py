@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from pytensor.compile.ops import FromFunctionOp
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import HasInnerGraph
@@ -29,6 +30,12 @@ is rounded otherwise where it has other rows.
 _CALL = 5_000
 """Numbers that NumPy adds up in the time that a call from Python takes."""
 
+
+_OPAQUE = 2_000_000
+"""Numbers that count for an Op of somebody's own, such as a solver of differential equations: they
+take some milliseconds, and sizes of arguments say nothing."""
+_OF_PYTENSOR = ("pytensor", "pymc", "pymc_extras", "pmflow")
+"""Packages whose Ops are not opaque."""
 
 _TERMS = 500
 """Operations for a single number of a series: a hundred terms of five each."""
@@ -79,6 +86,13 @@ def _is_loop(op: Any) -> bool:
     return isinstance(getattr(op, "scalar_op", None), ScalarLoop | Hyp2F1)
 
 
+def _is_opaque(op: Any) -> bool:
+    """Whether an Op is Python that nobody can look into."""
+    module = type(op).__module__
+    is_known = module.split(".")[0] in _OF_PYTENSOR and not module.startswith("pymc.ode")
+    return isinstance(op, FromFunctionOp) or not is_known
+
+
 def _numbers(nodes: Sequence[Apply], sizes: dict[Variable, int]) -> int:
     total = 0
     for node in nodes:
@@ -92,6 +106,8 @@ def _numbers(nodes: Sequence[Apply], sizes: dict[Variable, int]) -> int:
             work = _steps(node) * _numbers(op.fgraph.toposort(), {})
         elif _is_loop(op):
             work *= _TERMS
+        elif _is_opaque(op):
+            work = max(work, _OPAQUE)
         elif isinstance(op, HasInnerGraph):
             inner = dict(zip(op.fgraph.inputs, given, strict=False))
             work = _numbers(op.fgraph.toposort(), inner)

@@ -9,8 +9,11 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pytensor.compile.ops import wrap_py
+from scipy.stats import norm
 
 import pmflow as pmf
+from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.machine import NotCompiledError, compiled_at_points
 from pmflow.graphs.work import calls_in, has_loops, numbers_in
 from pmflow.posterior.density import LogDensity
@@ -257,3 +260,36 @@ def test_data_of_another_length_are_compiled_anew(monkeypatch: pytest.MonkeyPatc
     after = density.value_and_gradient(point)
     assert after[0] - before[0] == pytest.approx(-0.5)
     assert after[1] - before[1] == pytest.approx(-1.0)
+
+
+def test_a_diagonal_covariance() -> None:
+    """Its graph ends with a batch that is none, of a range between numbers that are known."""
+    z, data = pt.vector("z", shape=(3,)), RNG.normal(size=(5, 3))
+    logp = pm.logp(pm.MvNormal.dist(np.zeros(3), cov=pt.diag(z)), data).sum()
+    (logp,) = checks_as_values([logp], check_bounds=True)
+    values, gradients = compiled_at_points(z, logp, 2)(np.full((2, 3), 2.0))
+    wanted = norm.logpdf(data, 0.0, 2.0**0.5)
+    np.testing.assert_allclose(values, wanted.sum())
+    np.testing.assert_allclose(gradients, [(data**2 / 8 - 1 / 4).sum(0)] * 2)
+
+
+def test_an_op_of_somebodys_own_counts() -> None:
+    @wrap_py(itypes=[pt.dvector], otypes=[pt.dscalar])
+    def solved(x: Any) -> Any:
+        return np.asarray(x.sum())
+
+    z = pt.vector("z", shape=(4,))
+    assert numbers_in([solved(z)]) > 1_000_000 > numbers_in([z.sum()])
+
+
+def test_a_length_that_is_shared() -> None:
+    """A cut at a number that users may set: arrays of another shape are compiled anew."""
+    length = pytensor.shared(np.int64(1))
+    z = pt.vector("z", shape=(4,))
+    first, rest = pt.split(z, pt.stack([length, 4 - length]), n_splits=2)
+    run = compiled_at_points(z, (first**2).sum() + rest.sum(), 1)
+    for number in (1, 3):
+        length.set_value(np.int64(number))
+        values, gradients = run(np.full((1, 4), 3.0))
+        np.testing.assert_allclose(values, 9 * number + 3 * (4 - number))
+        np.testing.assert_allclose(gradients[0], [6.0] * number + [1.0] * (4 - number))
