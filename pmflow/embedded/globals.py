@@ -33,6 +33,8 @@ _MOST_ASKED = 64
 _INFLUENCE = 0.005
 """Nats for each entry, below which a variable may as well be local: its mode is off by 0.1 sd
 then, and each global one makes the others harder to integrate over."""
+_FEW_ENTRIES = 4
+"""Entries of a variable, up to which its own skewness is a reason to hold it."""
 _CURVATURES = 30
 _PAIRS, _CURVED = 8, 1e-5
 """Mirrored pairs of draws, and the variance of log weights for each local variable below which they
@@ -129,7 +131,9 @@ def choose_globals(held: Held, most: int = MOST) -> NDArray[np.bool_]:
     ndarray of bool, shape (dim,)
     """
     chosen = np.zeros(held.whole.density.dim, dtype=bool)
-    changes = dict(zip(held.candidates, held.changes, strict=True))
+    changes = dict(
+        zip(held.candidates, map(_of_others, held.candidates, held.changes), strict=True)
+    )
     while changes:
         nats = [_nats(change[:, ~chosen]) for change in changes.values()]
         best = int(np.argmax([each.max() for each in nats]))
@@ -239,6 +243,19 @@ def _changes(diagonals: _Diagonals, places: Sequence[slice], z: Floats) -> list[
         ahead, behind = diagonals(z + steps), diagonals(z - steps)
         found.append((_relative(ahead, here) - _relative(behind, here)) / 2)
     return found
+
+
+def _of_others(place: slice, changes: Floats) -> Floats:
+    """Changes without those that each of many entries makes of its own curvature: it is skewed.
+
+    It is so as a local variable too, and the others of its kind as well.
+    """
+    entries = place.stop - place.start
+    if entries <= _FEW_ENTRIES:
+        return changes
+    others = changes.copy()
+    others[np.arange(entries), np.arange(place.start, place.stop)] = 0.0
+    return others
 
 
 def _nats(changes: Floats) -> Floats:

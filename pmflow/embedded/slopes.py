@@ -23,6 +23,9 @@ _ENDED = -30.0
 _LOW, _HIGH = -8.0, 0.5
 """Log density relative to the mode: above the first at an end, too much is beyond; above the second
 anywhere, the mode is none."""
+_FURTHER, _DOWN_TO = 4.0, -16.0
+"""How many times as far a density is followed where too much is beyond, down to which log density
+as told by its last slope: the logarithm of a value near a limit falls like an exponential."""
 _CLOSE, _CLOSE_EACH, _OFF = 0.02, 1e-5, 1e-3
 """Nats by which integrals of slopes may miss the density of all variables together along their
 path: with few nodes, in all and for each variable, and with many, for each."""
@@ -73,11 +76,11 @@ def _curves_at(
         _Slopes(rule, middle, half, float(value[_FEW // 2]), value, slopes)
         for middle, half, (value, slopes) in zip(at_mode, far, parts, strict=True)
     ]
-    ended = [i for i, place in enumerate(places) if place.has_ended]
-    if ended:
-        middles, halves = map(np.stack, zip(*(places[i].interval for i in ended), strict=True))
-        parts = _seen(density, z[ended], inner, middles, halves, rule.nodes)
-        for i, middle, half, part in zip(ended, middles, halves, parts, strict=True):
+    others = [i for i, place in enumerate(places) if place.has_another_interval]
+    if others:
+        middles, halves = map(np.stack, zip(*(places[i].interval for i in others), strict=True))
+        parts = _seen(density, z[others], inner, middles, halves, rule.nodes)
+        for i, middle, half, part in zip(others, middles, halves, parts, strict=True):
             places[i] = _Slopes(rule, middle, half, places[i].here, *part)
     close = min(_CLOSE, _CLOSE_EACH * len(inner))
     rough = [i for i, place in enumerate(places) if not place.missed < close]
@@ -150,27 +153,30 @@ class _Slopes:
             return float(np.abs(self.value - self.here - self.logs.sum(1))[near].max())
 
     @property
-    def has_ended(self) -> bool:
-        """Whether a density ends before the last node."""
-        low, high = self._ends
-        return bool(min(low.min(), high.min()) < 1)
+    def has_another_interval(self) -> bool:
+        """Whether a density ends before the last node, or goes on beyond it."""
+        return not all((ends == 1).all() for ends in self._ends)
 
     @property
     def interval(self) -> tuple[Floats, Floats]:
-        """Middle and half of what is left where they end."""
+        """Middle and half of where they are."""
         low, high = self._ends
         return (high - low) / 2 * self.half, (high + low) / 2 * self.half
 
     @cached_property
     def _ends(self) -> tuple[Floats, Floats]:
-        """How far below and above its mode, in the middle, each density has not ended."""
+        """How far below and above its mode, in the middle, each density goes."""
         found = []
         for sign in (-1, 1):
             at, out = sign * self.rule.nodes[::sign], sign * self.slopes[::sign]
             at, out = at[len(at) // 2 :], out[len(at) // 2 :]
             log = np.cumsum(np.diff(at)[:, None] * (out[1:] + out[:-1]) / 2, axis=0)
             has_ended = log < _ENDED
-            found.append(np.where(has_ended.any(0), at[1:][has_ended.argmax(0)], 1.0))
+            with np.errstate(all="ignore"):
+                further = np.where(log[-1] > _LOW, 1 + (_DOWN_TO - log[-1]) / out[-1], 1.0)
+            further = np.where((out[-1] < 0) & np.isfinite(further), further, 1.0)
+            ends = np.where(has_ended.any(0), at[1:][has_ended.argmax(0)], further)
+            found.append(np.clip(ends, None, _FURTHER))
         return found[0], found[1]
 
     def finer(self, rule: Rule, value: Floats, slopes: Floats) -> _Slopes:

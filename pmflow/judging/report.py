@@ -13,6 +13,9 @@ __all__ = ["as_html", "as_text", "with_error"]
 
 _BLIND = "A mode that no draw has reached can't be seen here."
 
+_HUGE = 1e9
+"""From here on digits say nothing."""
+
 type Row = tuple[str, str, str]
 """What, its value, and what to hold it against."""
 
@@ -112,5 +115,7 @@ def with_error(value: float, error: float) -> str:
     """``-12.34 ± 0.02``: as many digits as the error has, two of it."""
     if not np.isfinite(error) or error <= 0:
         return f"{value:.4g}"
+    if max(abs(value), error) >= _HUGE:
+        return f"{value:.2g} ± {error:.1g}"
     digits = int(np.clip(1 - np.floor(np.log10(error)), 0, 4))
     return f"{value:,.{digits}f} ± {error:.{digits}f}"

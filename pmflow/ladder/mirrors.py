@@ -16,14 +16,16 @@ from pmflow.family.symmetrized import Symmetrized
 from pmflow.graphs.minibatches import observed_in_minibatches
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.find_symmetry import Symmetries, find_symmetries
+from pmflow.posterior.start import LatentStart
 from pmflow.posterior.symmetry import MOST_IMAGES
 from pmflow.records import Images
 from pmflow.watch import stage
 
 __all__ = ["Mirrors", "WhichImages"]
 
-_POINTS, _DRAWS = 3, 200
-"""Points at which a symmetry must hold, and draws that tell where a fit is."""
+_POINTS, _DRAWS, _AROUND = 3, 200, 0.1
+"""Points at which a symmetry must hold, and draws that tell where a fit is; how far from the start
+such points are, unconstrained."""
 
 type WhichImages = Literal["all", "one"]
 type Floats = NDArray[np.float64]
@@ -82,9 +84,18 @@ class Mirrors:
             density = fit.joint_density
             assert isinstance(density, LogDensity)
             with stage("Looking for symmetries"):
-                points = _modes(fit, _POINTS, self._seed)[0]
-                self._known = find_symmetries(density, points)
+                self._known = find_symmetries(density, self._points(fit, density))
         return self._known
+
+    def _points(self, fit: Approximation, density: LogDensity) -> Floats:
+        """Points without any pattern at which the density is finite."""
+        if fit.is_nested:  # its draws take longer than all the rest
+            start = LatentStart(fit.model, fit.model.free_RVs, None)(self._seed)
+            rng = np.random.default_rng(self._seed)
+            near = start + rng.normal(0.0, _AROUND, (_POINTS, len(start)))
+            if np.isfinite(density.value(near)).all():
+                return near
+        return _modes(fit, _POINTS, self._seed)[0]
 
 
 def _modes(fit: Approximation, draws: int, seed: int) -> list[Floats]:
