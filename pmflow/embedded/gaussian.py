@@ -32,6 +32,12 @@ _CURVATURES = 2 * _PAIRS * (_QUICK + _SLOW)
 _LONGEST = 10.0
 """Conditional sds that a coordinate moves in one step."""
 _HALVINGS = 6
+_STARTS, _APART, _ROUNDS = 2, 2.0, 30
+"""Further starts from which modes are looked for, how far away they are at most, unconstrained, and
+curvatures on the way."""
+_SAME, _MATTERS = 1.0, 3.0
+"""Sds within which two modes are one, and nats by which the lower of two may be below the other to
+matter: a twentieth of the evidence."""
 _LOST = 1e3
 """Nats that the ELBO may fall below the best so far, for each dimension."""
 
@@ -76,12 +82,33 @@ def gaussian_of(held: Held, seed: int) -> GaussianState:
     Raises
     ------
     NoGaussianError, NoStructureError, Stopped
-        See `fit_gaussian`; if the second derivatives take too long.
+        See `fit_gaussian`; if the second derivatives take too long, or there are several modes.
     """
     density, pattern = held.whole.density, held.whole.pattern
     whole = Conditional(density, pattern, np.zeros(density.dim, dtype=bool), _CURVATURES)
     check_affordable(whole, _CURVATURES)
-    return fit_gaussian(whole, held.of_larger, seed)
+    found = fit_gaussian(whole, held.of_larger, seed)
+    _check_modes(whole, found, held.start, seed)
+    return found
+
+
+def _check_modes(whole: Conditional, found: GaussianState, start: Floats, seed: int) -> None:
+    """See whether climbs from elsewhere end at the mode that the Gaussian has.
+
+    Raises
+    ------
+    NoGaussianError
+        If one ends at another mode that matters.
+    """
+    rng = np.random.default_rng(seed)
+    starts = start + rng.uniform(-_APART, _APART, (_STARTS, len(start)))
+    modes = whole.modes(np.concatenate([found.mean[None], starts]), _ROUNDS)
+    here, *others = modes.log_marginal
+    sd = np.sqrt(found.factor.variances)
+    for z, evidence in zip(modes.z[1:], others, strict=True):
+        is_same = np.abs((z - modes.z[0]) / sd).max() < _SAME
+        if np.isfinite([here, evidence]).all() and not is_same and evidence > here - _MATTERS:
+            raise NoGaussianError("there are several modes, and one would be missed")
 
 
 def fit_gaussian(whole: Conditional, start: Floats, seed: int) -> GaussianState:
