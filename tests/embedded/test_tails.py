@@ -30,7 +30,7 @@ def approx() -> pmf.Approximation:
 
 
 def test_imputed_values_are_integrated_over(approx: pmf.EmbeddedLaplace) -> None:
-    """Moments and evidence, beside those of a likelihood with the normal's tail in it, on a grid."""
+    """Moments and evidence, beside those of a likelihood with the tail in it, on a grid."""
     at = np.linspace(-0.5, 2.5, 201), np.linspace(1.0, 3.5, 201)
     mu, sigma = np.meshgrid(*at, indexing="ij")
     log_p = norm.logpdf(mu, 0.0, 5.0) + halfnorm.logpdf(sigma, scale=5.0)
