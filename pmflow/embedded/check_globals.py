@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pmflow.embedded.proposal import ways_around
 from pmflow.embedded.proposed import MOST_PROPOSED, PROPOSED, Proposed
 from pmflow.embedded.weighing import missed_by, parabola
-from pmflow.judging.nested import MOST_OFF, is_open
+from pmflow.judging.nested import MOST_OFF, is_open, times_as_many
 from pmflow.watch import Stopped
 
 __all__ = ["moved_globals"]
@@ -21,7 +21,7 @@ _FEWEST = 64
 """Of the proposed places, at which what is missed is looked at first."""
 _MOST_TIMES, _WORK = 10, 3e10
 """Times that more places or more draws are taken, and numbers that the density may go through for
-them before the last: a verdict that is open then is told as it is."""
+all that it takes, as far as can be told: a verdict that would be open then too is told as it is."""
 _GROUPS = 8
 """Of draws at each of them, at a time."""
 _END = 2.0
@@ -45,12 +45,12 @@ def moved_globals(proposed: Proposed, rng: np.random.Generator) -> tuple[Propose
     ndarray, shape (4, globals)
         Shifts with their errors, growths of variances with their errors.
     """
-    seen = _Seen.of(proposed, _FEWEST, rng)
     density = proposed.nested.conditional.density
     begun = density.spent
+    seen = _Seen.of(proposed, _FEWEST, rng)
     with suppress(Stopped):
         for _ in range(_MOST_TIMES):
-            if not seen.is_open or density.spent - begun > _WORK:
+            if not seen.is_open or seen.times_as_many * (density.spent - begun) > _WORK:
                 break
             seen = seen.more(rng)
     return seen.proposed, seen.moved
@@ -107,6 +107,11 @@ class _Seen:
         noise = self._of_places * [[1.0], [0.5]]
         is_noisy = len(self.few) < PROPOSED and noise.max() > _QUIET
         return is_open(self.moved, MOST_OFF) or bool(is_noisy)
+
+    @property
+    def times_as_many(self) -> float:
+        """How much more has to be seen until noise does not decide."""
+        return times_as_many(self.moved, MOST_OFF)
 
     @cached_property
     def moved(self) -> Floats:

@@ -20,6 +20,7 @@ __all__ = [
     "is_open",
     "nested_judgement",
     "nested_shifts",
+    "times_as_many",
 ]
 
 FAR = 0.02
@@ -32,6 +33,9 @@ MOST_OFF, MOST_OFF_TO_FIRST_ORDER = 0.1, 0.08
 """Largest shift of a mean, in sd, and distance of an sd ratio from 1, with its error added; and
 where it is told to first order, which sees a little less than there is. With 0.1 fits passed whose
 estimate was 0.09, known well, and the truth 0.11."""
+
+_LEAST = 0.1
+"""Of a limit: how near to it an estimate counts as, since that itself is known by noise."""
 
 type Floats = NDArray[np.float64]
 
@@ -74,6 +78,22 @@ def is_open(moved: Floats, limit: float) -> bool:
     distance = np.abs([shift, _sd_ratio(growth) - 1])
     error = ERRORS * np.array([shift_error, growth_error / 2])
     return bool((distance + error > limit).any() and not (distance - error > limit).any())
+
+
+def times_as_many(moved: Floats, limit: float) -> float:
+    """How many times as many draws it takes until noise does not decide; 1 where it does not.
+
+    Parameters
+    ----------
+    moved, limit
+        As of `is_open`.
+    """
+    shift, shift_error, growth, growth_error = moved
+    distance = np.abs([shift, _sd_ratio(growth) - 1])
+    error = ERRORS * np.array([shift_error, growth_error / 2])
+    is_open = distance + error > limit
+    left = np.maximum(np.abs(limit - distance), _LEAST * limit)
+    return float(((error / left) ** 2).max(where=is_open, initial=1.0))
 
 
 def _sd_ratio(growth: Floats) -> Floats:
