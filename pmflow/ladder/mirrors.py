@@ -50,7 +50,7 @@ class Mirrors:
 
         It is told of those that it leaves out.
         """
-        if isinstance(fit, Symmetrized) or fit.is_resampled or observed_in_minibatches(fit.model):
+        if isinstance(fit, Symmetrized) or fit.is_resampled:
             return fit
         symmetries = self._of(fit)
         if not symmetries.kinds:
@@ -80,9 +80,10 @@ class Mirrors:
         return found
 
     def _of(self, fit: Approximation) -> Symmetries:
+        density = fit.joint_density
+        if density is None or observed_in_minibatches(fit.model):
+            return Symmetries(np.full(fit.ddim, -1))
         if self._known is None:
-            density = fit.joint_density
-            assert isinstance(density, LogDensity)
             with stage("Looking for symmetries"):
                 self._known = find_symmetries(density, self._points(fit, density))
         return self._known
