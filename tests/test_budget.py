@@ -96,6 +96,7 @@ class NeverDone(AbstractStructuredRung):
         pytest.fail("it was not ended")
 
 
+@pytest.mark.slow
 def test_a_first_rung_without_an_end_leaves_time_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

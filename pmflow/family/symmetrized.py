@@ -17,7 +17,8 @@ from pmflow.family.by_numpy import ByNumpy
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import SymmetrizedState
-from pmflow.posterior import export
+from pmflow.posterior.at_points import VarNames, unconstrained_parts
+from pmflow.posterior.export import Samples, to_datatree
 from pmflow.posterior.symmetry import Symmetry
 from pmflow.records import Facts, Report
 
@@ -129,17 +130,18 @@ class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
         seed = self._seed(random_seed)
         samples = self.fitted.draw(draws, seed, self.judged_names)
         samples = replace(samples, log_q=self._log_density(samples.latent))
-        return export.to_datatree(self.model, samples, family=self.family)
+        return to_datatree(self.model, samples, family=self.family)
 
     @override
-    def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:
-        """Draws over the latent space, shape (draws, dim), and their log densities."""
+    def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
         rng = np.random.default_rng(seed)
         found = self.fitted.draw(draws, int(rng.integers(2**30)))
         # as many of each image, up to one: less noise than independent choices
         numbers = (rng.permutation(draws) + rng.integers(self.images)) % self.images
         z = self.symmetry.images_of_each(found.latent, numbers)
-        return z, self._log_density(z)
+        _, constrained = self.joint_density.variables(z, seed, var_names)
+        parts = unconstrained_parts(z, self.ordering)
+        return Samples(self._log_density(z), found.log_p, parts, constrained)  # p is the same there
 
     @override
     def _log_density(self, points: Floats) -> Floats:

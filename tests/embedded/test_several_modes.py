@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+import pytest
 
 import pmflow as pmf
 
 DIM, AT, SD, SHARE = 45, 0.5, 0.1, 0.1
 
 
+@pytest.mark.slow
 def test_no_mode_is_missed() -> None:
     """A tenth of a uniform prior's evidence is around one point, the rest around another."""
     with pm.Model() as model:

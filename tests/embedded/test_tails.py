@@ -11,6 +11,8 @@ from scipy.stats import halfnorm, norm
 
 import pmflow as pmf
 
+pytestmark = pytest.mark.slow
+
 LIMIT, ROWS = 2.0, 150
 DATA = np.random.default_rng(1).normal(1.0, 2.0, ROWS)
 SEEN = DATA[DATA < LIMIT]

@@ -72,6 +72,7 @@ def test_starts_in_several_images_found_one_mode(approx: pmf.Approximation) -> N
     assert approx.starts.missed == 0.0
 
 
+@pytest.mark.slow
 def test_one_image_if_asked_for(model: pm.Model, grid: Any) -> None:
     approx = pmf.fit(model=model, symmetry="one", **PYTHON)
     assert approx.images == 1
@@ -85,6 +86,7 @@ def test_one_image_if_asked_for(model: pm.Model, grid: Any) -> None:
     assert "one of 2 mirror images" in pmf.diagnose(approx, random_seed=1).reasons[-1]
 
 
+@pytest.mark.slow
 def test_too_many_to_return_are_not_reliable(model: pm.Model, monkeypatch: Any) -> None:
     monkeypatch.setattr("pmflow.posterior.symmetry.MOST_IMAGES", 1)
     monkeypatch.setattr("pmflow.ladder.mirrors.MOST_IMAGES", 1)
@@ -94,6 +96,7 @@ def test_too_many_to_return_are_not_reliable(model: pm.Model, monkeypatch: Any) 
     assert approx.diagnosis.verdict == "not reliable"
 
 
+@pytest.mark.slow
 def test_images_that_a_large_fit_leaves_out_are_told() -> None:
     """The signs of two factors of one number each, and their groups."""
     rng = np.random.default_rng(1)
@@ -123,6 +126,7 @@ def test_what_is_no_choice_is_refused(model: pm.Model, symmetry: Any) -> None:
         pmf.fit(model=model, symmetry=symmetry)
 
 
+@pytest.mark.slow
 def test_a_climb_that_is_resumed_knows_the_choice(model: pm.Model, tmp_path: Path) -> None:
     path = tmp_path / "climb.safetensors"
     found = pmf.fit(model=model, symmetry="one", checkpoint=path, **PYTHON)
@@ -131,6 +135,7 @@ def test_a_climb_that_is_resumed_knows_the_choice(model: pm.Model, tmp_path: Pat
     assert again.diagnosis.reasons == found.diagnosis.reasons
 
 
+@pytest.mark.slow
 def test_of_minibatches_nothing_is_asked() -> None:
     """Their density is an estimate."""
     with pm.Model() as model:

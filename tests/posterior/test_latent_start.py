@@ -38,6 +38,7 @@ def test_it_begins_inside_of_the_support(build: object) -> None:
     assert np.isfinite(model.compile_logp(mode="FAST_COMPILE")({value: start}))
 
 
+@pytest.mark.slow
 def test_a_fit_of_it_is_right() -> None:
     approx = pmf.fit(model=ordered(), random_seed=1, progressbar=False)
     mu = np.asarray(approx.sample(500, random_seed=1)["posterior"]["mu"])[0]
