@@ -46,17 +46,17 @@ class AbstractStructuredRung(AbstractSizedRung):
         self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
     ) -> Approximation:
         """Read which variables meet, and fit by that."""
-        flow = NormalizingFlow(
-            "scale-loc",
-            model=ground.model,
-            random_seed=ground.next_seed(),
-            start=ground.start,
-            jitter=0.0,
-        )
-        seed = ground.next_seed()
-        read = partial(read_structure, *density_at_start(flow), seed)
-        try:
-            return self.fitted(flow, ground.structure(read), seed)
+        seeds = ground.next_seed(), ground.next_seed()
+        try:  # its time may be over before it has begun
+            flow = NormalizingFlow(
+                "scale-loc",
+                model=ground.model,
+                random_seed=seeds[0],
+                start=ground.start,
+                jitter=0.0,
+            )
+            read = partial(read_structure, *density_at_start(flow), seeds[1])
+            return self.fitted(flow, ground.structure(read), seeds[1])
         except OutOfTime as error:
             raise NothingGained("no time was left for it") from error
         except (NoStructureError, NoCentreError, NoGaussianError) as error:
