@@ -142,6 +142,20 @@ def test_flags_changed_by_two_threads_at_once_go_back() -> None:
     assert (pytensor.config.cxx, pytensor.config.traceback__limit) == before
 
 
+def test_flags_are_changed_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTensor changes some as it makes nodes: whoever does that holds the lock."""
+    change, alone = type(pytensor.config).change_flags, []
+
+    def seen(config: Any, *args: Any, **flags: Any) -> Any:
+        alone.append(GLOBAL_STATE._is_owned())  # type: ignore[attr-defined]
+        return change(config, *args, **flags)
+
+    monkeypatch.setattr(type(pytensor.config), "change_flags", seen)
+    fit_one(JOBS[0])
+    assert alone
+    assert all(alone)
+
+
 def test_a_fit_in_another_thread_leaves_what_is_global_alone() -> None:
     before = settings()
     in_a_pool(ThreadPoolExecutor(2))

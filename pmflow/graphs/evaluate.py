@@ -222,7 +222,8 @@ def vectorize_over_draws(
         If an Op on the way can't be batched.
     """
     try:
-        batched = vectorize_graph(list(nodes), dict(draws))
+        with GLOBAL_STATE:  # PyTensor changes its flags as it makes nodes
+            batched = vectorize_graph(list(nodes), dict(draws))
     except Exception as error:
         # PyTensor raises whatever an Op's make_node raises: there is no narrower class to catch
         raise NotVectorizedError(_culprit(nodes, draws)) from error

@@ -100,14 +100,14 @@ class ModelAtPoints:
     def _function(self, variables: Sequence[TensorVariable], *, with_logp: bool) -> _Function:
         key = with_logp, tuple(v.name for v in variables)
         if key not in self._compiled:
-            with stage("Compiling"), piece("compiling the variables for NumPy"):
+            # PyTensor changes its flags as it makes nodes, PyMC as it writes a log density
+            with GLOBAL_STATE, stage("Compiling"), piece("compiling the variables for NumPy"):
                 self._compiled[key] = self._made(variables, with_logp=with_logp)
         return self._compiled[key]
 
     def _made(self, variables: Sequence[TensorVariable], *, with_logp: bool) -> _Function:
-        with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
-            graphs = self._model.replace_rvs_by_values(list(variables))
-            graphs = [self._model.logp(), *graphs] if with_logp else graphs
+        graphs = self._model.replace_rvs_by_values(list(variables))
+        graphs = [self._model.logp(), *graphs] if with_logp else graphs
         dtype = pytensor.config.floatX
         z = pt.vector("z", shape=(self._dim,), dtype=dtype)
         values = latent_values(self._model, self._ordering, z)

@@ -62,7 +62,7 @@ class LogDensity(GraphDensity):
         with stage("Reading the model"), piece("reading the model"):
             with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
                 logp = _over_all_rows(model.logp())
-            (logp,) = clone_replace([logp], values, rebuild_strict=False)
+                (logp,) = clone_replace([logp], values, rebuild_strict=False)
             rows = rows_at_once([logp], dim)
             (logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
             super().__init__(z, logp, rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pymc.pytensorf import floatX, resolve_backend_compile_kwargs
 
-from pmflow.graphs.evaluate import changed_flags
+from pmflow.graphs.evaluate import GLOBAL_STATE, changed_flags
 from pmflow.training.blame import check_beginning
 from pmflow.training.loops.engine import compile_loop
 from pmflow.training.loops.loop import Loop, Trace
@@ -65,7 +65,8 @@ class Trainer:
         compile_kwargs = resolve_backend_compile_kwargs(
             settings.pop("backend"), settings.pop("compile_kwargs")
         )
-        with piece("writing the graph of a step"):
+        # PyTensor changes its flags as it makes nodes
+        with piece("writing the graph of a step"), GLOBAL_STATE:
             loss = objective.function(
                 self.approx,
                 self._beta,
