@@ -50,8 +50,6 @@ class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
     ----------
     fitted, symmetry
         As given.
-    images : int
-        How many there are, with the one that was fitted.
 
     Raises
     ------
