@@ -32,7 +32,7 @@ _CURVATURES = 2 * _PAIRS * (_QUICK + _SLOW)
 _LONGEST = 10.0
 """Conditional sds that a coordinate moves in one step."""
 _HALVINGS = 6
-_STARTS, _APART, _ROUNDS = 2, 2.0, 30
+_STARTS, _APART, _ROUNDS = 6, 2.0, 30
 """Further starts from which modes are looked for, how far away they are at most, unconstrained, and
 curvatures on the way."""
 _SAME, _MATTERS = 1.0, 3.0
