@@ -13,11 +13,12 @@ from xarray import DataTree
 
 from pmflow.errors import ParameterError
 from pmflow.family.approximation import Approximation
-from pmflow.family.by_numpy import ByNumpy
+from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.state import SymmetrizedState
 from pmflow.posterior.at_points import VarNames, unconstrained_parts
+from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples, to_datatree
 from pmflow.posterior.symmetry import Symmetry
 from pmflow.records import Facts, Report
@@ -27,7 +28,7 @@ __all__ = ["Symmetrized"]
 type Floats = NDArray[np.float64]
 
 
-class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
+class Symmetrized(NoGraph, Approximation, state=SymmetrizedState):
     r"""A fit and its images under the symmetries of the posterior, all of the same weight.
 
     Made by `pmflow.fit` where the posterior is the same if entries are exchanged or signs turned:
@@ -62,7 +63,6 @@ class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
     switching and mixture models, https://doi.org/10.1198/016214501750333063
     """
 
-    is_nested = False
     no_graph = (
         "A symmetrized fit is a mixture of images of one fit, not one graph: it can't be trained, "
         "and nodes can't be evaluated at its draws. Use its `sample`, `log_prob` and `state`, or "
@@ -77,7 +77,6 @@ class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
                 f"{symmetry.number} of vectors of length {len(symmetry.row)}"
                 f"{'' if symmetry.is_whole else ', which are not all'}."
             )
-        self._flow = fitted.flow if isinstance(fitted, Stack) else fitted
         self.fitted, self.symmetry = fitted, symmetry
         self.receive(report)
 
@@ -98,15 +97,26 @@ class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
         return self.symmetry.number
 
     @property
-    def family(self) -> str:  # type: ignore[override]
+    @override
+    def family(self) -> str:
         """What was fitted, in words, and how many images of it there are."""
         return f"{self.images} images of {self.fitted.family}"
 
     @property
     @override
+    def joint_density(self) -> LogDensity | None:
+        """That of what was fitted."""
+        return self.fitted.joint_density
+
+    @property
     def formula(self) -> Any:
         """The formula of what was fitted."""
         return self.fitted.formula
+
+    @property
+    def ordering(self) -> Any:
+        """Place of each variable in the latent vector."""
+        return self.fitted.ordering
 
     @property
     def is_stack(self) -> bool:  # type: ignore[override]
@@ -137,7 +147,8 @@ class Symmetrized(ByNumpy, Approximation, state=SymmetrizedState):
         # as many of each image, up to one: less noise than independent choices
         numbers = (rng.permutation(draws) + rng.integers(self.images)) % self.images
         z = self.symmetry.images_of_each(found.latent, numbers)
-        _, constrained = self.joint_density.variables(z, seed, var_names)
+        density = self.groups[0].log_density
+        _, constrained = density.variables(z, seed, var_names)
         parts = unconstrained_parts(z, self.ordering)
         return Samples(self._log_density(z), found.log_p, parts, constrained)  # p is the same there
 

@@ -15,7 +15,7 @@ from pmflow.judging.densities import check_densities
 from pmflow.judging.nested import nested_judgement, nested_shifts
 from pmflow.judging.report import as_html, as_text, with_error
 from pmflow.judging.shifts import shift_table
-from pmflow.judging.verdict import judge
+from pmflow.judging.verdict import judge, with_images
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
 from pmflow.records import FitState, Images, Starts, State
 from pmflow.watch import piece
@@ -246,5 +246,5 @@ def as_resampled(found: Diagnosis, images: Images | None = None) -> Diagnosis:
         f"draws are weighted and chosen anew; of the proposal they are worth {found.ess:.0%} of "
         f"their number, with a k-hat of {found.k_hat:.2f}"
     )
-    reasons = (reason,) if images is None else (reason, str(images))
+    reasons = with_images([reason], images)
     return replace(found, verdict="reliable", reasons=reasons, advice=())

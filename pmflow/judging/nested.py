@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pmflow.judging.verdict import ERRORS, bounds, missed_images
+from pmflow.judging.verdict import ERRORS, bounds, missed_images, with_images
 from pmflow.judging.weights import Weights
 from pmflow.records import Images
 
@@ -135,7 +135,7 @@ def nested_judgement(
         f"to {order} order, weighting moves no mean by more than {mean:.2f} sd and no sd by more "
         f"than {100 * sd:.0f} %, Monte Carlo errors included"
     )
-    return True, (reason,) if images is None else (reason, str(images))
+    return True, with_images([reason], images)
 
 
 def _of_marginal(weights: Weights) -> list[str]:

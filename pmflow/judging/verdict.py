@@ -7,6 +7,7 @@ than 0.1 sd or an sd by more than 15 %.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ import pandas as pd
 from pmflow.judging.weights import NEARLY_EQUAL, Weights
 from pmflow.records import Images, Starts
 
-__all__ = ["A_FEW", "MISSED", "Judgement", "bounds", "judge", "missed_images"]
+__all__ = ["A_FEW", "MISSED", "Judgement", "bounds", "judge", "missed_images", "with_images"]
 
 type Verdict = Literal["reliable", "usable after importance resampling", "not reliable"]
 
@@ -89,11 +90,15 @@ def judge(
         against += _of_weights(weights)
     if against:
         return Judgement("not reliable", tuple(against))
-    notes = [] if images is None else [str(images)]
     doubts = _doubts(weights, shifts)
     if doubts:
-        return Judgement("usable after importance resampling", (*doubts, *notes))
-    return Judgement("reliable", (_good(weights, shifts), *notes))
+        return Judgement("usable after importance resampling", with_images(doubts, images))
+    return Judgement("reliable", with_images([_good(weights, shifts)], images))
+
+
+def with_images(reasons: Sequence[str], images: Images | None) -> tuple[str, ...]:
+    """Reasons for a verdict on one image, and that it is about one."""
+    return tuple(reasons) if images is None else (*reasons, str(images))
 
 
 def missed_images(images: Images | None) -> list[str]:

@@ -140,8 +140,8 @@ def importance_weights(log_p: Array, log_q: Array) -> Weights:
         log_weights=log_weights,
         k_hat=k_hat,
         k_threshold=k_threshold(len(raw)),
-        ess=_ess(smooth) / draws,
-        ess_raw=_ess(raw) / draws,
+        ess=_effective(smooth, draws),
+        ess_raw=_effective(raw, draws),
         elbo=elbo.value,
         elbo_se=elbo.error,
         log_evidence=log_evidence,
@@ -194,6 +194,7 @@ def _smooth(raw: Array) -> tuple[Array, float]:
     return normalised + (raw[least] - normalised[least]), k_hat
 
 
-def _ess(log_weights: Array) -> float:
+def _effective(log_weights: Array, draws: int) -> float:
+    """Effective sample size as a fraction of the draws; by rounding it would be more than 1."""
     weights = np.exp(log_weights - log_weights.max())
-    return float(weights.sum() ** 2 / (weights**2).sum())
+    return min(1.0, float(weights.sum() ** 2 / (weights**2).sum()) / draws)

@@ -259,7 +259,7 @@ class Climb:
 
     def _judged(self, approx: Approximation) -> Diagnosis | None:
         began = time.perf_counter()
-        found = judged(lambda: self.mirrors.whole(approx), self.next_seed)
+        found = judged(approx, self.mirrors, self.next_seed)
         if found is not None:
             self._seconds_to_judge = 2 * (time.perf_counter() - began)
         return found

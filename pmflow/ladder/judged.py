@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pmflow.errors import UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.judging.diagnosis import Diagnosis, diagnose
+from pmflow.ladder.mirrors import Mirrors
 from pmflow.ladder.tried import may_be_reliable
 from pmflow.watch import Stopped, stage
 
@@ -22,13 +23,14 @@ _WORK = 5e9
 """Numbers that the density may go through for them: some seconds."""
 
 
-def judged(made: Callable[[], Approximation], next_seed: Callable[[], int]) -> Diagnosis | None:
-    """Judge a fit, once more at more draws where these may be all that is missing.
+def judged(fit: Approximation, mirrors: Mirrors, next_seed: Callable[[], int]) -> Diagnosis | None:
+    """Judge a fit and its images, once more at more draws where these may be all that is missing.
 
     Parameters
     ----------
-    made : callable
-        Gives the fit.
+    fit : Approximation
+    mirrors : Mirrors
+        The symmetries of its model.
     next_seed : callable
         Gives seeds of draws.
 
@@ -39,7 +41,7 @@ def judged(made: Callable[[], Approximation], next_seed: Callable[[], int]) -> D
     """
     try:
         with stage("Judging"):
-            approx = made()
+            approx = mirrors.whole(fit)
             draws = approx.draws_within(_WORK, most=_DRAWS, least=_FEW_DRAWS)
             found = diagnose(approx, draws, random_seed=next_seed())
             more = approx.draws_within(_WORK, most=_MORE * draws, least=draws)

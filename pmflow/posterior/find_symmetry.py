@@ -53,17 +53,10 @@ class Symmetries:
         modes : sequence of ndarray, each of shape (n, dim)
             Draws of each mode of the fit.
         """
-        dim = len(self.row)
         moving: list[Move] = []
         for kind in self.kinds:
-            identity = np.arange(dim)
-            trial = Symmetry(
-                self.row,
-                np.array([identity, *(move.order[:dim] for move in kind)]),
-                np.array([np.ones(dim), *(move.sign[:dim] for move in kind)]),
-                is_whole=False,
-            )
-            pairs = ((draws, image) for draws in modes for image in trial.images(draws))
+            maps = Symmetry.of(self.row, kind)
+            pairs = ((draws, image) for draws in modes for image in maps.images(draws))
             if any(_is_elsewhere(draws, image) for draws, image in pairs):
                 moving += kind
         return closed(self.row, moving) if moving else None
@@ -106,17 +99,12 @@ def _holding(
 ) -> NDArray[np.bool_]:
     """Which moves leave the density as it is, at one point after the other."""
     held = np.ones(len(moves), dtype=bool)
-    dim = len(layout.row)
     for point in points:
-        numbers = np.flatnonzero(held)
-        if not len(numbers):
+        if not held.any():
             break
         left = [move for move, is_held in zip(moves, held, strict=True) if is_held]
-        orders = np.array([move.order[:dim] for move in left])
-        signs = np.array([move.sign[:dim] for move in left])
-        whole = Symmetry(layout.row, orders, signs, is_whole=False)
-        images = whole.images_of_each(np.tile(point, (len(numbers), 1)), np.arange(len(numbers)))
-        here, *there = density.value(np.concatenate([point[None], images]))
+        images = Symmetry.of(layout.row, left).images(point[None])
+        here, *there = density.value(np.concatenate([point[None], *images]))
         with np.errstate(invalid="ignore"):
-            held[numbers] = np.abs(np.array(there) - here) <= _ROUNDING * (1 + abs(here))
+            held[held] = np.abs(np.array(there) - here) <= _ROUNDING * (1 + abs(here))
     return held

@@ -70,6 +70,13 @@ class Symmetry(State):
     sign: Floats
     is_whole: bool
 
+    @classmethod
+    def of(cls, row: Integers, moves: Sequence[Move], *, is_whole: bool = False) -> Symmetry:
+        """The maps that some moves are of the latent vector."""
+        dim = len(row)
+        orders, signs = zip(*((move.order[:dim], move.sign[:dim]) for move in moves), strict=True)
+        return cls(row, np.array(orders), np.array(signs), is_whole)
+
     @property
     def number(self) -> int:
         """How many maps are known, the identity included."""
@@ -81,10 +88,6 @@ class Symmetry(State):
         at = np.flatnonzero(self.row >= 0)
         shape = int(self.row.max(initial=-1)) + 1, len(self.row)
         return csr_array((-np.ones(len(at)), (self.row[at], at)), shape=shape)
-
-    def image(self, number: int, z: Floats) -> Floats:
-        """Points of shape (n, dim) as one of the maps has them."""
-        return self._extended(z)[:, self.order[number]] * self.sign[number]
 
     def images(self, z: Floats) -> Iterator[Floats]:
         """Points of shape (n, dim) as each of the maps has them, one after the other."""
@@ -112,7 +115,7 @@ def closed(row: Integers, moves: Sequence[Move]) -> Symmetry:
         As of `Symmetry`.
     moves : sequence of Move, at least one
     """
-    length, dim = len(moves[0].order), len(row)
+    length = len(moves[0].order)
     identity = Move(np.arange(length), np.ones(length))
     known = {identity.key: identity}
     fresh = [identity]
@@ -122,9 +125,4 @@ def closed(row: Integers, moves: Sequence[Move]) -> Symmetry:
         known |= {m.key: m for m in fresh}
     is_whole = len(known) <= MOST_IMAGES
     kept = list(known.values()) if is_whole else [identity, *moves]
-    return Symmetry(
-        row,
-        np.array([m.order[:dim] for m in kept]),
-        np.array([m.sign[:dim] for m in kept]),
-        is_whole,
-    )
+    return Symmetry.of(row, kept, is_whole=is_whole)

@@ -63,7 +63,7 @@ def stack() -> pmf.Approximation:
 def resampled() -> pmf.Approximation:
     made = flow()
     found = pmf.diagnose(made, random_seed=1)
-    return pmf.Resampled(made, found.log_evidence, min(1.0, found.ess), made.report)
+    return pmf.Resampled(made, found.log_evidence, found.ess, made.report)
 
 
 def symmetrized() -> pmf.Approximation:
