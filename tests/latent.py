@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 
 import pmflow as pmf
-from pmflow.posterior.density import LogDensity
+from pmflow.posterior.density import LogDensity, density_over
 
 __all__ = ["Array", "density_of", "log_density", "model_of"]
 
@@ -27,7 +27,7 @@ def model_of(log_density: Callable[[Any], Any], dim: int) -> pm.Model:
 
 
 def log_density(model: pm.Model) -> LogDensity:
-    return LogDensity(model, pmf.NormalizingFlow("loc", model=model).ordering)
+    return density_over(model, pmf.NormalizingFlow("loc", model=model).ordering)
 
 
 def density_of(graph: Callable[[Any], Any], dim: int) -> LogDensity:

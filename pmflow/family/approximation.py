@@ -95,11 +95,6 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         """The density of the model as a function that has been compiled, if there is one."""
         return None
 
-    def draws_within(self, work: float, *, most: int, least: int) -> int:
-        """How many draws a judgement may take, see `LogDensity.draws_within`."""
-        density = self.joint_density
-        return most if density is None else density.draws_within(work, most=most, least=least)
-
     @property
     def model(self) -> pm.Model:
         """The model, also outside of its context."""

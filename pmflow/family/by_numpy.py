@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.posterior.at_points import VarNames, unconstrained_parts
-from pmflow.posterior.density import LogDensity
+from pmflow.posterior.density import LogDensity, StreamedDensity
 from pmflow.posterior.export import Samples
 from pmflow.watch import stage
 
@@ -58,6 +58,7 @@ class ByNumpy(NoGraph):
         density = self.joint_density
         with stage("Drawing"):
             z, log_q = self.drawn_points(draws, seed)
-            _, constrained = density.variables(z, seed, var_names)
-            log_p = density.value(z)
+            in_rows = isinstance(density, StreamedDensity)
+            log_p, constrained = density.variables(z, seed, var_names, with_logp=in_rows)
+            log_p = density.value(z) if log_p is None else log_p
         return Samples(log_q, log_p, unconstrained_parts(z, self.ordering), constrained)

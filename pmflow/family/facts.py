@@ -9,7 +9,7 @@ from pymc.variational.approximations import FullRankGroup
 
 from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.flows.formula import base_text
-from pmflow.graphs.minibatches import observed_in_minibatches
+from pmflow.graphs.minibatches import in_minibatches
 from pmflow.records import Facts
 
 __all__ = ["facts_of"]
@@ -37,7 +37,7 @@ def facts_of(approx: Any) -> Facts:
         frame=frames[0].kind if frames else None,
         stacked=approx.is_stack,
         trained=bool(approx.params),
-        minibatches=tuple(observed_in_minibatches(approx.model)),
+        minibatches=tuple(in_minibatches(approx.model)),
         by=by if state is None else state.by,
         ended=state,
     )

@@ -26,7 +26,7 @@ from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples
 from pmflow.watch import piece, stage, tick
 
-__all__ = ["DensityFunction", "DrawFunction", "joint_logq"]
+__all__ = ["DensityFunction", "DrawFunction", "joint_logq", "joint_ordering"]
 
 _NUMBERS_AT_ONCE = 50_000
 """Numbers of the latent vectors drawn by one call: memory stays bounded, and a call short."""

@@ -10,7 +10,7 @@ from typing import Any
 import pymc as pm
 
 from pmflow.family.group_states import group_state
-from pmflow.family.reported import Reported
+from pmflow.family.judged import Judged
 from pmflow.family.state import ApproximationState
 from pmflow.posterior.outline import description
 from pmflow.records import State
@@ -20,7 +20,7 @@ from pmflow.saving.states import pack
 __all__ = ["Kept"]
 
 
-class Kept(Reported):
+class Kept(Judged):
     """An approximation that can be taken apart and put together again."""
 
     groups: Sequence[Any]

@@ -25,7 +25,7 @@ from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.graphs.evaluate import compile_once
-from pmflow.graphs.minibatches import observed_in_minibatches
+from pmflow.graphs.minibatches import in_minibatches
 from pmflow.posterior import export
 from pmflow.posterior.density import LogDensity
 
@@ -170,7 +170,7 @@ class NormalizingFlow(Approximation, state=NormalizingFlowState):
     @override
     def joint_density(self) -> LogDensity | None:
         """Where the flow has a frame, the density that this was found by."""
-        has_one = self._group.frame is not None and not observed_in_minibatches(self.model)
+        has_one = self._group.frame is not None and not in_minibatches(self.model)
         return self._group.log_density if has_one else None
 
     @property

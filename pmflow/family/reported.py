@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymc.util import RandomState
 from pymc.variational.opvi import VIState
-from xarray import DataTree
 
 from pmflow.family.facts import facts_of
-from pmflow.posterior.model import short_variables
 from pmflow.records import Facts, FitState, Report, Starts
 
 __all__ = ["Reported"]
@@ -40,11 +36,6 @@ class Reported:
         """What was fitted, by whom and how it ended: what advice goes by."""
         return facts_of(self)
 
-    @cached_property
-    def judged_names(self: Any) -> tuple[str, ...]:
-        """The variables that a diagnosis looks at: all but very long deterministics."""
-        return short_variables(self.model)
-
     @property
     def hist(self) -> NDArray[np.float64]:
         """Loss of every step, shape (steps,)."""
@@ -54,10 +45,6 @@ class Reported:
     def hist(self, losses: NDArray[np.float64]) -> None:
         # PyMC's own inferences set it when they end
         self.receive(replace(self.report, hist=np.asarray(losses, dtype=float)))
-
-    def judged(self: Any, draws: int, random_seed: RandomState) -> DataTree:
-        """Draws that it is judged by, with their densities, as of `sample`."""
-        return self.sample(draws, random_seed=random_seed, var_names=self.judged_names)
 
     @property
     def fit_state(self) -> FitState | None:

@@ -130,7 +130,7 @@ class Resampled(NoGraph, Approximation, state=ResampledState):
     def _drawn(self, draws: int, seed: int, var_names: VarNames) -> Samples:
         rng = np.random.default_rng(seed)
         number = max(_LEAST_CANDIDATES, math.ceil(_CANDIDATES * draws / self.ess))
-        found = self._proposal.draw(number, int(rng.integers(2**30)), var_names)
+        found = self._proposal.draw_by_all_rows(number, int(rng.integers(2**30)), var_names)
         assert found.log_q is not None
         relative = found.log_p - found.log_q - self.log_evidence
         # a candidate without a density has no weight

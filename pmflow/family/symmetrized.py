@@ -136,7 +136,7 @@ class Symmetrized(NoGraph, Approximation, state=SymmetrizedState):
         Moments over all images would hide what is wrong with each.
         """
         seed = self._seed(random_seed)
-        samples = self.fitted.draw(draws, seed, self.judged_names)
+        samples = self.fitted.draw_by_all_rows(draws, seed, self.judged_names)
         samples = replace(samples, log_q=self._log_density(samples.latent))
         return to_datatree(self.model, samples, family=self.family)
 

@@ -10,7 +10,7 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
 
-__all__ = ["has_minibatches", "minibatch_nodes", "observed_in_minibatches"]
+__all__ = ["has_minibatches", "in_minibatches", "minibatch_nodes"]
 
 
 def minibatch_nodes(graphs: Sequence[Variable]) -> list[Apply]:
@@ -23,16 +23,21 @@ def has_minibatches(graphs: Sequence[Variable]) -> bool:
     return bool(minibatch_nodes(graphs))
 
 
-def observed_in_minibatches(model: Any) -> list[str]:
-    """Names of a model's observed variables whose log density is an estimate from some rows.
+def in_minibatches(model: Any) -> list[str]:
+    """Names of a model's variables and potentials whose log density is that of some rows.
 
     ``total_size`` alone makes it one, whoever chose the rows.
     """
     return [
-        rv.name
-        for rv in model.observed_RVs
-        if _nodes([rv, model.rvs_to_values[rv]], MinibatchOp, MinibatchRandomVariable)
+        variable.name
+        for variable in (*model.basic_RVs, *model.potentials)
+        if _nodes(_behind(model, variable), MinibatchOp, MinibatchRandomVariable)
     ]
+
+
+def _behind(model: Any, variable: Variable) -> list[Variable]:
+    value = model.rvs_to_values.get(variable)
+    return [variable] if value is None else [variable, value]
 
 
 def _nodes(graphs: Sequence[Variable], *kinds: type) -> list[Apply]:

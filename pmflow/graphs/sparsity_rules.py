@@ -51,7 +51,13 @@ from scipy import sparse
 from pmflow.graphs.evaluate import opened
 from pmflow.graphs.sparsity_elementwise import elementwise
 from pmflow.graphs.sparsity_products import convolves, multiplies, solves
-from pmflow.graphs.sparsity_rows import AbstractWalk, Carried, UntoldError, everything
+from pmflow.graphs.sparsity_rows import (
+    AbstractWalk,
+    Carried,
+    UntoldError,
+    everything,
+    is_discrete,
+)
 from pmflow.graphs.sparsity_scan import unrolls
 
 try:
@@ -86,6 +92,8 @@ class Moves:
     def __call__(self, walk: AbstractWalk, node: Apply, inputs: Sequence[Carried]) -> list[Carried]:
         """Give each output the rows of the places that are found in it."""
         moved = len(inputs) if self.moved is None else self.moved
+        if all(is_discrete(x) for x in node.outputs):  # places may not fit into their type
+            return [Carried(shape) for shape in walk.shapes(node, inputs)]
         if not all(x.is_fixed for x in inputs[moved:]):
             return everything(walk, node, inputs)
         places, blocks, first = [], [sparse.csr_array((1, walk.dim), dtype=bool)], 1

@@ -1,4 +1,4 @@
-"""What can be judged at all: fits that have a density, of models whose density is exact."""
+"""What can be judged at all: fits that have a density."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from pmflow.errors import ParameterError, UnsupportedError
 
 __all__ = ["check_densities"]
 
-_ON_ALL_DATA = 'approx.save("fit.safetensors"); full = pmf.load("fit.safetensors", full_model)'
-"""A file keeps all of a fit but the model's data."""
-
 
 def check_densities(approx: Any, what: str) -> None:
-    """Refuse what has no exact log p or no log q, before anything is drawn.
+    """Refuse what has no log p or no log q, before anything is drawn.
 
     Raises
     ------
     ParameterError
         If it is no approximation.
     UnsupportedError
-        If the approximation has no density, or log p is an estimate from a minibatch.
+        If the approximation has no density, or what the model observes in minibatches is no sum
+        over rows.
     """
     if not hasattr(approx, "sample"):
         raise ParameterError(
@@ -40,12 +38,5 @@ def check_densities(approx: Any, what: str) -> None:
             'approx = pmf.fit(method="nfvi=scale-loc", model=model), that of fullrank_advi is '
             '"nfvi=tril-loc".'
         )
-    names = approx.facts.minibatches
-    if names:
-        raise UnsupportedError(
-            f"{what} needs the log density of the model on all data, but {', '.join(names)} "
-            f"{'is' if len(names) == 1 else 'are'} observed in minibatches, so that log_p is an "
-            "estimate: neither k-hat nor evidence can be had from it. Make the same model with all "
-            f"of the data, full_model, and give it the fitted parameters: {_ON_ALL_DATA}. Ask "
-            "about `full`."
-        )
+    if approx.facts.minibatches:
+        _ = approx.whole_density  # says why, where the log density is no sum over all rows

@@ -136,6 +136,9 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     equal; weights that can be trusted say how far means and standard deviations are off, and the
     tail of the weights (k-hat) says whether they can.
 
+    Where the model observes minibatches, all rows are gone through, a few thousand at a time: it
+    takes as long as there are rows times draws.
+
     Blind to a mode that the approximation has missed: see `Starts`.
 
     Parameters
@@ -158,8 +161,7 @@ def diagnose(approx: Any, draws: int = 4000, random_seed: Any = None) -> Diagnos
     ParameterError
         If `draws` is not an integer of 100 or more, or `approx` no approximation.
     UnsupportedError
-        If a group has no density, or the model observes minibatches: its log density is an
-        estimate then. The message says how to diagnose on all of the data.
+        If a group has no density, or what the model observes in minibatches is no sum over rows.
 
     References
     ----------

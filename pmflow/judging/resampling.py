@@ -64,7 +64,8 @@ def importance_resample(
     ParameterError
         If `draws` or `candidates` is not a positive integer, or there are too few candidates.
     UnsupportedError
-        If the approximation has no density, or the model observes minibatches.
+        If the approximation has no density, or what the model observes in minibatches is no sum
+        over rows.
     NonFiniteError
         If fewer than 100 candidates have a finite weight.
 
@@ -95,7 +96,7 @@ def importance_resample(
     check_seed(random_seed)
     check_densities(approx, "importance_resample")
     seed, shuffle_seed = _two_seeds(approx, random_seed)
-    found = approx.sample(candidates, random_seed=seed)
+    found = approx.sample_by_all_rows(candidates, seed)
     stats = found["sample_stats"].to_dataset()
     weights = importance_weights(stats["log_p"].values.ravel(), stats["log_q"].values.ravel())
     if np.isnan(weights.k_hat):

@@ -12,9 +12,11 @@ from pymc.util import RandomState
 from pmflow.checks import check_names
 from pmflow.errors import FitWarning, ParameterError
 from pmflow.family.approximation import Approximation
+from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.private import seed_from
 from pmflow.inference.checkpoint import checkpoint_for
 from pmflow.ladder.climb import Climb
+from pmflow.ladder.in_rows import fit_in_rows
 from pmflow.ladder.mirrors import WhichImages
 from pmflow.posterior.model import checked_model
 from pmflow.training.options import FitOptions
@@ -80,8 +82,11 @@ def fit_automatically(
     check_names(options, (*FitOptions.names(), "symmetry"), "fit")
     asked = FitOptions(**{"restarts": _STARTS, **options})
     model = checked_model(model)
-    climb = Climb(model, seed_from(random_seed), start, asked, symmetry)
-    result = climb.up(checkpoint_for(asked, model))
+    seed, file = seed_from(random_seed), checkpoint_for(asked, model)
+    if in_minibatches(model):
+        result = fit_in_rows(model, seed, start, asked, symmetry, file)
+    else:
+        result = Climb(model, seed, start, asked, symmetry).up(file)
     tell_verdict(result, stacklevel=4)
     return result
 

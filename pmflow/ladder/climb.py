@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -53,6 +53,8 @@ class Climb:
         What the user asked for.
     symmetry : {"all", "one"}
         Which mirror images are returned where the posterior has some.
+    rungs : sequence of AbstractRung
+        What is tried.
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class Climb:
         start: Mapping[str, Any] | None,
         options: FitOptions,
         symmetry: WhichImages = "all",
+        rungs: Sequence[AbstractRung] = RUNGS,
     ) -> None:
-        self.model, self.options = model, options
+        self.model, self.options, self._rungs = model, options, rungs
         self.start = None if start is None else dict(start)
         self._seed, self._drawn = seed, 0
         self._rng = np.random.default_rng(seed)
@@ -164,7 +167,7 @@ class Climb:
             without_jax() if is_kept_out else nullcontext(),
         ):
             try:
-                for rung in RUNGS[self._number :]:
+                for rung in self._rungs[self._number :]:
                     if self._is_done(watch):
                         break
                     self._climb(rung, file, begun, watch)

@@ -13,7 +13,6 @@ from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
 from pmflow.family.symmetrized import Symmetrized
-from pmflow.graphs.minibatches import observed_in_minibatches
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.find_symmetry import Symmetries, find_symmetries
 from pmflow.posterior.start import LatentStart
@@ -26,6 +25,8 @@ __all__ = ["Mirrors", "WhichImages"]
 _POINTS, _DRAWS, _AROUND = 3, 200, 0.1
 """Points at which a symmetry must hold, and draws that tell where a fit is; how far from the start
 such points are, unconstrained."""
+_APART = 1.0
+"""Squared distance, in sds of both, from which on two modes are two."""
 
 type WhichImages = Literal["all", "one"]
 type Floats = NDArray[np.float64]
@@ -42,7 +43,7 @@ class Mirrors:
     """
 
     def __init__(self, asked: WhichImages, seed: int) -> None:
-        self.asked, self._seed = asked, seed
+        self.asked, self.seed = asked, seed
         self._known: Symmetries | None = None
 
     def whole(self, fit: Approximation) -> Approximation:
@@ -55,7 +56,7 @@ class Mirrors:
         symmetries = self._of(fit)
         if not symmetries.kinds:
             return fit
-        symmetry = symmetries.moving(_modes(fit, _DRAWS, self._seed))
+        symmetry = symmetries.moving(_modes(fit, _DRAWS, self.seed))
         if symmetry is None:
             return fit
         if self.asked == "all" and symmetry.is_whole and isinstance(fit, NormalizingFlow | Stack):
@@ -67,23 +68,35 @@ class Mirrors:
 
     def aligned(self, flow: NormalizingFlow, draws: Sequence[Floats]) -> list[Floats]:
         """Draws of several fits, each as the image of it that is nearest to one before it."""
-        first, *others = draws
-        found = [first]
-        symmetries = self._of(flow)
-        symmetry = symmetries.moving([first]) if symmetries.kinds else None
-        if symmetry is None or not symmetry.is_whole:
-            return [first, *others]
-        for one in others:
-            images = list(symmetry.images(one))
-            distances = [min(_distance(image, known) for known in found) for image in images]
-            found.append(images[int(np.argmin(distances))])
+        return _aligned(self._of(flow), draws)
+
+    def look(self, density: LogDensity, points: Floats) -> None:
+        """Look for symmetries of a density that has those of the model, before any fit asks.
+
+        Parameters
+        ----------
+        density : LogDensity
+        points : ndarray, shape (n, dim)
+            At which it is finite.
+        """
+        with stage("Looking for symmetries"):
+            self._known = find_symmetries(density, points)
+
+    def distinct(self, draws: Sequence[Floats]) -> list[int]:
+        """Which of some modes are no images of one before, by draws of each: after `look`."""
+        assert self._known is not None
+        images = _aligned(self._known, draws)
+        found: list[int] = []
+        for number, one in enumerate(images):
+            if all(_distance(one, images[known]) > _APART for known in found):
+                found.append(number)
         return found
 
     def _of(self, fit: Approximation) -> Symmetries:
-        density = fit.joint_density
-        if density is None or observed_in_minibatches(fit.model):
-            return Symmetries(np.full(fit.ddim, -1))
         if self._known is None:
+            density = fit.joint_density
+            if density is None:
+                return Symmetries(np.full(fit.ddim, -1))
             with stage("Looking for symmetries"):
                 self._known = find_symmetries(density, self._points(fit, density))
         return self._known
@@ -91,12 +104,25 @@ class Mirrors:
     def _points(self, fit: Approximation, density: LogDensity) -> Floats:
         """Points without any pattern at which the density is finite."""
         if fit.is_nested:  # its draws take longer than all the rest
-            start = LatentStart(fit.model, fit.model.free_RVs, None)(self._seed)
-            rng = np.random.default_rng(self._seed)
+            start = LatentStart(fit.model, fit.model.free_RVs, None)(self.seed)
+            rng = np.random.default_rng(self.seed)
             near = start + rng.normal(0.0, _AROUND, (_POINTS, len(start)))
             if np.isfinite(density.value(near)).all():
                 return near
-        return _modes(fit, _POINTS, self._seed)[0]
+        return _modes(fit, _POINTS, self.seed)[0]
+
+
+def _aligned(symmetries: Symmetries, draws: Sequence[Floats]) -> list[Floats]:
+    first, *others = draws
+    found = [first]
+    symmetry = symmetries.moving([first]) if symmetries.kinds else None
+    if symmetry is None or not symmetry.is_whole:
+        return [first, *others]
+    for one in others:
+        images = list(symmetry.images(one))
+        distances = [min(_distance(image, known) for known in found) for image in images]
+        found.append(images[int(np.argmin(distances))])
+    return found
 
 
 def _modes(fit: Approximation, draws: int, seed: int) -> list[Floats]:

@@ -16,7 +16,7 @@ from pmflow.embedded.marginal import NoCentreError
 from pmflow.embedded.structure import NoStructureError, check_work, read_structure
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
-from pmflow.graphs.minibatches import observed_in_minibatches
+from pmflow.graphs.minibatches import in_minibatches
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.ladder.rung import AbstractSizedRung, Ground, NothingGained
 from pmflow.posterior.density import LogDensity
@@ -39,7 +39,7 @@ class AbstractStructuredRung(AbstractSizedRung):
     def applies(self, ground: Ground) -> bool:
         """Whether it applies: to so many dimensions, all data and double precision."""
         is_double = pytensor.config.floatX == "float64"
-        return super().applies(ground) and is_double and not observed_in_minibatches(ground.model)
+        return super().applies(ground) and is_double and not in_minibatches(ground.model)
 
     @override
     def climb(

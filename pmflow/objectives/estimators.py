@@ -15,7 +15,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.checks import check_flags
 from pmflow.errors import ParameterError
-from pmflow.graphs.minibatches import observed_in_minibatches
+from pmflow.graphs.minibatches import in_minibatches
 from pmflow.objectives.fresh import DrawnElbo, FreshElbo
 from pmflow.objectives.objective import AbstractObjective, Measure
 
@@ -156,6 +156,6 @@ class ReverseKL(AbstractObjective):
     @override
     def measure(self, approx: Any, beta: float) -> Measure:
         """The ELBO at fresh draws."""
-        if beta == 1 and not observed_in_minibatches(approx.model):
+        if beta == 1 and not in_minibatches(approx.model):
             return DrawnElbo(approx)
         return FreshElbo(approx, beta=beta)

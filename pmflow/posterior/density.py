@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import reduce
-from typing import Any
+from typing import Any, override
 
+import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from numpy.typing import NDArray
 from pytensor.graph.replace import clone_replace
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
 from pmflow.graphs.checks import checks_as_values
-from pmflow.graphs.evaluate import (
-    GLOBAL_STATE,
-    NotVectorizedError,
-    vectorize_over_draws,
-)
-from pmflow.graphs.minibatches import minibatch_nodes
+from pmflow.graphs.evaluate import GLOBAL_STATE
+from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.work import rows_at_once
 from pmflow.posterior.at_points import ModelAtPoints, latent_values
 from pmflow.posterior.graph_density import GraphDensity
+from pmflow.posterior.rows.streamed import RowSum
+from pmflow.posterior.rows.terms import row_terms
 from pmflow.watch import piece, stage
 
-__all__ = ["LogDensity", "density_over", "shared_densities"]
+__all__ = ["LogDensity", "StreamedDensity", "density_over", "shared_densities"]
 
+type Floats = NDArray[np.float64]
 type Ordering = Mapping[str, Any]
 """Name of each value variable to (name, slice, shape, dtype): its place in the latent vector."""
 
@@ -36,14 +36,15 @@ type Ordering = Mapping[str, Any]
 class LogDensity(GraphDensity):
     """Unnormalised log posterior density over the unconstrained space, with its derivatives.
 
-    Minibatches are taken as all of their data, so that the density is the same at each call. Data
-    are read at each call: after `pymc.set_data` the density is that of the new data.
+    Data are read at each call: after `pymc.set_data` the density is that of the new data.
 
     Parameters
     ----------
     model : pymc.Model
     ordering : mapping of str to tuple
         Name of each value variable to (name, slice, shape, dtype): its place in the latent vector.
+    changes : bool
+        As of `GraphDensity`.
 
     Attributes
     ----------
@@ -53,19 +54,78 @@ class LogDensity(GraphDensity):
         The variables of the model at points of the latent space.
     """
 
-    def __init__(self, model: pm.Model, ordering: Ordering) -> None:
+    def __init__(self, model: pm.Model, ordering: Ordering, *, changes: bool = False) -> None:
         self.model, self.ordering = model, dict(ordering)
         dim = max(place.stop for _, place, *_ in ordering.values())
         z = pt.vector("z", shape=(dim,), dtype=pytensor.config.floatX)
         self.variables = ModelAtPoints(model, ordering)
-        values = latent_values(model, ordering, z)
         with stage("Reading the model"), piece("reading the model"):
-            with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
-                logp = _over_all_rows(model.logp())
-                (logp,) = clone_replace([logp], values, rebuild_strict=False)
-            rows = rows_at_once([logp], dim)
-            (logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
-            super().__init__(z, logp, rows)
+            logp = self._written(z)
+            super().__init__(z, logp, rows_at_once([logp], dim), changes=changes)
+
+    def _written(self, z: TensorVariable) -> TensorVariable:
+        """The log density as a graph of the latent vector."""
+        model = self.model
+        values = latent_values(model, self.ordering, z)
+        with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
+            (logp,) = clone_replace([model.logp()], values, rebuild_strict=False)
+        (logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
+        return logp
+
+
+class StreamedDensity(LogDensity):
+    """The density of a model of minibatches given all of its rows, a few thousand at a time.
+
+    So it is the same at each call, and takes no more memory where there are more rows.
+
+    Attributes
+    ----------
+    sums : list of RowSum
+        One for each `pymc.Minibatch`.
+
+    Raises
+    ------
+    UnsupportedError
+        If what depends on minibatches is no sum over rows.
+    """
+
+    sums: list[RowSum]
+
+    @override
+    def _written(self, z: TensorVariable) -> TensorVariable:
+        values = latent_values(self.model, self.ordering, z)
+        terms = row_terms(self.model).at(values, check_bounds=self.model.check_bounds)
+        self.sums = [RowSum(z, table) for table in terms.tables]
+        return terms.rest
+
+    @property
+    @override
+    def work(self) -> int:
+        return self.work_of_graph + int(sum(one.work * len(one.table) for one in self.sums))
+
+    @property
+    def rest(self) -> tuple[TensorVariable, TensorVariable]:
+        """The latent vector, and what does not depend on rows as a graph of it."""
+        return super().graph
+
+    @property
+    @override
+    def graph(self) -> tuple[TensorVariable, TensorVariable]:
+        raise UnsupportedError(
+            "The log density of a model with pm.Minibatch is a sum over blocks of rows, which is "
+            "no single graph. Make the same model with all of the data."
+        )
+
+    @override
+    def value(self, z: Floats) -> Floats:
+        return super().value(z) + sum(one.value(z) for one in self.sums)
+
+    @override
+    def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
+        parts = [super().value_and_gradient(z), *(x.value_and_gradient(z) for x in self.sums)]
+        value = np.sum([part[0] for part in parts], axis=0)
+        gradient = np.sum([part[1] for part in parts], axis=0)
+        return value, np.where(np.isfinite(value)[:, None], gradient, 0.0)
 
 
 _known: ContextVar[list[LogDensity] | None] = ContextVar("densities", default=None)
@@ -74,6 +134,9 @@ _known: ContextVar[list[LogDensity] | None] = ContextVar("densities", default=No
 @contextmanager
 def shared_densities() -> Iterator[None]:
     """Within it, what is fitted to one model has one density: it is compiled once."""
+    if _known.get() is not None:
+        yield
+        return
     token = _known.set([])
     try:
         yield
@@ -81,47 +144,22 @@ def shared_densities() -> Iterator[None]:
         _known.reset(token)
 
 
-def density_over(model: pm.Model, ordering: Ordering) -> LogDensity:
-    """The density of a model over the latent vector, see `shared_densities`."""
+def density_over(model: pm.Model, ordering: Ordering, *, changes: bool = False) -> LogDensity:
+    """The density of a model over the latent vector, see `shared_densities`.
+
+    Parameters
+    ----------
+    model, ordering
+        As of `LogDensity`.
+    changes : bool
+        Whether its data are set anew many times.
+    """
     known = _known.get()
     for density in known or ():
         if density.model is model and density.ordering == dict(ordering):
             return density
-    made = LogDensity(model, ordering)
+    kind = StreamedDensity if in_minibatches(model) else LogDensity
+    made = kind(model, ordering, changes=changes)
     if known is not None:
         known.append(made)
     return made
-
-
-def _over_all_rows(logp: TensorVariable) -> TensorVariable:
-    """The mean log density over minibatches that together cover all data.
-
-    A minibatch's likelihood is scaled up to all rows, so the mean is the log density given all of
-    them. Where they do not divide into minibatches, the first rows fill the last one. To put all
-    rows in place of a minibatch is not possible: its length is a constant in many places.
-    """
-    nodes = minibatch_nodes([logp])
-    if not nodes:
-        return logp
-    draws: dict[TensorVariable, TensorVariable] = {}
-    batches = reduce(pt.maximum, [-(-x.inputs[0].shape[0] // _length(x)) for x in nodes])
-    for node in nodes:
-        *tensors, _ = node.inputs
-        *parts, _ = node.outputs
-        length = _length(node)
-        rows = (pt.arange(batches * length) % tensors[0].shape[0]).reshape((batches, length))
-        for tensor, part in zip(tensors, parts, strict=True):
-            draws[part] = pt.specify_shape(tensor[rows], (None, *part.type.shape))
-    try:
-        (parts,) = vectorize_over_draws([logp], draws)
-    except NotVectorizedError as error:
-        raise UnsupportedError(
-            f"A frame is found with all rows of pm.Minibatch, but {error} can't be batched. "
-            "Leave out frame=, or give a pmflow.Frame."
-        ) from error
-    return parts.mean()
-
-
-def _length(node: Any) -> Any:
-    """Rows of a minibatch: a number, as a rule, so that nothing needs to be drawn for it."""
-    return node.outputs[0].type.shape[0] or node.outputs[0].shape[0]

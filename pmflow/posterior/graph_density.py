@@ -73,6 +73,8 @@ class GraphDensity:
     logp : TensorVariable, shape ()
     rows : int, optional
         How many points to evaluate in one call of NumPy; told from the graph if not given.
+    changes : bool
+        Whether its data are others at each call: then nothing is made of them beforehand.
 
     Attributes
     ----------
@@ -82,8 +84,15 @@ class GraphDensity:
         About how many numbers all evaluations so far have gone through.
     """
 
-    def __init__(self, z: TensorVariable, logp: TensorVariable, rows: int | None = None) -> None:
-        self._z, self._as_written = z, logp
+    def __init__(
+        self,
+        z: TensorVariable,
+        logp: TensorVariable,
+        rows: int | None = None,
+        *,
+        changes: bool = False,
+    ) -> None:
+        self._z, self._as_written, self._changes = z, logp, changes
         (self.dim,) = z.type.shape
         self._logp, self._data = self._settled()
         self._rows = rows_at_once([logp], self.dim) if rows is None else rows
@@ -96,6 +105,8 @@ class GraphDensity:
 
         As it is written where that is not worth it.
         """
+        if self._changes:
+            return self._as_written, []
         nodes = settling([self._as_written], [self._z])
         data = [(x, x.get_value(borrow=True)) for x in data_of(nodes)]
         if numbers_settled(nodes) <= _WORTH_SETTLING:
@@ -112,9 +123,14 @@ class GraphDensity:
             if isinstance(member, cached_property):
                 self.__dict__.pop(name, None)
 
-    @cached_property
+    @property
     def work(self) -> int:
         """About how many numbers the density goes through at one point."""
+        return self.work_of_graph
+
+    @cached_property
+    def work_of_graph(self) -> int:
+        """The same of the graph alone, where the density is more than that."""
         return numbers_in([self._logp])
 
     @property
@@ -128,8 +144,8 @@ class GraphDensity:
         """Log density at points of shape (n, dim), shape (n,), whatever it is."""
         with self._lock:
             self._look_at_data()
-            is_worth_it = len(z) * self.work > _WORTH_A_FUNCTION and self._machine is not None
-            run = self._values if is_worth_it else self._machine
+            is_worth_it = self._changes or len(z) * self.work_of_graph > _WORTH_A_FUNCTION
+            run = self._values if is_worth_it and self._machine is not None else self._machine
             return self._in_parts(z, run, with_gradient=False)[0]
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
@@ -156,7 +172,7 @@ class GraphDensity:
             rows = self._rows if run is None else self._batch
             for i in range(0, len(z), rows):
                 tick()
-                self.spent += max(_LEAST_SPENT, self.work * min(rows, len(z) - i))
+                self.spent += max(_LEAST_SPENT, self.work_of_graph * min(rows, len(z) - i))
                 found = self._at(z[i : i + rows], run, with_gradient=with_gradient)
                 parts.append([np.array(x) for x in found])
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
@@ -165,7 +181,7 @@ class GraphDensity:
         """Values at a few points, and gradients; these may be NaN where they are not asked for."""
         if run is None:
             return self._without_jax(z)
-        size = 1 if len(z) == 1 and self.work > _LIGHT else self._batch
+        size = 1 if len(z) == 1 and self.work_of_graph > _LIGHT else self._batch
         filled = np.concatenate([z, np.broadcast_to(z[:1], (size - len(z), self.dim))])
         found = [x[: len(z)] for x in run(filled)]
         if not with_gradient:
@@ -183,12 +199,12 @@ class GraphDensity:
     @cached_property
     def _batch(self) -> int:
         """Points of one call of JAX: another number would be compiled anew."""
-        return int(np.clip(_NUMBERS_OF_A_CALL // self.work, 1, _MOST_AT_ONCE))
+        return int(np.clip(_NUMBERS_OF_A_CALL // self.work_of_graph, 1, _MOST_AT_ONCE))
 
     @cached_property
     def _machine(self) -> Machine | None:
         """Density and gradient compiled by JAX, None where they are for NumPy."""
-        is_light = self.work + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
+        is_light = self.work_of_graph + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
         is_light &= self.dim <= _MANY
         if self._z.dtype != "float64" or not has_jax():
             return None
@@ -221,7 +237,7 @@ class GraphDensity:
 
     @cached_property
     def _without_jax(self) -> Callable[[Floats], Sequence[Floats]]:
-        has_series = has_loops([self._logp]) and self.work >= _WORTH_COMPILING
+        has_series = has_loops([self._logp]) and self.work_of_graph >= _WORTH_COMPILING
         if has_series and self._z.dtype == "float64":
             with stage("Reading the model"), piece("compiling the log density by numba"):
                 try:

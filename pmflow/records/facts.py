@@ -33,7 +33,7 @@ class Facts:
     trained : bool
         Whether it has parameters that training can change.
     minibatches : tuple of str
-        Names of what the model observes in minibatches.
+        Names of what in the model depends on the rows of a minibatch.
     by : str
         Who trained it: ``"NFVI"``, ``"fit"`` (the ladder of `pmflow.fit`), ``"pymc"``, or empty.
     ended : FitState or None

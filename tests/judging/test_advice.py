@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,13 +17,13 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
-from models import conjugate_normal, gaussian
+from models import gaussian
 from pymc.variational.inference import KLqp
 from some import some
 from test_diagnostics import normal_fit, standard
 
 import pmflow as pmf
-from pmflow.errors import FitWarning, UnsupportedError
+from pmflow.errors import FitWarning
 from pmflow.flows import StudentT
 from pmflow.ladder import climb
 from pmflow.ladder.rungs import RUNGS, FlowRung, GaussianRung
@@ -242,24 +241,6 @@ def test_every_piece_of_advice_runs_as_printed(kind: str) -> None:
             made = names[target.id]
             assert isinstance(made, pmf.Approximation if target.id == "approx" else xr.DataTree)
             assert made is not approx or line == "approx = pmf.NFVI(approx).fit()"
-
-
-@pytest.mark.parametrize("what", ["x", "y"])
-def test_what_is_advised_for_minibatches_runs_as_printed(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = np.arange(50.0)
-    options: dict[str, Any] = {"base": "student_t"} if what == "x" else {"frame": "gaussian"}
-    approx = trained("scale", conjugate_normal(data, batch=5), **options)
-    assert approx.facts.minibatches == ("y",)
-    with pytest.raises(UnsupportedError, match="y is observed in minibatches") as refused:
-        pmf.diagnose(approx)
-    _, _, rest = str(refused.value).partition("fitted parameters: ")
-    names: dict[str, Any] = {"pmf": pmf, "approx": approx, "full_model": conjugate_normal(data)}
-    exec(rest.partition(". Ask")[0], names)
-    z = np.linspace(-2, 2, 5)[:, None]
-    np.testing.assert_allclose(names["full"].log_prob(z), approx.log_prob(z))
 
 
 def by_kind(cases: dict[str, Any], number: int) -> list[Any]:

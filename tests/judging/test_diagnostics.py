@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
-from models import conjugate_normal, gaussian
+from models import conjugate_normal, conjugate_posterior, gaussian
 from numpy.typing import NDArray
 
 import pmflow as pmf
@@ -399,25 +398,16 @@ class TestDiagnose:
         with pytest.raises(ParameterError, match=r"needs an approximation, but got .* type Model"):
             pmf.diagnose(standard())
 
-    def test_minibatches_are_refused_and_the_remedy_works(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)  # the remedy writes a file
+    @pytest.mark.parametrize("batch", [20, 30], ids=["that divide the data", "that do not"])
+    def test_minibatches_are_judged_by_all_rows(self, batch: int) -> None:
         data = np.random.default_rng(0).normal(1, 1, 200)
-        model = conjugate_normal(data, batch=20)
-        precision = 1 / 4 + 200
-        approx = normal_fit(model, data.sum() / precision, precision**-0.5)
-        with pytest.raises(UnsupportedError, match="y is observed in minibatches") as refused:
-            pmf.diagnose(approx)
-        code = re.search(r"fitted parameters: (.*)\. Ask about", str(refused.value))
-        assert code is not None
-        names: dict[str, Any] = {
-            "pmf": pmf,
-            "approx": approx,
-            "full_model": conjugate_normal(data),
-        }
-        exec(code[1], names)
-        assert pmf.diagnose(names["full"], random_seed=1).verdict == RELIABLE
+        mean, sd = conjugate_posterior(data)
+        approx = normal_fit(conjugate_normal(data, batch=batch), mean, sd)
+        found = pmf.diagnose(approx, random_seed=1)
+        assert found.verdict == RELIABLE
+        assert found.kl == pytest.approx(0, abs=1e-6)
+        exact = pmf.diagnose(normal_fit(conjugate_normal(data), mean, sd), random_seed=1)
+        assert found.log_evidence == pytest.approx(exact.log_evidence, abs=1e-8)
 
     def test_groups_without_density_are_refused(self) -> None:
         with pm.Model():

@@ -68,8 +68,8 @@ for function in (pmf.diagnose, pmf.importance_resample):
         lambda w, function=function: function(w.batched),
         UnsupportedError,
         "rows",
-        "minibatches",
-        "full_model",
+        "potential",
+        "total_size=<number of rows>",
     )
     add(
         f"{name} of PyMC's approximation",

@@ -81,17 +81,6 @@ class TestGaussian:
         assert approx.diagnosis.verdict == "reliable"
         assert "2 modes, which are all kept" in str(approx.diagnosis)
 
-    @pytest.mark.slow
-    def test_minibatches_are_fitted_but_not_judged(self) -> None:
-        data = np.random.default_rng(1).normal(3, 1, size=30)
-        model = conjugate_normal(data, batch=10)
-        with pytest.warns(FitWarning, match="not judged"):
-            approx = pmf.fit(model=model, random_seed=1, restarts=1, progressbar=False)
-        assert approx.diagnosis is None
-        assert "not diagnosed" in str(approx.ladder)
-        mean, _ = conjugate_posterior(data)  # the frame is found with all rows
-        assert float(approx.mean.eval(mode="FAST_COMPILE")[0]) == pytest.approx(mean, abs=1e-3)
-
 
 @pytest.fixture(scope="module")
 def approx() -> pmf.Approximation:

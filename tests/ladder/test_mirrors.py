@@ -135,14 +135,11 @@ def test_a_climb_that_is_resumed_knows_the_choice(model: pm.Model, tmp_path: Pat
     assert again.diagnosis.reasons == found.diagnosis.reasons
 
 
-@pytest.mark.slow
-def test_of_minibatches_nothing_is_asked() -> None:
-    """Their density is an estimate."""
+def test_images_are_found_by_minibatches_too() -> None:
     with pm.Model() as model:
         mu = pm.Normal("mu", 0.0, WIDTH, shape=2)
         rows = pm.Minibatch(DATA, batch_size=20)
         pm.NormalMixture("y", w=[0.5, 0.5], mu=mu, sigma=1.0, observed=rows, total_size=len(DATA))
-    with pytest.warns(FitWarning, match="minibatches"):
-        approx = pmf.fit(model=model, **PYTHON)
-    assert approx.images == 1
-    assert approx.report.images is None
+    approx = pmf.fit(model=model, **PYTHON)
+    assert approx.images == 2
+    assert approx.diagnosis.verdict == "reliable"
