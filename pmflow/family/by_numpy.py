@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
-from pmflow.posterior.at_points import VarNames, unconstrained_parts
+from pmflow.posterior.at_points import VarNames, coordinate_names, unconstrained_parts
 from pmflow.posterior.density import LogDensity, StreamedDensity
 from pmflow.posterior.export import Samples
 from pmflow.watch import stage
@@ -44,11 +44,7 @@ class ByNumpy(NoGraph):
     @property
     def coordinate_names(self) -> list[str]:
         """A name for each coordinate of the latent vector: ``a[3]``, ``tau_log__``."""
-        names = []
-        for name, _, shape, _ in self.ordering.values():
-            places = np.ndindex(*shape)
-            names += [f"{name}[{', '.join(map(str, at))}]" if at else name for at in places]
-        return names
+        return coordinate_names(self.ordering)
 
     def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:
         """Draws over the latent space, shape (draws, dim), and their log densities."""

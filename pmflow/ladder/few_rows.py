@@ -19,6 +19,7 @@ from pmflow.ladder.expander import Expander
 from pmflow.ladder.mirrors import Mirrors
 from pmflow.posterior.density import LogDensity, StreamedDensity, density_over
 from pmflow.posterior.rows.choice import any_rows, chosen_by_size, remainders
+from pmflow.posterior.rows.order import Drift, drift_of
 from pmflow.posterior.rows.streamed import Chosen
 from pmflow.posterior.rows.surrogate import Surrogate
 from pmflow.watch import stage
@@ -70,13 +71,15 @@ class FewRows:
         As given.
     missed : float
         Share of the evidence that is in modes elsewhere, as far as some starts show any.
+    drifts : list of Drift
+        Of tables whose rows differ along their order.
     """
 
     def __init__(self, density: StreamedDensity, start: Floats, seed: int) -> None:
         self.density, self._start, self._seed = density, start, seed
         self._rng = np.random.default_rng(seed)
         self._expander = Expander.for_rows(density)
-        self.missed = 0.0
+        self.missed, self.drifts = 0.0, list[Drift]()
         self._take_place(max(_LEAST, _FOR_EACH_DIMENSION * density.dim))
 
     def _take_place(self, least: int) -> None:
@@ -133,6 +136,8 @@ class FewRows:
                     self._take_place(self._least * _MORE)
                     chosen = self._any()
             self.missed = self._evidence_of(others, chosen, frame)
+            found = (drift_of(one, frame.loc, frame.factor) for one in self.density.sums)
+            self.drifts = [one for one in found if one is not None]
             draws = self._rng.standard_normal((_STEPS, frame.dim))
             self._expand(frame, frame.forward(draws))
 

@@ -19,10 +19,11 @@ from pmflow.ladder.climb import Climb
 from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors, WhichImages
 from pmflow.ladder.nested import NestedRung
-from pmflow.ladder.rows_check import RowsCheck, check_rows, with_check, with_missed
+from pmflow.ladder.rows_check import RowsCheck, check_rows, with_check, with_rows
 from pmflow.ladder.rung import AbstractRung
 from pmflow.ladder.rungs import RUNGS
 from pmflow.ladder.structured import AbstractStructuredRung
+from pmflow.posterior.at_points import coordinate_names
 from pmflow.posterior.density import StreamedDensity, shared_densities
 from pmflow.training.options import FitOptions
 from pmflow.watch import stage, why_stopped
@@ -106,6 +107,6 @@ def _judged(
         with stage("Judging"):
             draws = result.draws_within(_WORK, most=_MOST, least=_FEWEST)
             found = diagnose(result, draws, mirrors.seed)
-    found = with_missed(found, rows.missed)
+    found = with_rows(found, rows.missed, rows.drifts, coordinate_names(rows.density.ordering))
     result.receive(replace(result.report, diagnosis=found))
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,9 +12,10 @@ from pmflow.family.approximation import Approximation
 from pmflow.judging.diagnosis import Diagnosis
 from pmflow.judging.verdict import MISSED, missed_images, with_images
 from pmflow.posterior.density import LogDensity, StreamedDensity
+from pmflow.posterior.rows.order import Drift
 from pmflow.watch import stage
 
-__all__ = ["RowsCheck", "check_rows", "with_check", "with_missed"]
+__all__ = ["RowsCheck", "check_rows", "with_check", "with_rows"]
 
 _FEWEST, _DRAWS = 40, 320
 """Draws by which it is told how far two log densities agree, and at how many at most."""
@@ -130,12 +132,32 @@ def with_check(found: Diagnosis, check: RowsCheck, more: float, result: Approxim
     )
 
 
-def with_missed(found: Diagnosis, share: float) -> Diagnosis:
-    """What is known of a fit where that share of the evidence is in modes elsewhere."""
-    if not share > MISSED:
+def with_rows(
+    found: Diagnosis, missed: float, drifts: Sequence[Drift], names: Sequence[str]
+) -> Diagnosis:
+    """What is known of a fit, with what all rows say against it.
+
+    Parameters
+    ----------
+    found : Diagnosis
+    missed : float
+        Share of the evidence in modes elsewhere.
+    drifts : sequence of Drift
+    names : sequence of str
+        Of the coordinates.
+    """
+    against = [
+        f"the rows drift: their parts, in the order in which they stand, differ in "
+        f"{names[one.coordinate]} by {one.spread:.1f} times what is chance, by {one.change:+,.0f} "
+        "sds from the first to the last. The model takes rows for exchangeable, and so its "
+        "posterior is that of none of the parts, and too narrow for all"
+        for one in drifts
+    ]
+    if missed > MISSED:
+        against.append(
+            f"modes are missed: starts elsewhere end at others, which have {missed:.0%} of the "
+            "evidence by all rows"
+        )
+    if not against:
         return found
-    reason = (
-        f"modes are missed: starts elsewhere end at others, which have {share:.0%} of the evidence "
-        "by all rows"
-    )
-    return replace(found, verdict="not reliable", reasons=(reason, *found.reasons))
+    return replace(found, verdict="not reliable", reasons=(*against, *found.reasons))

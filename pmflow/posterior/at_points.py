@@ -27,7 +27,14 @@ from pmflow.graphs.evaluate import (
 from pmflow.graphs.work import rows_at_once
 from pmflow.watch import piece, stage, tick
 
-__all__ = ["ModelAtPoints", "VarNames", "latent_values", "one_by_one", "unconstrained_parts"]
+__all__ = [
+    "ModelAtPoints",
+    "VarNames",
+    "coordinate_names",
+    "latent_values",
+    "one_by_one",
+    "unconstrained_parts",
+]
 
 type VarNames = tuple[str, ...] | None
 type Ordering = Mapping[str, Any]
@@ -146,6 +153,16 @@ def unconstrained_parts(z: NDArray[Any], ordering: Ordering) -> dict[str, NDArra
         name: z[:, place].reshape(len(z), *shape).astype(dtype)
         for name, place, shape, dtype in ordering.values()
     }
+
+
+def coordinate_names(ordering: Ordering) -> list[str]:
+    """A name for each coordinate of the latent vector: ``a[3]``, ``tau_log__``."""
+    names = []
+    for name, place, shape, _ in sorted(ordering.values(), key=lambda one: one[1].start):
+        places = np.ndindex(*shape)
+        names += [f"{name}[{', '.join(map(str, at))}]" if at else name for at in places]
+        assert len(names) == place.stop
+    return names
 
 
 def latent_values(
