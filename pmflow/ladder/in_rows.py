@@ -15,6 +15,7 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.resampled import Resampled
 from pmflow.inference.checkpoint import Checkpoint
 from pmflow.judging.diagnosis import diagnose
+from pmflow.ladder.centre import Centre, settle
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors, WhichImages
@@ -26,7 +27,7 @@ from pmflow.ladder.structured import AbstractStructuredRung
 from pmflow.posterior.at_points import coordinate_names
 from pmflow.posterior.density import StreamedDensity, shared_densities
 from pmflow.training.options import FitOptions
-from pmflow.watch import stage, why_stopped
+from pmflow.watch import Stopped, grace, stage, why_stopped
 
 __all__ = ["fit_in_rows"]
 
@@ -67,19 +68,24 @@ def fit_in_rows(
         flow = NormalizingFlow("scale-loc", model=model, random_seed=seed, start=start, jitter=0.0)
         density = flow.groups[0].log_density
         assert isinstance(density, StreamedDensity)
-        rows = FewRows(density, flow.point.origin + flow.point.offset, seed)
-        mirrors = Mirrors(symmetry, seed)
-        rows.find_centre(mirrors, options.restarts)
+        rows, mirrors = FewRows(density, seed), Mirrors(symmetry, seed)
+        begin = flow.point.origin + flow.point.offset
+        centre = settle(rows, begin, mirrors, options.restarts, seed)
         for number in range(1, _ROUNDS + 1):
             fit = Climb(rows.model, seed, start, options, symmetry, _rungs(rows)).up(file)
-            draws = max(_DRAWS, _DRAWS_FOR_EACH_DIMENSION * density.dim)
-            z = fit.draw(draws, seed).latent
-            check = check_rows(density, rows.fitted, rows.number, z)
-            _log.info("Of the rows: %s", check)
-            if check.agrees or number == _ROUNDS or why_stopped() is not None:
-                break
-            rows.take_more(z)
-        return _judged(fit, rows, check, mirrors, model)
+            try:
+                z = fit.draw(max(_DRAWS, _DRAWS_FOR_EACH_DIMENSION * density.dim), seed).latent
+                check = check_rows(density, rows.fitted, rows.number, z)
+                _log.info("Of the rows: %s", check)
+                if check.agrees or number == _ROUNDS or why_stopped() is not None:
+                    break
+                rows.take_more(z)
+            except Stopped:
+                return _not_judged(fit, mirrors, model)
+        try:
+            return _judged(fit, centre, check, mirrors, model)
+        except Stopped:
+            return _not_judged(fit, mirrors, model)
 
 
 def _rungs(rows: FewRows) -> list[AbstractRung]:
@@ -88,17 +94,38 @@ def _rungs(rows: FewRows) -> list[AbstractRung]:
     return [rung for rung in RUNGS if not isinstance(rung, left_out)]
 
 
+def _of_model(
+    fit: Approximation, mirrors: Mirrors, model: pm.Model, constant: float = 0.0
+) -> tuple[Approximation, float]:
+    """A fit of some rows as one of the model itself, with all images, and the log of their number.
+
+    By `constant` the log evidence by all rows is larger than that by some.
+    """
+    result = Approximation.from_state(fit.to_state(), model)
+    if not isinstance(result, Resampled):
+        whole = mirrors.whole(result)
+        return whole, float(np.log(whole.images / result.images))
+    proposal = mirrors.whole(result.proposal)
+    more = float(np.log(proposal.images / result.proposal.images))
+    report = replace(result.report, images=proposal.report.images)
+    return Resampled(proposal, result.log_evidence + constant + more, result.ess, report), more
+
+
+def _not_judged(fit: Approximation, mirrors: Mirrors, model: pm.Model) -> Approximation:
+    """The fit where there was no time to hold it against all rows."""
+    with grace():
+        result, _ = _of_model(fit, mirrors, model)
+    state = fit.fit_state and replace(fit.fit_state, ended=why_stopped() or "time")
+    result.receive(replace(result.report, diagnosis=None, fit_state=state))
+    return result
+
+
 def _judged(
-    fit: Approximation, rows: FewRows, check: RowsCheck, mirrors: Mirrors, model: pm.Model
+    fit: Approximation, centre: Centre, check: RowsCheck, mirrors: Mirrors, model: pm.Model
 ) -> Approximation:
-    """The fit as one of the model itself with all images, and what is known of it by all rows."""
-    result = mirrors.whole(Approximation.from_state(fit.to_state(), model))
-    found, more = fit.diagnosis, float(np.log(result.images / fit.images))
-    if result.is_resampled:
-        proposal = mirrors.whole(result.proposal)
-        more = float(np.log(proposal.images / result.proposal.images))
-        evidence = result.log_evidence + check.mean + more
-        result = Resampled(proposal, evidence, result.ess, proposal.report)
+    """The fit as one of the model itself, with what is known of it by all rows."""
+    result, more = _of_model(fit, mirrors, model, check.mean)
+    found = fit.diagnosis
     if found is None:
         return result
     if check.agrees:
@@ -107,6 +134,7 @@ def _judged(
         with stage("Judging"):
             draws = result.draws_within(_WORK, most=_MOST, least=_FEWEST)
             found = diagnose(result, draws, mirrors.seed)
-    found = with_rows(found, rows.missed, rows.drifts, coordinate_names(rows.density.ordering))
+    names = coordinate_names(fit.ordering)
+    found = with_rows(found, centre.missed, centre.drifts, names)
     result.receive(replace(result.report, diagnosis=found))
     return result
