@@ -13,10 +13,11 @@ from scipy.special import softmax
 from pmflow.family.placed_flow import START_SPREAD
 from pmflow.frames.build import FoundFrame, build_frame
 from pmflow.frames.frame import Frame
-from pmflow.ladder.few_rows import RADIUS, FewRows
+from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors
 from pmflow.posterior.rows.order import Drift, drift_of
 from pmflow.posterior.rows.streamed import Chosen
+from pmflow.posterior.rows.surrogate import RADIUS
 from pmflow.watch import stage
 
 __all__ = ["Centre", "settle"]

@@ -16,10 +16,10 @@ from pmflow.ladder.expander import Expander
 from pmflow.posterior.density import LogDensity, StreamedDensity, density_over
 from pmflow.posterior.rows.choice import any_rows, chosen_by_size, remainders
 from pmflow.posterior.rows.streamed import Chosen
-from pmflow.posterior.rows.surrogate import Surrogate
+from pmflow.posterior.rows.surrogate import RADIUS, Surrogate
 from pmflow.watch import stage
 
-__all__ = ["RADIUS", "FewRows"]
+__all__ = ["FewRows"]
 
 _LEAST, _FOR_EACH_DIMENSION, _MORE = 8_192, 50, 4
 """Rows of each table, for each dimension at least, and how many times as many where they were too
@@ -34,9 +34,6 @@ _QUIET = 0.002
 _FOR_CURVATURE, _FOR_EACH_PAIR = 262_144, 400
 """Rows by which second derivatives are told where nearly all variables meet, and for each pair of
 them: then the density is off by 0.04 nats."""
-RADIUS = 10.0
-"""How far rows count by themselves, in sds: beyond that, by their expansion alone."""
-
 type Floats = NDArray[np.float64]
 
 
@@ -211,7 +208,7 @@ class FewRows:
         if any(for_curvature):
             more = expand(partial(self._slope, for_curvature), frame)
             every = replace(every, curvature=more.curvature)
-        self._surrogate.correct(frame.loc, frame.sds, every, some, radius)
+        self._surrogate.correct(frame.loc, frame.sds, frame.factor, every, some, radius)
         return every.value
 
     def _slope(self, chosen: Sequence[Chosen | None], z: Floats) -> tuple[Floats, Floats]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -113,7 +114,8 @@ def _of_model(
 
 def _not_judged(fit: Approximation, mirrors: Mirrors, model: pm.Model) -> Approximation:
     """The fit where there was no time to hold it against all rows."""
-    with grace():
+    result = Approximation.from_state(fit.to_state(), model)
+    with suppress(Stopped), grace():  # there may be no time to look for images
         result, _ = _of_model(fit, mirrors, model)
     state = fit.fit_state and replace(fit.fit_state, ended=why_stopped() or "time")
     result.receive(replace(result.report, diagnosis=None, fit_state=state))

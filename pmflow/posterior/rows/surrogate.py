@@ -19,10 +19,13 @@ from pmflow.posterior.rows.expansion import Entries, Expansion
 from pmflow.posterior.rows.streamed import Chosen
 from pmflow.posterior.rows.twin import twin_of
 
-__all__ = ["Surrogate"]
+__all__ = ["RADIUS", "Surrogate"]
+
+RADIUS = 10.0
+"""How far rows count by themselves, in sds: beyond that, by their expansion alone."""
 
 _POWER = 4
-"""How abruptly a coordinate stays behind at the radius: at half of it, by a thousandth."""
+"""How abruptly a point stays behind at the radius: at half of it, by a thousandth."""
 
 type Floats = NDArray[np.float64]
 
@@ -72,6 +75,8 @@ class Surrogate:
         self._centre, self._units = (
             pytensor.shared(fill(dim), shape=(dim,)) for fill in (np.zeros, np.ones)
         )
+        white = dim if entries is None else 0
+        self._whitening = pytensor.shared(np.eye(white), shape=(white, white))
         self._radius, self._value = (
             pytensor.shared(np.array(np.inf)),
             pytensor.shared(np.array(0.0)),
@@ -86,8 +91,7 @@ class Surrogate:
         z, _ = density.rest
         values = _latent(density.model, density.ordering).astype(z.dtype)
         y = (values - self._centre) / self._units
-        # each coordinate by itself: which of them meet stays as it is
-        near = y * (1 + (y / self._radius) ** (2 * _POWER)) ** (-1 / (2 * _POWER))
+        near = y * self._held_back(y)
         rows = sum((block.total for block in self._blocks[1:]), self._blocks[0].total)
         (rows,) = clone_replace(
             [rows], {z: self._centre + self._units * near}, rebuild_strict=False
@@ -96,6 +100,17 @@ class Surrogate:
         self.model: pm.Model = twin_of(
             density.model, likelihood + self._second(self._bounded, near)
         )
+
+    def _held_back(self, y: TensorVariable) -> TensorVariable:
+        """By what share a point stays behind: all of it, so that its direction stays as it is.
+
+        Or each coordinate by itself, where which of them meet has to stay as it is.
+        """
+        if self._entries is None:
+            ratio = ((self._whitening @ y) ** 2).sum() / self._radius**2
+        else:
+            ratio = (y / self._radius) ** 2
+        return (1 + ratio**_POWER) ** (-1 / (2 * _POWER))
 
     def _second(self, shared: Any, y: TensorVariable) -> TensorVariable:
         gradient, curvature = shared
@@ -113,7 +128,13 @@ class Surrogate:
             held.set_value(np.zeros_like(held.get_value()))
 
     def correct(
-        self, centre: Floats, units: Floats, every: Expansion, some: Expansion, radius: float
+        self,
+        centre: Floats,
+        units: Floats,
+        factor: Floats,
+        every: Expansion,
+        some: Expansion,
+        radius: float,
     ) -> None:
         """Add what the rows that are not held have more, to second order.
 
@@ -121,22 +142,35 @@ class Surrogate:
         ----------
         centre, units : ndarray, shape (dim,)
             Of the expansions: a coordinate counts from the centre, in its unit.
+        factor : ndarray, shape (dim, dim) or (dim,)
+            Of the covariance of the posterior, as far as it is known.
         every, some : Expansion
             Of the sum over all rows, and of that over those held.
         radius : float
-            How far what is left to chance reaches, in these units.
+            How far what is left to chance reaches: in sds along each coordinate, or, where all of
+            them may meet, how much further than draws of the posterior are.
         """
         falls, rises = _by_sign(every.curvature)
         pairs = [
+            *self._whitened(units, factor, radius),
             (self._centre, np.asarray(centre, dtype=float)),
             (self._units, np.asarray(units, dtype=float)),
-            (self._radius, np.array(radius)),
             (self._value, np.array(every.value - some.value)),
             *zip(self._free, (every.gradient, falls), strict=True),
             *zip(self._bounded, (-some.gradient, rises - some.curvature), strict=True),
         ]
         for held, value in pairs:
             held.set_value(value)
+
+    def _whitened(
+        self, units: Floats, factor: Floats, radius: float
+    ) -> list[tuple[Any, NDArray[np.float64]]]:
+        if self._entries is not None:
+            return [(self._radius, np.array(radius))]
+        root = np.diag(factor) if factor.ndim == 1 else factor
+        whitening = np.linalg.inv(root / units[:, None])
+        length = radius * (1 + np.sqrt(len(units)) / RADIUS)
+        return [(self._whitening, whitening), (self._radius, np.array(length))]
 
 
 def _by_sign(curvature: Floats) -> tuple[Floats, Floats]:
