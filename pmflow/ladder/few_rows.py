@@ -50,12 +50,15 @@ class FewRows:
     ----------
     density
         As given.
+    last : Frame or None
+        The last mode that was found.
     """
 
     def __init__(self, density: StreamedDensity, seed: int) -> None:
         self.density, self._seed = density, seed
         self._rng = np.random.default_rng(seed)
         self._kind = "laplace"
+        self.last: Frame | None = None
         self._expander = Expander.for_rows(density)
         self._take_place(max(_LEAST, _FOR_EACH_DIMENSION * density.dim))
 
@@ -135,7 +138,9 @@ class FewRows:
         if found is not None and self._kind == "laplace" != found.begun.kind:
             self._kind = "gaussian"  # where one start has no mode, none has
             found = build_frame(self._kind, self._fitted, start, self._seed)
-        return Frame(start, np.ones(len(start))) if found is None else found.frame
+        frame = Frame(start, np.ones(len(start))) if found is None else found.frame
+        self.last = frame
+        return frame
 
     def expand(self, frame: Frame, draws: Floats) -> None:
         """Choose rows by what their expansion leaves at draws, and add the others'.

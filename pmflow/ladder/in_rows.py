@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ import pymc as pm
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.resampled import Resampled
+from pmflow.frames.frame import Frame
 from pmflow.inference.checkpoint import Checkpoint
 from pmflow.judging.diagnosis import diagnose
 from pmflow.ladder.centre import Centre, settle
@@ -25,10 +25,12 @@ from pmflow.ladder.rows_check import RowsCheck, check_rows, with_check, with_row
 from pmflow.ladder.rung import AbstractRung
 from pmflow.ladder.rungs import RUNGS
 from pmflow.ladder.structured import AbstractStructuredRung
+from pmflow.ladder.tried import Ladder
 from pmflow.posterior.at_points import coordinate_names
 from pmflow.posterior.density import StreamedDensity, shared_densities
+from pmflow.records import Ended, FitState, Report
 from pmflow.training.options import FitOptions
-from pmflow.watch import Stopped, grace, stage, why_stopped
+from pmflow.watch import Stopped, stage, why_stopped
 
 __all__ = ["fit_in_rows"]
 
@@ -65,28 +67,40 @@ def fit_in_rows(
     UnsupportedError
         If the log density is no sum over rows.
     """
+    mirrors = Mirrors(symmetry, seed)
+    fit: Approximation | None = None
     with options.watching(), shared_densities():
         flow = NormalizingFlow("scale-loc", model=model, random_seed=seed, start=start, jitter=0.0)
         density = flow.groups[0].log_density
         assert isinstance(density, StreamedDensity)
-        rows, mirrors = FewRows(density, seed), Mirrors(symmetry, seed)
+        rows = FewRows(density, seed)
         begin = flow.point.origin + flow.point.offset
-        centre = settle(rows, begin, mirrors, options.restarts, seed)
-        for number in range(1, _ROUNDS + 1):
-            fit = Climb(rows.model, seed, start, options, symmetry, _rungs(rows)).up(file)
-            try:
+        try:
+            centre = settle(rows, begin, mirrors, options.restarts, seed)
+            for number in range(1, _ROUNDS + 1):
+                fit = Climb(rows.model, seed, start, options, symmetry, _rungs(rows)).up(file)
+                why = why_stopped()
                 z = fit.draw(max(_DRAWS, _DRAWS_FOR_EACH_DIMENSION * density.dim), seed).latent
                 check = check_rows(density, rows.fitted, rows.number, z)
                 _log.info("Of the rows: %s", check)
-                if check.agrees or number == _ROUNDS or why_stopped() is not None:
+                if check.agrees or number == _ROUNDS or why is not None:
                     break
                 rows.take_more(z)
-            except Stopped:
-                return _not_judged(fit, mirrors, model)
-        try:
+            assert fit is not None
             return _judged(fit, centre, check, mirrors, model)
         except Stopped:
-            return _not_judged(fit, mirrors, model)
+            if fit is None and rows.last is None:
+                raise
+            why = why_stopped()
+    return _not_judged(fit or _at(rows.last, model, seed), why or "time", mirrors, model)
+
+
+def _at(frame: Frame | None, model: pm.Model, seed: int) -> Approximation:
+    """The Gaussian of a mode that some rows have: what there is where no fit has begun."""
+    flow = NormalizingFlow("scale-loc", model=model, random_seed=seed, jitter=0.0, frame=frame)
+    state = FitState(0, 0, "time", "mode and curvature, by some rows", "fit")
+    flow.receive(Report(fit_state=state, ladder=Ladder((), 0)))
+    return flow
 
 
 def _rungs(rows: FewRows) -> list[AbstractRung]:
@@ -112,12 +126,10 @@ def _of_model(
     return Resampled(proposal, result.log_evidence + constant + more, result.ess, report), more
 
 
-def _not_judged(fit: Approximation, mirrors: Mirrors, model: pm.Model) -> Approximation:
+def _not_judged(fit: Approximation, why: Ended, mirrors: Mirrors, model: pm.Model) -> Approximation:
     """The fit where there was no time to hold it against all rows."""
-    result = Approximation.from_state(fit.to_state(), model)
-    with suppress(Stopped), grace():  # there may be no time to look for images
-        result, _ = _of_model(fit, mirrors, model)
-    state = fit.fit_state and replace(fit.fit_state, ended=why_stopped() or "time")
+    result, _ = _of_model(fit, mirrors, model)
+    state = fit.fit_state and replace(fit.fit_state, ended=why)
     result.receive(replace(result.report, diagnosis=None, fit_state=state))
     return result
 
