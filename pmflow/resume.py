@@ -13,8 +13,8 @@ import pytensor
 from pmflow.errors import ParameterError, StorageError
 from pmflow.family.approximation import Approximation
 from pmflow.inference import NFVI
-from pmflow.inference.checkpoint import FitCheckpoint, checkpoint_for, restore_trackers
-from pmflow.ladder.automatic import tell_verdict
+from pmflow.inference.checkpoint import FitCheckpoint, restore_trackers
+from pmflow.ladder.automatic import climb_on, tell_verdict
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.posterior.model import checked_model
@@ -159,6 +159,6 @@ def _go_on_climbing(
         climb = Climb.from_state(state.climb, model, options)
     if state.fit is not None:
         restore_trackers(state.fit.trackers, options.callbacks or (), where)
-    result = climb.up(checkpoint_for(options, model), begun=state.fit)
+    result = climb_on(climb, state)
     tell_verdict(result, stacklevel=4)
     return result

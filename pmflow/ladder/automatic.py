@@ -18,10 +18,11 @@ from pmflow.inference.checkpoint import checkpoint_for
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.in_rows import fit_in_rows
 from pmflow.ladder.mirrors import WhichImages
+from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.posterior.model import checked_model
 from pmflow.training.options import FitOptions
 
-__all__ = ["fit_automatically", "tell_verdict"]
+__all__ = ["climb_on", "fit_automatically", "tell_verdict"]
 
 _STARTS = 8
 
@@ -91,6 +92,15 @@ def fit_automatically(
     return result
 
 
+def climb_on(climb: Climb, state: ClimbCheckpoint) -> Approximation:
+    """Go on with a climb that was broken off, from its state."""
+    model, options, at = climb.model, climb.options, state.climb
+    file = checkpoint_for(options, model)
+    if in_minibatches(model):
+        return fit_in_rows(model, at.seed, at.start, options, at.symmetry, file, state)
+    return climb.up(file, begun=state.fit)
+
+
 def tell_verdict(result: Approximation, stacklevel: int) -> None:
     """Warn where the best fit is not reliable, or could not be judged."""
     found, ladder, state = result.diagnosis, result.ladder, result.fit_state
@@ -107,9 +117,8 @@ def tell_verdict(result: Approximation, stacklevel: int) -> None:
         )
     elif found is None:
         warnings.warn(
-            "The Gaussian nearest to the posterior is returned, but how good it is was not "
-            "judged: with minibatches the log density is an estimate. Compare it with a flow "
-            "of your choice, pmflow.fit(method='nfvi=<formula>').",
+            "The best fit is returned, but how good it is was not judged. "
+            "pmflow.diagnose(approx) does it, or says why that can't be.",
             FitWarning,
             stacklevel=stacklevel,
         )

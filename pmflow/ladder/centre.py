@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from pmflow.family.placed_flow import START_SPREAD
-from pmflow.frames.build import FoundFrame, build_frame
+from pmflow.frames.build import FoundFrame
 from pmflow.frames.frame import Frame
 from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors
@@ -106,7 +106,7 @@ def _modes(
     for number, start in enumerate(starts):
         if number >= _FEWEST_STARTS and rows.fitted.spent > _SEARCH_WORK:
             break
-        one = build_frame("laplace", rows.fitted, start, number, found)
+        one = rows.search(start, found)
         if one is not None and all(one is not other for other in found):
             found.append(one)
     frames = [one.begun for one in found] or [Frame(starts[0], np.ones(len(starts[0])))]

@@ -78,9 +78,15 @@ class Climb:
         self._structure: Held | None = None
 
     @classmethod
-    def from_state(cls, state: ClimbState, model: pm.Model, options: FitOptions) -> Climb:
+    def from_state(
+        cls,
+        state: ClimbState,
+        model: pm.Model,
+        options: FitOptions,
+        rungs: Sequence[AbstractRung] = RUNGS,
+    ) -> Climb:
         """The climb that was broken off."""
-        return cls(model, state.seed, state.start, options, state.symmetry)._at(state)
+        return cls(model, state.seed, state.start, options, state.symmetry, rungs)._at(state)
 
     def _at(self, state: ClimbState) -> Climb:
         for _ in range(state.drawn):

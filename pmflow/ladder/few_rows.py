@@ -10,7 +10,7 @@ import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 
-from pmflow.frames.build import build_frame
+from pmflow.frames.build import FoundFrame, build_frame
 from pmflow.frames.frame import Frame
 from pmflow.ladder.expander import Expander
 from pmflow.posterior.density import LogDensity, StreamedDensity, density_over
@@ -134,13 +134,17 @@ class FewRows:
         start : ndarray, shape (dim,)
             Unconstrained.
         """
-        found = build_frame(self._kind, self._fitted, start, self._seed)
+        found = self.search(start)
         if found is not None and self._kind == "laplace" != found.begun.kind:
             self._kind = "gaussian"  # where one start has no mode, none has
-            found = build_frame(self._kind, self._fitted, start, self._seed)
-        frame = Frame(start, np.ones(len(start))) if found is None else found.frame
-        self.last = frame
-        return frame
+            found = self.search(start)
+        return Frame(start, np.ones(len(start))) if found is None else found.frame
+
+    def search(self, start: Floats, known: Sequence[FoundFrame] = ()) -> FoundFrame | None:
+        """What a search by these rows finds from a start; see `build_frame`."""
+        found = build_frame(self._kind, self._fitted, start, self._seed, known)
+        self.last = self.last if found is None else found.frame
+        return found
 
     def expand(self, frame: Frame, draws: Floats) -> None:
         """Choose rows by what their expansion leaves at draws, and add the others'.

@@ -24,6 +24,7 @@ from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.rows_check import RowsCheck, check_rows, with_check, with_rows
 from pmflow.ladder.rung import AbstractRung
 from pmflow.ladder.rungs import RUNGS
+from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.ladder.structured import AbstractStructuredRung
 from pmflow.ladder.tried import Ladder
 from pmflow.posterior.at_points import coordinate_names
@@ -52,6 +53,7 @@ def fit_in_rows(
     options: FitOptions,
     symmetry: WhichImages,
     file: Checkpoint | None,
+    begun: ClimbCheckpoint | None = None,
 ) -> Approximation:
     """Fit a model of minibatches on a few of its rows, with the expansion of the others.
 
@@ -61,6 +63,8 @@ def fit_in_rows(
         As of `Climb`.
     file : Checkpoint or None
         Where the climb is kept.
+    begun : ClimbCheckpoint, optional
+        Where a climb of the same seed was broken off.
 
     Raises
     ------
@@ -78,7 +82,10 @@ def fit_in_rows(
         try:
             centre = settle(rows, begin, mirrors, options.restarts, seed)
             for number in range(1, _ROUNDS + 1):
-                fit = Climb(rows.model, seed, start, options, symmetry, _rungs(rows)).up(file)
+                climb = Climb(rows.model, seed, start, options, symmetry, _rungs(rows))
+                if begun is not None and number == 1:
+                    climb = Climb.from_state(begun.climb, rows.model, options, _rungs(rows))
+                fit = climb.up(file, begun.fit if begun is not None and number == 1 else None)
                 why = why_stopped()
                 z = fit.draw(max(_DRAWS, _DRAWS_FOR_EACH_DIMENSION * density.dim), seed).latent
                 check = check_rows(density, rows.fitted, rows.number, z)
