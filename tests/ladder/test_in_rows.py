@@ -87,6 +87,15 @@ class TestFewRows:
         assert (np.diff(heights, axis=0) < 0).all()
 
 
+    def test_far_away_all_rows_count_by_their_expansion(self) -> None:
+        """Where the rows themselves would saturate."""
+        rows, (_, mode, covariance) = few_rows(), logistic()
+        step = np.linalg.cholesky(covariance)[:, :1].T
+        below, at, above = rows.fitted.value(mode + np.array([[1_990], [2_000], [2_010]]) * step)
+        # a step of 1 sd has a second derivative of 1, by the exact curvature at the mode
+        assert (above - 2 * at + below) / 100 == pytest.approx(-1, abs=0.01)
+
+
 def test_a_logistic_regression_is_right() -> None:
     model, mode, covariance = logistic()
     approx = pmf.fit(model=model, **QUIET)

@@ -19,9 +19,6 @@ _DRIFTS = 4.0
 """Mean square of what a part adds over its noise, 1 where the order says nothing, 8/7 for the noise
 of so few pieces: from here on sds are less than half of what the parts differ by."""
 
-_ROUNDING = 1e-6
-"""Of the largest noise of a part: what is less is none."""
-
 type Floats = NDArray[np.float64]
 
 
@@ -75,7 +72,7 @@ def drift_of(rows: RowSum, centre: Floats, factor: Floats) -> Drift | None:
         scores[i] = rows.value_and_gradient(centre[None], piece)[1][0] / (end - begin)
     pieces = scores.reshape(_PARTS, _PIECES, -1)
     parts, noise = pieces.mean(1), pieces.std(1, ddof=1) / np.sqrt(_PIECES)
-    known = noise > _ROUNDING * noise.max(0)  # rows of other groups say nothing of a group's effect
+    known = noise > 0  # rows of other groups say nothing of a group's effect
     with np.errstate(divide="ignore", invalid="ignore"):
         # together they are what priors pull by, each part as much of it as it tells
         parts -= np.where(known, parts.sum(0) * noise**2 / (noise**2).sum(0), 0.0)
