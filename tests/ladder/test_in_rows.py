@@ -18,7 +18,7 @@ from pmflow.errors import FitWarning, UnsupportedError
 from pmflow.ladder.centre import settle
 from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors
-from pmflow.ladder.rows_check import check_rows
+from pmflow.ladder.rows_check import RowsCheck, check_rows, with_check
 from pmflow.posterior.density import StreamedDensity
 
 QUIET: dict[str, Any] = {"random_seed": 1, "progressbar": False, "restarts": 2}
@@ -86,7 +86,6 @@ class TestFewRows:
         heights = [rows.fitted.value(mode + k * directions) for k in (0, 10, 40, 300, 3000)]
         assert (np.diff(heights, axis=0) < 0).all()
 
-
     def test_far_away_all_rows_count_by_their_expansion(self) -> None:
         """Where the rows themselves would saturate."""
         rows, (_, mode, covariance) = few_rows(), logistic()
@@ -94,6 +93,57 @@ class TestFewRows:
         below, at, above = rows.fitted.value(mode + np.array([[1_990], [2_000], [2_010]]) * step)
         # a step of 1 sd has a second derivative of 1, by the exact curvature at the mode
         assert (above - 2 * at + below) / 100 == pytest.approx(-1, abs=0.01)
+
+
+def test_where_few_variables_meet_rows_are_expanded_by_that() -> None:
+    """Effects of 60 groups, each of which meets the slope and no other."""
+    rng = np.random.default_rng(7)
+    group, x = rng.integers(60, size=ROWS), rng.normal(size=ROWS)
+    y = rng.poisson(np.exp(0.3 * rng.normal(size=60)[group] + 0.2 * x)).astype("int32")
+    with pm.Model() as model:
+        places, some, seen = pm.Minibatch(group, x, y, batch_size=250)
+        effect, slope = pm.Normal("effect", 0.0, 0.5, shape=60), pm.Normal("slope")
+        rate = pm.math.exp(effect[places] + slope * some)
+        pm.Poisson("y", rate, observed=seen, total_size=ROWS)
+    density = log_density(model)
+    assert isinstance(density, StreamedDensity)
+    rows = FewRows(density, 1)
+    settle(rows, np.zeros(61), Mirrors("all", 1), 2, 1)
+    assert rows.is_sparse
+    assert rows.last is not None
+    mode, sds = rows.last.loc, rows.last.sds
+    step = 0.05 * sds * rng.normal(size=61)
+    points = mode + np.array([[0.0], [1.0], [-1.0]]) * step
+    of_few, of_all = rows.fitted.value(points), rows.density.value(points)
+    np.testing.assert_allclose(of_few, of_all, rtol=0, atol=2e-4)
+    # they fall by 0.08 from the middle to either side: an eighth of 61 * 0.05 ** 2 would be seen
+    assert of_all[1] + of_all[2] - 2 * of_all[0] < -0.05
+
+
+def test_what_all_rows_say_is_added_to_what_few_say() -> None:
+    model, *_ = logistic()
+    approx = pmf.fit(model=model, **QUIET)
+    check = RowsCheck(rows=100, used=10, draws=50, mean=2.0, sd=0.07, moved=0.01)
+    found = with_check(approx.diagnosis, check, np.log(3), approx)
+    for name in ("elbo", "log_evidence"):
+        before, after = getattr(approx.diagnosis, name), getattr(found, name)
+        assert after - before == pytest.approx(2 + np.log(3))
+    assert found.elbo_se == pytest.approx(0.07 / 50**0.5, rel=0.1)
+    assert found.verdict == "reliable"
+
+
+@pytest.mark.parametrize(
+    ("sd", "moved", "agrees"),
+    [(0.01, 0.02, True), (0.01, 0.05, False), (0.5, 0.02, False), (np.nan, np.nan, False)],
+    ids=["near", "a mean moves", "apart", "not finite"],
+)
+def test_few_rows_agree_with_all_where_they_move_little(
+    sd: float,
+    moved: float,
+    agrees: bool,  # noqa: FBT001 - of pytest
+) -> None:
+    check = RowsCheck(rows=100, used=10, draws=50, mean=0.0, sd=sd, moved=moved)
+    assert check.agrees is agrees
 
 
 def test_a_logistic_regression_is_right() -> None:
@@ -149,6 +199,7 @@ def test_rare_groups_count() -> None:
         pm.Poisson("y", pm.math.exp(effect[places]), observed=seen, total_size=len(y))
     approx = pmf.fit(model=model, **QUIET)
     assert approx.diagnosis.verdict == "reliable"
+    assert "expansion of the others" in approx.diagnosis.reasons[-1]  # by the first few rows
     grid = np.linspace(-4, 4, 4_001)
     counts, sums = np.bincount(group), np.bincount(group, y)
     z = approx.draw(40_000, 2).latent
