@@ -74,6 +74,7 @@ def settle(rows: FewRows, start: Floats, mirrors: Mirrors, starts: int, seed: in
     """
     rng = np.random.default_rng(seed)
     with stage("Looking at the rows"):
+        rows.density.check_apart(start)
         chosen = rows.take_any()
         frame, *others = _modes(rows, _starts(start, starts, rng), mirrors, rng)
         has_settled = False

@@ -96,7 +96,29 @@ class StreamedDensity(LogDensity):
         values = latent_values(self.model, self.ordering, z)
         terms = row_terms(self.model).at(values, check_bounds=self.model.check_bounds)
         self.sums = [RowSum(z, table) for table in terms.tables]
+        self._is_checked = False
         return terms.rest
+
+    def check_apart(self, point: Floats) -> None:
+        """Refuse rows that meet in their minibatch; looked at once.
+
+        Raises
+        ------
+        UnsupportedError
+            If what one adds depends on others: then it is no sum over rows.
+        """
+        if self._is_checked:
+            return
+        for one in self.sums:
+            if not one.are_apart(point):
+                names = ", ".join(one.table.names)
+                raise UnsupportedError(
+                    f"What a row adds to the log density of {names} depends on the other rows of "
+                    "its minibatch, as with a mean over them, so that no sum over all rows is "
+                    "known. Compute what rows have in common from all of the data beforehand, or "
+                    "fit a flow of your choice, method='nfvi=scale-loc'."
+                )
+        self._is_checked = True
 
     @property
     @override
@@ -118,10 +140,12 @@ class StreamedDensity(LogDensity):
 
     @override
     def value(self, z: Floats) -> Floats:
+        self.check_apart(z[0])
         return super().value(z) + sum(one.value(z) for one in self.sums)
 
     @override
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
+        self.check_apart(z[0])
         parts = [super().value_and_gradient(z), *(x.value_and_gradient(z) for x in self.sums)]
         value = np.sum([part[0] for part in parts], axis=0)
         gradient = np.sum([part[1] for part in parts], axis=0)

@@ -126,6 +126,15 @@ def test_what_is_no_sum_over_rows_is_refused(write: Callable[[], None], message:
         row_terms(model)
 
 
+def test_rows_that_meet_are_refused() -> None:
+    """Each from the mean of its minibatch: of all rows that is another one."""
+    with pm.Model() as model:
+        x, y = pm.Minibatch(RNG.normal(size=60), RNG.normal(size=60), batch_size=6)
+        pm.Normal("y", (x - x.mean()) * pm.Normal("slope"), 1.0, observed=y, total_size=60)
+    with pytest.raises(UnsupportedError, match="of y depends on the other rows"):
+        log_density(model).value(np.array([[0.5]]))
+
+
 def streamed(observed: NDArray[np.float64], batch: int = 10) -> Any:
     """The sum over rows y of log N(y | mu, 1)."""
     with pm.Model() as model:

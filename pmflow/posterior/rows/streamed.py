@@ -19,6 +19,9 @@ __all__ = ["Chosen", "RowSum"]
 _AT_ONCE = 4_096
 """Rows of a block: memory stays bounded, and a call takes milliseconds."""
 
+_ROUNDING = 1e-9
+"""By which what a row adds may differ beside other rows."""
+
 type Floats = NDArray[np.float64]
 
 
@@ -84,33 +87,24 @@ class RowSum:
             slope += gradient
         return total, slope
 
-    def gradients_in_order(self, z: Floats, pieces: int) -> tuple[Floats, Floats]:
-        """Gradients of the sum over consecutive pieces of the rows, at one point.
+    def are_apart(self, z: Floats) -> bool:
+        """Whether what a row adds is the same beside other rows in its minibatch.
 
         Parameters
         ----------
         z : ndarray, shape (dim,)
-        pieces : int
-            How many at most.
-
-        Returns
-        -------
-        value : ndarray, shape ()
-            The sum over all rows.
-        gradients : ndarray, shape (pieces, dim)
         """
-        total = np.zeros(1)
-        found: list[Floats] = []
-        blocks = -(-len(self.table) // self._block.size)
-        each = -(-blocks // pieces)
-        for number, _ in enumerate(self._blocks(None, 1)):
-            value, gradient = self._density.value_and_gradient(z[None])
-            total += value
-            if number % each:
-                found[-1] += gradient[0]
-            else:
-                found.append(gradient[0])
-        return total[0], np.array(found)
+        batch, number = self.table.batch, len(self.table)
+        if batch == 1 or number == 1:
+            return True
+        first = np.arange(self._block.size) % number
+        stays = np.arange(self._block.size) % batch < batch // 2
+        found = []
+        for places in (first, np.where(stays, first, (first + number // 2) % number)):
+            rows = Chosen(places, np.ones(len(places)))
+            found.append(np.concatenate(list(self.terms(z[None], rows)), axis=1)[0, stays])
+        one, other = found
+        return bool(np.allclose(one, other, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True))
 
     def terms(self, z: Floats, rows: Chosen | None = None) -> Iterator[Floats]:
         """What each row adds at points of shape (n, dim), a block of shape (n, rows) at a time."""
