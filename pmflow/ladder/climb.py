@@ -53,8 +53,8 @@ class Climb:
         What the user asked for.
     symmetry : {"all", "one"}
         Which mirror images are returned where the posterior has some.
-    rungs : sequence of AbstractRung
-        What is tried.
+    rungs : sequence of AbstractRung, optional
+        What is tried, `RUNGS` by default.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Climb:
         start: Mapping[str, Any] | None,
         options: FitOptions,
         symmetry: WhichImages = "all",
-        rungs: Sequence[AbstractRung] = RUNGS,
+        rungs: Sequence[AbstractRung] | None = None,
     ) -> None:
-        self.model, self.options, self._rungs = model, options, rungs
+        self.model, self.options, self._rungs = model, options, rungs or RUNGS
         self.start = None if start is None else dict(start)
         self._seed, self._drawn = seed, 0
         self._rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ class Climb:
         state: ClimbState,
         model: pm.Model,
         options: FitOptions,
-        rungs: Sequence[AbstractRung] = RUNGS,
+        rungs: Sequence[AbstractRung] | None = None,
     ) -> Climb:
         """The climb that was broken off."""
         return cls(model, state.seed, state.start, options, state.symmetry, rungs)._at(state)
