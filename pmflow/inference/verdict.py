@@ -14,12 +14,20 @@ __all__ = ["judge_and_tell"]
 
 _log = logging.getLogger("pmflow")
 
+_DRAWS, _FEWEST = 4000, 100
+"""How many draws a fit is judged by, and how many at least one that was trained on minibatches."""
+_WORK = 5e10
+"""Numbers that all rows may go through for it: a quarter of a minute or so."""
+
 
 def judge_and_tell(approx: Approximation) -> None:
     """One line on how good the fit is, as a warning where it is not good."""
     try:
         with stage("Judging"):
-            found = diagnose(approx, random_seed=0)
+            draws = _DRAWS
+            if approx.facts.minibatches:  # all rows are gone through at each draw
+                draws = approx.draws_within(_WORK, most=_DRAWS, least=_FEWEST)
+            found = diagnose(approx, draws, random_seed=0)
     except UnsupportedError as error:
         _log.info("Not diagnosed: %s", error)
         return

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import pmflow as pmf
 from pmflow.errors import ParameterError, UnsupportedError
+from pmflow.inference import verdict
 from pmflow.judging.shifts import weighted_shifts
 from pmflow.judging.verdict import judge
 from pmflow.judging.weights import importance_weights, k_threshold
@@ -464,3 +465,22 @@ def test_the_table_of_a_dataset_is_that_of_its_parts() -> None:
     labels, table = component_table(data)
     place = labels.index("m[3, 1]")
     np.testing.assert_array_equal(table[:, place], data["m"].isel(row=3, column=1).values.ravel())
+
+
+@pytest.mark.parametrize(("batch", "draws"), [(20, 100), (None, 4000)], ids=["rows", "all data"])
+def test_of_many_rows_few_draws_are_judged_after_a_fit(
+    batch: int | None, draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each draw goes through all of them: a plain fit must not end with minutes of that."""
+    data = np.random.default_rng(0).normal(1, 1, 200)
+    approx = normal_fit(conjugate_normal(data, batch=batch), *conjugate_posterior(data))
+    monkeypatch.setattr(verdict, "_WORK", 1.0)
+    asked = []
+
+    def seen(fit: Any, number: int, **seed: Any) -> pmf.Diagnosis:
+        asked.append(number)
+        return pmf.diagnose(fit, number, **seed)
+
+    monkeypatch.setattr(verdict, "diagnose", seen)
+    verdict.judge_and_tell(approx)
+    assert asked == [draws]
