@@ -31,8 +31,7 @@ class Judged(Reported):
 
     def draws_within(self: Any, work: float, *, most: int, least: int) -> int:
         """How many draws a judgement may take, see `LogDensity.draws_within`."""
-        has_rows = self.joint_density is None and in_minibatches(self.model)
-        density = self.whole_density if has_rows else self.joint_density
+        density = self.whole_density if in_minibatches(self.model) else self.joint_density
         return most if density is None else density.draws_within(work, most=most, least=least)
 
     @cached_property
@@ -50,12 +49,13 @@ class Judged(Reported):
         with watching(), stage("Going through all rows"):
             return replace(samples, log_p=self.whole_density.value(samples.latent))
 
-    def sample_by_all_rows(self: Any, draws: int, random_seed: RandomState = None) -> DataTree:
+    def sample_by_all_rows(
+        self: Any, draws: int, random_seed: RandomState = None, var_names: VarNames = None
+    ) -> DataTree:
         """As `sample`, with log p by all rows where the model observes minibatches."""
-        samples = self.draw_by_all_rows(draws, random_seed, None)
+        samples = self.draw_by_all_rows(draws, random_seed, var_names)
         return to_datatree(self.model, samples, family=self.family)
 
     def judged(self: Any, draws: int, random_seed: RandomState) -> DataTree:
         """Draws that it is judged by, with their densities, as of `sample`; by all rows of data."""
-        samples = self.draw_by_all_rows(draws, random_seed, self.judged_names)
-        return to_datatree(self.model, samples, family=self.family)
+        return self.sample_by_all_rows(draws, random_seed, self.judged_names)

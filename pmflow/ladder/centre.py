@@ -34,8 +34,8 @@ _ROUGH_WORK = 5e9
 """Numbers that all rows may go through for second derivatives on the way."""
 _SEARCH_WORK, _FEWEST_STARTS = 8e9, 2
 """Numbers that the density of few rows may go through for modes before no third start is taken."""
-_DRAWS, _POINTS = 50, 3
-"""By which modes are compared, and points at which a symmetry must hold."""
+_DRAWS = 50
+"""By which modes are compared."""
 _STEPS = 2
 """Draws by which it is told how far rows are from their expansions."""
 
@@ -77,16 +77,14 @@ def settle(rows: FewRows, start: Floats, mirrors: Mirrors, starts: int, seed: in
         rows.density.check_apart(start)
         chosen = rows.take_any()
         frame, *others = _modes(rows, _starts(start, starts, rng), mirrors, rng)
-        has_settled = False
-        while not has_settled:
-            if rows.number == rows.total:
-                return Centre()
+        while rows.number < rows.total:
             frame, has_settled = _approach(rows, rows.mode(frame.loc), chosen)
-            if not has_settled and rows.number < _MOST:
-                rows.make_place()
-                chosen = rows.take_any()
-            else:
+            if has_settled or rows.number >= _MOST:
                 break
+            rows.make_place()
+            chosen = rows.take_any()
+        else:
+            return Centre()  # all rows are in it
         missed = _share_of(others, rows, chosen, frame)
         drifts = (drift_of(one, frame.loc, frame.factor) for one in rows.density.sums)
         found = tuple(one for one in drifts if one is not None)
@@ -112,8 +110,9 @@ def _modes(
             found.append(one)
     frames = [one.begun for one in found] or [Frame(starts[0], np.ones(len(starts[0])))]
     noise = rng.standard_normal((_DRAWS, frames[0].dim))
-    mirrors.look(rows.fitted, frames[0].forward(noise[:_POINTS]))
-    frames = [frames[i] for i in mirrors.distinct([one.forward(noise) for one in frames])]
+    draws = [one.forward(noise) for one in frames]
+    mirrors.look(rows.fitted, draws[0])
+    frames = [frames[i] for i in mirrors.distinct(draws)]
     if len(frames) == 1:
         return frames
     heights = rows.density.value(np.array([one.loc for one in frames]))

@@ -34,6 +34,7 @@ _QUIET = 0.002
 _FOR_CURVATURE, _FOR_EACH_PAIR = 262_144, 400
 """Rows by which second derivatives are told where nearly all variables meet, and for each pair of
 them: then the density is off by 0.04 nats."""
+
 type Floats = NDArray[np.float64]
 
 
@@ -92,7 +93,7 @@ class FewRows:
     @property
     def total(self) -> int:
         """How many there are."""
-        return sum(len(one.table) for one in self.density.sums)
+        return self.density.number_of_rows
 
     def take_any(self) -> list[Chosen]:
         """Put rows at random into it, which alone make the likelihood."""

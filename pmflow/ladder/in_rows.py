@@ -82,10 +82,12 @@ def fit_in_rows(
         try:
             centre = settle(rows, begin, mirrors, options.restarts, seed)
             for number in range(1, _ROUNDS + 1):
-                climb = Climb(rows.model, seed, start, options, symmetry, _rungs(rows))
-                if begun is not None and number == 1:
+                if begun is None:
+                    climb = Climb(rows.model, seed, start, options, symmetry, _rungs(rows))
+                    fit = climb.up(file)
+                else:
                     climb = Climb.from_state(begun.climb, rows.model, options, _rungs(rows))
-                fit = climb.up(file, begun.fit if begun is not None and number == 1 else None)
+                    fit, begun = climb.up(file, begun.fit), None
                 why = why_stopped()
                 z = fit.draw(max(_DRAWS, _DRAWS_FOR_EACH_DIMENSION * density.dim), seed).latent
                 check = check_rows(density, rows.fitted, rows.number, z)

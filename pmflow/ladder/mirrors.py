@@ -70,17 +70,17 @@ class Mirrors:
         """Draws of several fits, each as the image of it that is nearest to one before it."""
         return _aligned(self._of(flow), draws)
 
-    def look(self, density: LogDensity, points: Floats) -> None:
+    def look(self, density: LogDensity, draws: Floats) -> None:
         """Look for symmetries of a density that has those of the model, before any fit asks.
 
         Parameters
         ----------
         density : LogDensity
-        points : ndarray, shape (n, dim)
-            At which it is finite.
+        draws : ndarray, shape (n, dim)
+            At which it is finite, as those of a fit are.
         """
         with stage("Looking for symmetries"):
-            self._known = find_symmetries(density, points)
+            self._known = find_symmetries(density, draws[:_POINTS])
 
     def distinct(self, draws: Sequence[Floats]) -> list[int]:
         """Which of some modes are no images of one before, by draws of each: after `look`."""

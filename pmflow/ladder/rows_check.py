@@ -76,7 +76,7 @@ def check_rows(density: StreamedDensity, fitted: LogDensity, used: int, z: Float
     z : ndarray, shape (n, dim)
         Draws of the fit, of which not all may be needed.
     """
-    rows = sum(len(one.table) for one in density.sums)
+    rows = density.number_of_rows
     if used == rows:
         return RowsCheck(rows, used, 0, 0.0, 0.0, 0.0)
     most = density.draws_within(_WORK, most=min(_DRAWS, len(z)), least=_FEWEST)

@@ -126,6 +126,11 @@ class StreamedDensity(LogDensity):
         return self.work_of_graph + int(sum(one.work * len(one.table) for one in self.sums))
 
     @property
+    def number_of_rows(self) -> int:
+        """How many rows there are, of all tables."""
+        return sum(len(one.table) for one in self.sums)
+
+    @property
     def rest(self) -> tuple[TensorVariable, TensorVariable]:
         """The latent vector, and what does not depend on rows as a graph of it."""
         return super().graph

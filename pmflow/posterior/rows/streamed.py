@@ -52,11 +52,6 @@ class RowSum:
     z : TensorVariable, shape (dim,)
     table : Table
         With terms that are graphs of `z`.
-
-    Attributes
-    ----------
-    evaluated : int
-        How many rows were gone through, each once for each point.
     """
 
     def __init__(self, z: TensorVariable, table: Table) -> None:
@@ -64,7 +59,6 @@ class RowSum:
         self._block = Block(table, min(_AT_ONCE, len(table)))
         self._density = GraphDensity(z, self._block.total, changes=True)
         self._terms: Callable[[Floats], Floats] | None = None
-        self.evaluated = 0
 
     @property
     def work(self) -> float:
@@ -74,14 +68,14 @@ class RowSum:
     def value(self, z: Floats, rows: Chosen | None = None) -> Floats:
         """The sum at points of shape (n, dim), shape (n,), over all rows or those chosen."""
         total = np.zeros(len(z))
-        for _ in self._blocks(rows, len(z)):
+        for _ in self._blocks(rows):
             total += self._density.value(z)
         return total
 
     def value_and_gradient(self, z: Floats, rows: Chosen | None = None) -> tuple[Floats, Floats]:
         """The sum and its gradient: shapes (n,), (n, dim); -inf and 0 where it is not finite."""
         total, slope = np.zeros(len(z)), np.zeros_like(z, dtype=float)
-        for _ in self._blocks(rows, len(z)):
+        for _ in self._blocks(rows):
             value, gradient = self._density.value_and_gradient(z)
             total += value
             slope += gradient
@@ -110,10 +104,10 @@ class RowSum:
         """What each row adds at points of shape (n, dim), a block of shape (n, rows) at a time."""
         if self._terms is None:
             self._terms = self._block.each(self._z)
-        for number in self._blocks(rows, len(z)):
+        for number in self._blocks(rows):
             yield self.table.share * self._terms(z)[:, :number]
 
-    def _blocks(self, rows: Chosen | None, points: int) -> Iterator[int]:
+    def _blocks(self, rows: Chosen | None) -> Iterator[int]:
         """Put block after block into place, and say how many rows each has."""
         share, done = self.table.share, 0
         for columns, weights in self._parts(rows):
@@ -122,7 +116,6 @@ class RowSum:
                 tick(done)
             yield len(weights)
             done += len(weights)
-            self.evaluated += points * len(weights)
 
     def _parts(self, rows: Chosen | None) -> Iterator[tuple[list[NDArray[Any]], Floats]]:
         size = self._block.size

@@ -18,7 +18,7 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.errors import UnsupportedError
 from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import GLOBAL_STATE
-from pmflow.graphs.minibatches import in_minibatches, minibatch_nodes
+from pmflow.graphs.minibatches import has_minibatches, in_minibatches, minibatch_nodes
 from pmflow.posterior.rows.table import Column, Table
 
 __all__ = ["RowTerms", "row_terms"]
@@ -67,13 +67,14 @@ def row_terms(model: pm.Model) -> RowTerms:
     others = [*model.free_RVs, *model.observed_RVs, *model.potentials]
     others = [v for v in others if v not in in_rows]
     with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
-        for variable in others:
-            _check_is_apart(model, variable)
+        rest = model.logp(vars=others)
+        if has_minibatches([rest]):
+            for variable in others:
+                _check_is_apart(model, variable)
         made: dict[Variable, list[tuple[str, TensorVariable]]] = {}
         for rv in in_rows:
             generator, terms = _terms_of(model, rv)
             made.setdefault(generator, []).append((rv.name, terms))
-        rest = model.logp(vars=others)
         return RowTerms(rest, tuple(map(_table, made.values())))
 
 
@@ -96,7 +97,7 @@ def _batch(node: Apply) -> int:
 
 def _check_is_apart(model: pm.Model, variable: TensorVariable) -> None:
     """Refuse minibatches in what PyMC does not scale up to all rows."""
-    if not minibatch_nodes([model.logp(vars=[variable])]):
+    if not has_minibatches([model.logp(vars=[variable])]):
         return
     if variable in model.potentials:
         raise UnsupportedError(
