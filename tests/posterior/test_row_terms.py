@@ -12,9 +12,10 @@ from latent import log_density
 from numpy.typing import NDArray
 
 from pmflow.errors import UnsupportedError
+from pmflow.posterior.density import StreamedDensity
 from pmflow.posterior.rows.choice import any_rows, chosen_by_size, remainders
 from pmflow.posterior.rows.order import drift_of
-from pmflow.posterior.rows.streamed import Chosen
+from pmflow.posterior.rows.streamed import Chosen, RowSum
 from pmflow.posterior.rows.terms import row_terms
 
 RNG = np.random.default_rng(0)
@@ -135,13 +136,19 @@ def test_rows_that_meet_are_refused() -> None:
         log_density(model).value(np.array([[0.5]]))
 
 
-def streamed(observed: NDArray[np.float64], batch: int = 10) -> Any:
+def sum_of_rows(model: pm.Model) -> RowSum:
+    density = log_density(model)
+    assert isinstance(density, StreamedDensity)
+    (found,) = density.sums
+    return found
+
+
+def streamed(observed: NDArray[np.float64], batch: int = 10) -> RowSum:
     """The sum over rows y of log N(y | mu, 1)."""
     with pm.Model() as model:
         rows = pm.Minibatch(observed, batch_size=batch)
         pm.Normal("y", pm.Normal("mu"), 1.0, observed=rows, total_size=len(observed))
-    (found,) = log_density(model).sums
-    return found
+    return sum_of_rows(model)
 
 
 def test_chosen_rows_count_with_their_weights() -> None:
@@ -157,8 +164,7 @@ def test_remainders_are_what_is_beyond_second_order() -> None:
     with pm.Model() as model:
         rows, seen = pm.Minibatch(x, np.zeros(40, dtype="int32"), batch_size=8)
         pm.Poisson("y", pm.math.exp(rows * pm.Normal("mu")), observed=seen, total_size=40)
-    (rows_sum,) = log_density(model).sums
-    found = np.concatenate(list(remainders(rows_sum, np.array([0.3]), steps)))
+    found = np.concatenate(list(remainders(sum_of_rows(model), np.array([0.3]), steps)))
     d = x * steps
     odd = np.exp(0.3 * x) * (np.sinh(d) - d)
     even = np.exp(0.3 * x) * (np.cosh(d) - 1 - d**2 / 2)
@@ -214,5 +220,4 @@ def test_the_order_of_groups_is_no_drift() -> None:
         places, seen = pm.Minibatch(group, y, batch_size=500)
         pm.Normal("y", pm.Normal("effect", shape=10)[places], 1.0, observed=seen, total_size=len(y))
     means = np.bincount(group, y) / 3_001
-    (rows,) = log_density(model).sums
-    assert drift_of(rows, means, np.full(10, 3_001**-0.5)) is None
+    assert drift_of(sum_of_rows(model), means, np.full(10, 3_001**-0.5)) is None
