@@ -20,7 +20,11 @@ from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.resampling import importance_resample
 from pmflow.ladder.structure_of import structure
 from pmflow.ladder.tried import Ladder, Tried
+from pmflow.ladder.update import update
 from pmflow.objectives.forward_kl import ForwardKL
+from pmflow.posterior.rows.sources.arrow import ArrowRows
+from pmflow.posterior.rows.sources.rows import Rows
+from pmflow.posterior.rows.stored import with_rows
 from pmflow.records import Facts, FitState, Starts
 from pmflow.resume import resume
 from pmflow.training.schedule_state import ScheduleSettings
@@ -29,6 +33,7 @@ from pmflow.training.tracker import Tracker
 __all__ = [
     "NFVI",
     "Approximation",
+    "ArrowRows",
     "Diagnosis",
     "EmbeddedLaplace",
     "Facts",
@@ -40,6 +45,7 @@ __all__ = [
     "Ladder",
     "NormalizingFlow",
     "Resampled",
+    "Rows",
     "ScheduleSettings",
     "SparseGaussian",
     "Stack",
@@ -59,4 +65,6 @@ __all__ = [
     "resume",
     "structure",
     "targets",
+    "update",
+    "with_rows",
 ]

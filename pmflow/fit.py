@@ -14,6 +14,7 @@ from pmflow.checks import check_names, refuse_with
 from pmflow.errors import ParameterError
 from pmflow.inference import NFVI
 from pmflow.ladder.automatic import fit_automatically
+from pmflow.posterior.rows.stored import with_rows
 from pmflow.training.options import FitOptions
 
 __all__ = ["fit"]
@@ -28,6 +29,9 @@ def fit(
     random_seed: RandomState = None,
     start: Mapping[str, Any] | None = None,
     inf_kwargs: Mapping[str, Any] | None = None,
+    *,
+    rows: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
     **kwargs: Any,
 ) -> Any:
     """Fit a model in one call.
@@ -47,6 +51,11 @@ def fit(
         As for `NFVI`.
     inf_kwargs : dict, optional
         Further arguments of the inference class, such as ``{"jitter": 1.0}``.
+    rows : dict of str to array_like, data frame, ArrowRows or Rows, optional
+        Rows of data for the model's `pymc.Data` of these names, which may be more than memory
+        holds: memory maps, Zarr, Dask, Parquet. See `with_rows`.
+    batch_size : int, optional
+        Rows of a minibatch, where `rows` are given.
     **kwargs
         Passed on to its `fit`.
 
@@ -84,10 +93,18 @@ def fit(
         if value is not None:
             given[name] = value
     if isinstance(method, Inference):
-        refuse_with("an inference object, which exists already", {**given, "model": model})
+        taken = {**given, "model": model, "rows": rows, "batch_size": batch_size}
+        refuse_with("an inference object, which exists already", taken)
         if n is None and not isinstance(method, NFVI):
             n = 10_000
         return method.fit(n, **kwargs)
+    if rows is not None:
+        model = with_rows(model, rows, batch_size)
+    elif batch_size is not None:
+        raise ParameterError(
+            "batch_size is the length of minibatches of rows, but no rows= are given. Give them, "
+            "or write the model with pm.Minibatch(..., batch_size=...)."
+        )
     if method is None:
         method = "auto" if n is None else "nfvi"
     if not isinstance(method, str):

@@ -62,11 +62,12 @@ ALLOWED: dict[str, set[str]] = {
     "resume": {
         *("errors", "family", "inference", "ladder", "posterior", "records", "saving", "training"),
     },
-    "fit": {"checks", "errors", "inference", "ladder", "training"},
+    "fit": {"checks", "errors", "inference", "ladder", "posterior", "training"},
     # the front door names everything; the demo goes through it as a user does
     "__init__": {
         *("embedded", "errors", "family", "fit", "flows", "frames", "inference", "judging"),
-        *("ladder", "objectives", "plots", "records", "resume", "targets", "training"),
+        *("ladder", "objectives", "plots", "posterior", "records", "resume", "targets"),
+        *("training",),
     },
     "demo": {"__init__"},
 }
@@ -83,7 +84,7 @@ FORBIDDEN: dict[str, set[str]] = {
 }
 
 # Imported inside of the function that needs it, or for annotations only.
-ON_DEMAND = {"matplotlib", "jax", "nutpie", "pymc_extras", "numpyro"}
+ON_DEMAND = {"matplotlib", "jax", "nutpie", "pyarrow", "pymc_extras", "numpyro"}
 
 MAX_ROOMS = 24
 MAX_FLOORS = 11

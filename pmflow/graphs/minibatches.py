@@ -9,13 +9,32 @@ from pymc.data import MinibatchOp
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
 
-__all__ = ["has_minibatches", "in_minibatches", "minibatch_nodes"]
+from pmflow.graphs.taken_rows import TakenRows
+
+__all__ = ["drawn_by", "generator_of", "has_minibatches", "in_minibatches", "minibatch_nodes"]
 
 
 def minibatch_nodes(graphs: Sequence[Variable]) -> list[Apply]:
     """The nodes behind some graphs that draw rows, each once."""
     return _nodes(graphs, MinibatchOp)
+
+
+def drawn_by(node: Apply) -> list[tuple[Any, Variable]]:
+    """What a node draws rows from, data of a model or `Rows` kept elsewhere, and the rows."""
+    parts = zip(node.inputs, node.op.inner_outputs, node.outputs, strict=True)
+    return [
+        (inner.owner.op.rows if isinstance(inner.owner.op, TakenRows) else given, drawn)
+        for given, inner, drawn in parts
+        if not isinstance(drawn.type, RandomType)
+    ]
+
+
+def generator_of(node: Apply) -> Variable:
+    """The random generator that a node draws by."""
+    (generator,) = [x for x in node.inputs if isinstance(x.type, RandomType)]
+    return generator
 
 
 def has_minibatches(graphs: Sequence[Variable]) -> bool:

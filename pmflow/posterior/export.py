@@ -112,7 +112,10 @@ def to_datatree(
     with GLOBAL_STATE, warnings.catch_warnings():
         # data that are computed, not given, can't be stored
         warnings.filterwarnings("ignore", message="Could not extract data from symbolic")
-        data = {"observed_data": find_observations(model), "constant_data": find_constants(model)}
+        observed, constant = find_observations(model), find_constants(model)
+    # of rows that are kept elsewhere there are none
+    observed = {name: values for name, values in observed.items() if np.size(values)}
+    data = {"observed_data": observed, "constant_data": constant}
     groups |= {name: values for name, values in data.items() if values}
     attrs = {
         "inference_library": "pmflow",

@@ -19,7 +19,7 @@ from pmflow.posterior.rows.expansion import Entries, Expansion
 from pmflow.posterior.rows.streamed import Chosen
 from pmflow.posterior.rows.twin import twin_of
 
-__all__ = ["RADIUS", "Surrogate"]
+__all__ = ["RADIUS", "Surrogate", "latent_of"]
 
 RADIUS = 10.0
 """How far rows count by themselves, in sds: beyond that, by their expansion alone."""
@@ -89,7 +89,7 @@ class Surrogate:
             for _ in range(2)
         )
         z, _ = density.rest
-        values = _latent(density.model, density.ordering).astype(z.dtype)
+        values = latent_of(density.model, density.ordering).astype(z.dtype)
         y = (values - self._centre) / self._units
         near = y * self._held_back(y)
         rows = sum((block.total for block in self._blocks[1:]), self._blocks[0].total)
@@ -185,7 +185,7 @@ def _by_sign(curvature: Floats) -> tuple[Floats, Floats]:
     return curvature - rises, rises
 
 
-def _latent(model: pm.Model, ordering: Any) -> TensorVariable:
+def latent_of(model: pm.Model, ordering: Any) -> TensorVariable:
     """The latent vector as a graph of the value variables."""
     places = sorted((place.start, name) for name, (_, place, *_) in ordering.items())
     values = {value.name: value for value in model.value_vars}

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.evaluate import compile_once
+from pmflow.posterior.rows.sources.ahead import ahead
+from pmflow.posterior.rows.sources.arrays import ArrayRows
+from pmflow.posterior.rows.sources.rows import Rows
 
 __all__ = ["Column", "Table"]
 
@@ -29,27 +32,32 @@ class Column:
     ----------
     variable : TensorVariable, shape (batch, ...)
         Which the density of the model depends on.
-    source : TensorVariable
-        Where its rows come from: data of the model, read anew where these were set anew.
+    source : TensorVariable or Rows
+        Where its rows come from: data of the model, read anew where these were set anew, or rows
+        that are kept elsewhere.
     """
 
-    def __init__(self, variable: TensorVariable, source: TensorVariable) -> None:
+    def __init__(self, variable: TensorVariable, source: TensorVariable | Rows) -> None:
         self.variable, self._source = variable, source
-        self._known: tuple[list[Any], Array] | None = None
+        self._known: tuple[list[Any], Rows] | None = None
 
     @property
-    def rows(self) -> Array:
-        """The rows as they are now, shape (rows, ...); of a memory map, the map."""
+    def rows(self) -> Rows:
+        """The rows as they are now."""
         source = self._source
-        if isinstance(source, Constant):
-            return np.asarray(source.data)
+        if not isinstance(source, Variable):
+            return source
         shared = [x for x in graph_inputs([source]) if isinstance(x, SharedVariable)]
         data = [x.get_value(borrow=True) for x in shared]
-        if self._known is not None and all(map(is_, self._known[0], data)):
-            return self._known[1]
-        array = data[0] if source.owner is None else compile_once([], [source])()[0]
-        self._known = data, np.asarray(array)
+        if self._known is None or not all(map(is_, self._known[0], data)):
+            self._known = data, ArrayRows(self._array(source, data))
         return self._known[1]
+
+    @staticmethod
+    def _array(source: TensorVariable, data: list[Any]) -> Array:
+        if isinstance(source, Constant):
+            return np.asarray(source.data)
+        return np.asarray(data[0] if source.owner is None else compile_once([], [source])()[0])
 
     def taken(self, rows: Array) -> Array:
         """Rows in the type of the variable."""
@@ -77,7 +85,7 @@ class Table:
     terms: TensorVariable
 
     def __len__(self) -> int:
-        return len(self.columns[0].rows)
+        return self.columns[0].rows.shape[0]
 
     @property
     def share(self) -> float:
@@ -91,13 +99,19 @@ class Table:
 
     def take(self, indices: NDArray[np.int64]) -> list[Array]:
         """Rows at some places, one array a column."""
-        return [column.taken(column.rows[indices]) for column in self.columns]
+        return [column.taken(column.rows.take(indices)) for column in self.columns]
 
     def blocks(self, size: int) -> Iterator[list[Array]]:
-        """All rows in their order, up to `size` at a time, one array a column."""
-        rows = [column.rows for column in self.columns]
-        for begin in range(0, len(self), size):
-            yield [
-                column.taken(one[begin : begin + size])
-                for column, one in zip(self.columns, rows, strict=True)
-            ]
+        """All rows in their order, `size` at a time, one array a column.
+
+        Rows that are kept elsewhere are read while those before them are gone through.
+        """
+        columns = [self._blocks_of(column, size) for column in self.columns]
+        for parts in zip(*columns, strict=True):
+            yield list(parts)
+
+    @staticmethod
+    def _blocks_of(column: Column, size: int) -> Iterator[Array]:
+        rows = column.rows
+        blocks = map(column.taken, rows.blocks(size))
+        return blocks if isinstance(rows, ArrayRows) and rows.are_at_hand else ahead(blocks)

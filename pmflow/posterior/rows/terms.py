@@ -18,7 +18,13 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.errors import UnsupportedError
 from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import GLOBAL_STATE
-from pmflow.graphs.minibatches import has_minibatches, in_minibatches, minibatch_nodes
+from pmflow.graphs.minibatches import (
+    drawn_by,
+    generator_of,
+    has_minibatches,
+    in_minibatches,
+    minibatch_nodes,
+)
 from pmflow.posterior.rows.table import Column, Table
 
 __all__ = ["RowTerms", "row_terms"]
@@ -82,16 +88,16 @@ def _table(parts: Sequence[tuple[str, TensorVariable]]) -> Table:
     """The rows that one generator draws, and inputs in the place of what is drawn."""
     terms = reduce(add, [part for _, part in parts])
     nodes = minibatch_nodes([terms])
-    *sources, _ = nodes[0].inputs
-    given = [x.type(name=x.name) for x in nodes[0].outputs[:-1]]
-    drawn = {x: new for node in nodes for x, new in zip(node.outputs[:-1], given, strict=True)}
+    pairs = drawn_by(nodes[0])
+    given = [x.type(name=x.name) for _, x in pairs]
+    drawn = {x: new for node in nodes for (_, x), new in zip(drawn_by(node), given, strict=True)}
     (terms,) = clone_replace([terms], drawn)
-    columns = tuple(Column(x, source) for x, source in zip(given, sources, strict=True))
+    columns = tuple(Column(x, source) for x, (source, _) in zip(given, pairs, strict=True))
     return Table(tuple(name for name, _ in parts), columns, _batch(nodes[0]), terms)
 
 
 def _batch(node: Apply) -> int:
-    (length,) = {x.type.shape[0] for x in node.outputs[:-1]}
+    (length,) = {x.type.shape[0] for _, x in drawn_by(node)}
     return int(length)
 
 
@@ -128,7 +134,7 @@ def _terms_of(model: pm.Model, rv: TensorVariable) -> tuple[Variable, TensorVari
             "pm.Minibatch. Make them so, pm.Minibatch(data, batch_size=...), or leave total_size "
             "out."
         )
-    generators = {node.inputs[-1] for node in nodes}  # PyMC copies nodes as it writes a density
+    generators = {generator_of(node) for node in nodes}  # PyMC copies nodes as it writes a density
     if len(generators) > 1:
         raise UnsupportedError(
             f"{rv.name!r} depends on {len(generators)} calls of pm.Minibatch, which draw their "

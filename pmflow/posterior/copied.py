@@ -1,0 +1,78 @@
+"""A model of the same free variables as another, with other data."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+import pymc as pm
+from pytensor.graph.basic import Variable
+from pytensor.tensor.variable import TensorVariable
+
+__all__ = ["copied"]
+
+
+def copied(
+    model: pm.Model,
+    *,
+    without: Container[str] = (),
+    others: Mapping[TensorVariable, Variable] | None = None,
+    values: Mapping[TensorVariable, Variable] | None = None,
+    no_dims: Container[str] = (),
+) -> pm.Model:
+    """A model with the free variables of another, the same objects, and what else it has.
+
+    To be called within `GLOBAL_STATE`: PyMC changes PyTensor's flags as it makes variables.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    without : container of str
+        Names of observed variables, data, potentials and deterministics that it does not have.
+    others : mapping, optional
+        Graphs in the place of observed variables, potentials and deterministics.
+    values : mapping, optional
+        What is observed in the place of what an observed variable of `model` had.
+    no_dims : container of str
+        Dims that are not said of variables, as their length is another one.
+    """
+    others, values = others or {}, values or {}
+    made = pm.Model(model=None, check_bounds=model.check_bounds)
+
+    def add(variable: Any, name: str) -> None:
+        dims = model.named_vars_to_dims.get(name)
+        kept = dims and tuple(None if dim in no_dims else dim for dim in dims)
+        made.add_named_variable(variable, dims=kept)
+
+    for name, labels in model.coords.items():
+        if name not in no_dims:
+            made.add_coord(name, labels, length=model.dim_lengths[name])
+    for variable in model.data_vars:
+        if variable.name not in without:
+            made.data_vars.append(variable)
+            add(variable, variable.name)
+    for rv in model.free_RVs:
+        made.free_RVs.append(rv)
+        made.create_value_var(
+            rv,
+            transform=model.rvs_to_transforms[rv],
+            default_transform=None,
+            value_var=model.rvs_to_values[rv],
+        )
+        made.set_initval(rv, initval=model.rvs_to_initial_values[rv])
+        add(rv, rv.name)
+    for rv in model.observed_RVs:
+        if rv.name not in without:
+            new, value = others.get(rv, rv), values.get(rv, model.rvs_to_values[rv])
+            made.observed_RVs.append(new)
+            made.create_value_var(new, transform=None, default_transform=None, value_var=value)
+            add(new, rv.name)
+    for kept, found in (
+        (made.potentials, model.potentials),
+        (made.deterministics, model.deterministics),
+    ):
+        for variable in found:
+            if variable.name not in without:
+                kept.append(others.get(variable, variable))
+                add(others.get(variable, variable), variable.name)
+    return made
