@@ -18,11 +18,14 @@ type Floats = NDArray[np.float64]
 
 
 def any_rows(number: int, rows: int, rng: np.random.Generator) -> Chosen:
-    """Some of all rows, each as likely as any other; all of them where there are no more."""
-    if number >= rows:
-        return Chosen(np.arange(rows), np.ones(rows))
-    places = rng.choice(rows, size=number, replace=False, shuffle=False)
-    return Chosen(np.sort(places), np.full(number, rows / number))
+    """Some of all rows, one at random of each of so many parts of equal length.
+
+    Of memory it takes that of those chosen. A row of a part weighs as much as the part has rows.
+    """
+    number = min(number, rows)
+    ends = np.arange(number + 1) * rows // number
+    lengths = np.diff(ends)
+    return Chosen(ends[:-1] + rng.integers(lengths), lengths.astype(float))
 
 
 def remainders(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pymc as pm
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
-from pytensor.graph.basic import Apply, Variable
-from pytensor.graph.replace import clone_replace
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.replace import clone_replace, graph_replace
 from pytensor.tensor.type_other import NoneConst
 from pytensor.tensor.variable import TensorVariable
 
@@ -25,6 +25,7 @@ from pmflow.graphs.minibatches import (
     in_minibatches,
     minibatch_nodes,
 )
+from pmflow.posterior.copied import copied
 from pmflow.posterior.rows.table import Column, Table
 
 __all__ = ["RowTerms", "row_terms"]
@@ -69,6 +70,7 @@ def row_terms(model: pm.Model) -> RowTerms:
         message says how to write it.
     """
     names = in_minibatches(model)
+    model, data = _without_data(model)
     in_rows = [rv for rv in model.observed_RVs if rv.name in names]
     others = [*model.free_RVs, *model.observed_RVs, *model.potentials]
     others = [v for v in others if v not in in_rows]
@@ -81,18 +83,51 @@ def row_terms(model: pm.Model) -> RowTerms:
         for rv in in_rows:
             generator, terms = _terms_of(model, rv)
             made.setdefault(generator, []).append((rv.name, terms))
-        return RowTerms(rest, tuple(map(_table, made.values())))
+        return RowTerms(rest, tuple(_table(parts, data) for parts in made.values()))
 
 
-def _table(parts: Sequence[tuple[str, TensorVariable]]) -> Table:
-    """The rows that one generator draws, and inputs in the place of what is drawn."""
+def _without_data(model: pm.Model) -> tuple[pm.Model, dict[Variable, Constant]]:
+    """The model with inputs in the place of arrays that minibatches are of, and these arrays.
+
+    PyTensor goes through all numbers of a constant, and more than once, as it rewrites a graph.
+    """
+    values = model.rvs_to_values
+    nodes = minibatch_nodes([*model.observed_RVs, *(values[rv] for rv in model.observed_RVs)])
+    arrays = {x for node in nodes for x in node.inputs if isinstance(x, Constant)}
+    if not arrays:
+        return model, {}
+    inputs = {array: array.type(name=array.name) for array in arrays}
+    both = [x for rv in model.observed_RVs for x in (rv, values[rv])]
+    new = iter(graph_replace(both, inputs, strict=False))
+    pairs = [(rv, next(new), next(new)) for rv in model.observed_RVs]
+    with GLOBAL_STATE:
+        made = copied(
+            model,
+            others={rv: other for rv, other, _ in pairs},
+            values={rv: value for rv, _, value in pairs},
+        )
+    return made, {given: array for array, given in inputs.items()}
+
+
+def _table(parts: Sequence[tuple[str, TensorVariable]], data: Mapping[Variable, Constant]) -> Table:
+    """The rows that one generator draws, and inputs in the place of what is drawn.
+
+    Parameters
+    ----------
+    parts : sequence of (str, TensorVariable)
+        Observed variables, and the terms of their rows.
+    data : mapping
+        Arrays by the inputs that stand for them.
+    """
     terms = reduce(add, [part for _, part in parts])
     nodes = minibatch_nodes([terms])
     pairs = drawn_by(nodes[0])
     given = [x.type(name=x.name) for _, x in pairs]
     drawn = {x: new for node in nodes for (_, x), new in zip(drawn_by(node), given, strict=True)}
     (terms,) = clone_replace([terms], drawn)
-    columns = tuple(Column(x, source) for x, (source, _) in zip(given, pairs, strict=True))
+    columns = tuple(
+        Column(x, data.get(source, source)) for x, (source, _) in zip(given, pairs, strict=True)
+    )
     return Table(tuple(name for name, _ in parts), columns, _batch(nodes[0]), terms)
 
 
