@@ -32,6 +32,7 @@ from pytensor.tensor.rewriting.blockwise import local_useless_unbatched_blockwis
 from pmflow.graphs.evaluate import opened, ready_to_compile, static_input, while_compiling
 from pmflow.graphs.work import has_loops
 from pmflow.graphs.workarounds.structure import SEARCHES, without_search_for_structure
+from pmflow.graphs.workarounds.vectorized import for_xla
 from pmflow.graphs.xla import compiled_by_xla
 
 __all__ = [
@@ -181,6 +182,7 @@ class _Compiled:
             _rewrite(graph)
             if self._gradient == "pytensor":
                 without_search_for_structure(get_mode("JAX")).optimizer.rewrite(graph)
+            for_xla(graph)
             translated = jax_funcify(graph)
 
         def scalar(z: Any, *data: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -35,6 +36,8 @@ __all__ = ["GraphDensity"]
 
 _NUMBERS_OF_A_CALL = 2**22
 """Numbers gone through by one call of JAX: memory stays bounded, and a call short."""
+_NUMBERS_OF_VALUES = 2**25
+"""The same without gradients, of which nothing is kept."""
 
 _WORTH_COMPILING = 10_000
 """Numbers of a density from which on it is worth to compile it by JAX."""
@@ -97,6 +100,7 @@ class GraphDensity:
         self._logp, self._data = self._settled()
         self._rows = rows_at_once([logp], self.dim) if rows is None else rows
         self._has_safe_gradients = False
+        self._values_at_once = 0
         self.spent = 0.0
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
 
@@ -145,8 +149,11 @@ class GraphDensity:
         with self._lock:
             self._look_at_data()
             is_worth_it = self._changes or len(z) * self.work_of_graph > _WORTH_A_FUNCTION
-            run = self._values if is_worth_it and self._machine is not None else self._machine
-            return self._in_parts(z, run, with_gradient=False)[0]
+            if is_worth_it and self._machine is not None:
+                at_once = self._values_at_once or self._values_of_a_call(len(z))
+                self._values_at_once = at_once
+                return self._in_parts(z, self._values, at_once, with_gradient=False)[0]
+            return self._in_parts(z, self._machine, self._batch, with_gradient=False)[0]
 
     def value_and_gradient(self, z: Floats) -> tuple[Floats, Floats]:
         """Log density and its gradient at points of shape (n, dim): shapes (n,), (n, dim).
@@ -155,7 +162,7 @@ class GraphDensity:
         """
         with self._lock:
             self._look_at_data()
-            logp, gradient = self._in_parts(z, self._machine, with_gradient=True)
+            logp, gradient = self._in_parts(z, self._machine, self._batch, with_gradient=True)
         good = np.isfinite(logp) & np.isfinite(gradient).all(-1)
         return np.where(good, logp, -np.inf), np.where(good[:, None], gradient, 0.0)
 
@@ -164,24 +171,26 @@ class GraphDensity:
         return int(np.clip(work / self.work, least, most))
 
     def _in_parts(
-        self, z: Floats, run: Machine | None, *, with_gradient: bool
+        self, z: Floats, run: Machine | None, at_once: int, *, with_gradient: bool
     ) -> tuple[Floats, ...]:
         z = np.asarray(z, dtype=self._z.dtype)
         parts = []
         with np.errstate(all="ignore"), piece("evaluating the log density", can_be_cut=True):
-            rows = self._rows if run is None else self._batch
+            rows = self._rows if run is None else at_once
             for i in range(0, len(z), rows):
                 tick()
                 self.spent += max(_LEAST_SPENT, self.work_of_graph * min(rows, len(z) - i))
-                found = self._at(z[i : i + rows], run, with_gradient=with_gradient)
+                found = self._at(z[i : i + rows], run, rows, with_gradient=with_gradient)
                 parts.append([np.array(x) for x in found])
         return tuple(np.concatenate(p).astype(float) for p in zip(*parts, strict=True))
 
-    def _at(self, z: Floats, run: Machine | None, *, with_gradient: bool) -> Sequence[Any]:
+    def _at(
+        self, z: Floats, run: Machine | None, at_once: int, *, with_gradient: bool
+    ) -> Sequence[Any]:
         """Values at a few points, and gradients; these may be NaN where they are not asked for."""
         if run is None:
             return self._without_jax(z)
-        size = 1 if len(z) == 1 and self.work_of_graph > _LIGHT else self._batch
+        size = 1 if len(z) == 1 and self.work_of_graph > _LIGHT else at_once
         filled = np.concatenate([z, np.broadcast_to(z[:1], (size - len(z), self.dim))])
         found = [x[: len(z)] for x in run(filled)]
         if not with_gradient:
@@ -191,7 +200,7 @@ class GraphDensity:
         if lost.any() and not self._has_safe_gradients:
             self._has_safe_gradients = True
             self._machine = self._by_jax("pytensor") or self._machine
-            return self._at(z, self._machine, with_gradient=True)
+            return self._at(z, self._machine, at_once, with_gradient=True)
         if lost.any():
             values[lost], gradients[lost] = self._without_jax(z[lost])
         return values, gradients
@@ -200,6 +209,11 @@ class GraphDensity:
     def _batch(self) -> int:
         """Points of one call of JAX: another number would be compiled anew."""
         return int(np.clip(_NUMBERS_OF_A_CALL // self.work_of_graph, 1, _MOST_AT_ONCE))
+
+    def _values_of_a_call(self, asked: int) -> int:
+        """The same without gradients: what is asked for at first, in equal parts that fit."""
+        most = max(self._batch, _NUMBERS_OF_VALUES // self.work_of_graph)
+        return max(self._batch, math.ceil(asked / math.ceil(asked / most)))
 
     @cached_property
     def _machine(self) -> Machine | None:
@@ -230,7 +244,8 @@ class GraphDensity:
     def _by_jax(self, gradient: Gradient) -> Machine | None:
         with stage("Reading the model"), piece("compiling the log density by JAX"):
             try:
-                return compiled_at_points(self._z, self._logp, self._batch, gradient=gradient)
+                at_once = (self._values_at_once if gradient == "none" else 0) or self._batch
+                return compiled_at_points(self._z, self._logp, at_once, gradient=gradient)
             except NotCompiledError as error:
                 _log.debug("The log density is run by NumPy: JAX can't compile it (%s)", error)
                 return None

@@ -84,7 +84,8 @@ class Block:
     @cached_property
     def total(self) -> TensorVariable:
         """The weighted sum of `terms`."""
-        return (self._weights.astype(self.terms.dtype) * self.terms).sum()
+        weights = pt.abs(self._weights)  # they are positive, as rewrites then know
+        return (weights.astype(self.terms.dtype) * self.terms).sum()
 
     def hold(self, columns: Sequence[NDArray[Any]], weights: Floats) -> None:
         """Put rows into it, the last ones several times where there is place for more.

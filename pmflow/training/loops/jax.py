@@ -22,6 +22,7 @@ from pmflow.graphs.evaluate import made_anew, static_input, while_compiling
 from pmflow.graphs.machine import HeldOnDevice
 from pmflow.graphs.private import core_node
 from pmflow.graphs.workarounds.structure import without_search_for_structure
+from pmflow.graphs.workarounds.vectorized import for_xla
 from pmflow.graphs.xla import compiled_by_xla
 from pmflow.training.loops.loop import Loop, LoopState, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
@@ -149,6 +150,7 @@ def _rewritten(inputs: list[Any], outputs: list[Any]) -> FunctionGraph:
         graph = FunctionGraph(inputs, made_anew(inputs, outputs), clone=True)
         without_search_for_structure(get_mode("JAX")).optimizer.rewrite(graph)
         out2in(_bind_constants_of_batches).rewrite(graph)
+        for_xla(graph)
     return graph
 
 
