@@ -12,7 +12,6 @@ from pymc.util import RandomState
 from pmflow.checks import check_names
 from pmflow.errors import FitWarning, ParameterError
 from pmflow.family.approximation import Approximation
-from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.private import seed_from
 from pmflow.inference.checkpoint import checkpoint_for
 from pmflow.ladder.climb import Climb
@@ -84,9 +83,8 @@ def fit_automatically(
     asked = FitOptions(**{"restarts": _STARTS, **options})
     model = checked_model(model)
     seed, file = seed_from(random_seed), checkpoint_for(asked, model)
-    if in_minibatches(model):
-        result = fit_in_rows(model, seed, start, asked, symmetry, file)
-    else:
+    result = fit_in_rows(model, seed, start, asked, symmetry, file)
+    if result is None:
         result = Climb(model, seed, start, asked, symmetry).up(file)
     tell_verdict(result, stacklevel=4)
     return result
@@ -96,9 +94,8 @@ def climb_on(climb: Climb, state: ClimbCheckpoint) -> Approximation:
     """Go on with a climb that was broken off, from its state."""
     model, options, at = climb.model, climb.options, state.climb
     file = checkpoint_for(options, model)
-    if in_minibatches(model):
-        return fit_in_rows(model, at.seed, at.start, options, at.symmetry, file, state)
-    return climb.up(file, begun=state.fit)
+    found = fit_in_rows(model, at.seed, at.start, options, at.symmetry, file, state)
+    return climb.up(file, begun=state.fit) if found is None else found
 
 
 def tell_verdict(result: Approximation, stacklevel: int) -> None:

@@ -1,4 +1,4 @@
-"""Fitting a model whose data come in minibatches: on a few rows, judged by all of them."""
+"""Fitting a model of many rows, in minibatches or not: on a few rows, judged by all of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.resampled import Resampled
 from pmflow.frames.frame import Frame
+from pmflow.graphs.minibatches import in_minibatches
 from pmflow.inference.checkpoint import Checkpoint
 from pmflow.judging.diagnosis import diagnose
 from pmflow.ladder.centre import Centre, settle
 from pmflow.ladder.climb import Climb
+from pmflow.ladder.density_in_rows import density_in_rows
 from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors, WhichImages
 from pmflow.ladder.nested import NestedRung
@@ -28,7 +30,7 @@ from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.ladder.structured import AbstractStructuredRung
 from pmflow.ladder.tried import Ladder
 from pmflow.posterior.at_points import coordinate_names
-from pmflow.posterior.density import StreamedDensity, shared_densities
+from pmflow.posterior.density import shared_densities
 from pmflow.records import Ended, FitState, Report
 from pmflow.training.options import FitOptions
 from pmflow.watch import Stopped, stage, why_stopped
@@ -54,8 +56,8 @@ def fit_in_rows(
     symmetry: WhichImages,
     file: Checkpoint | None,
     begun: ClimbCheckpoint | None = None,
-) -> Approximation:
-    """Fit a model of minibatches on a few of its rows, with the expansion of the others.
+) -> Approximation | None:
+    """Fit a model on a few of its rows, with the expansion of the others.
 
     Parameters
     ----------
@@ -66,17 +68,23 @@ def fit_in_rows(
     begun : ClimbCheckpoint, optional
         Where a climb of the same seed was broken off.
 
+    Returns
+    -------
+    Approximation or None
+        None for a model that has all of its data, if these are too few, or not in rows.
+
     Raises
     ------
     UnsupportedError
-        If the log density is no sum over rows.
+        If the log density of minibatches is no sum over rows.
     """
     mirrors = Mirrors(symmetry, seed)
     fit: Approximation | None = None
     with options.watching(), shared_densities():
         flow = NormalizingFlow("scale-loc", model=model, random_seed=seed, start=start, jitter=0.0)
-        density = flow.groups[0].log_density
-        assert isinstance(density, StreamedDensity)
+        density = density_in_rows(flow)
+        if density is None:
+            return None
         rows = FewRows(density, seed)
         begin = flow.point.origin + flow.point.offset
         try:
@@ -157,7 +165,8 @@ def _judged(
         with stage("Judging"):
             draws = result.draws_within(_WORK, most=_MOST, least=_FEWEST)
             found = diagnose(result, draws, mirrors.seed)
-    names = coordinate_names(fit.ordering)
-    found = with_rows(found, centre.missed, centre.drifts, names)
+    # with all of the data the posterior as written is what is asked for, drift or not
+    drifts = centre.drifts if in_minibatches(model) else []
+    found = with_rows(found, centre.missed, drifts, coordinate_names(fit.ordering))
     result.receive(replace(result.report, diagnosis=found))
     return result

@@ -23,7 +23,7 @@ from pmflow.graphs.work import rows_at_once
 from pmflow.posterior.at_points import ModelAtPoints, latent_values
 from pmflow.posterior.graph_density import GraphDensity
 from pmflow.posterior.rows.streamed import RowSum
-from pmflow.posterior.rows.terms import row_terms
+from pmflow.posterior.rows.terms import RowTerms, row_terms
 from pmflow.watch import piece, stage
 
 __all__ = ["LogDensity", "StreamedDensity", "density_over", "shared_densities"]
@@ -74,14 +74,22 @@ class LogDensity(GraphDensity):
 
 
 class StreamedDensity(LogDensity):
-    """The density of a model of minibatches given all of its rows, a few thousand at a time.
+    """The density of a model by all rows of its data, a few thousand at a time.
 
-    So it is the same at each call, and takes no more memory where there are more rows.
+    So that of `pymc.Minibatch` is the same at each call, and takes no more memory where there are
+    more rows.
+
+    Parameters
+    ----------
+    model, ordering, changes
+        As of `LogDensity`.
+    terms : RowTerms, optional
+        The log density as rows; by default as the model has it in minibatches.
 
     Attributes
     ----------
     sums : list of RowSum
-        One for each `pymc.Minibatch`.
+        One for each `pymc.Minibatch`, or for observed variables of one length.
 
     Raises
     ------
@@ -91,10 +99,21 @@ class StreamedDensity(LogDensity):
 
     sums: list[RowSum]
 
+    def __init__(
+        self,
+        model: pm.Model,
+        ordering: Ordering,
+        *,
+        changes: bool = False,
+        terms: RowTerms | None = None,
+    ) -> None:
+        self._terms = row_terms(model) if terms is None else terms
+        super().__init__(model, ordering, changes=changes)
+
     @override
     def _written(self, z: TensorVariable) -> TensorVariable:
         values = latent_values(self.model, self.ordering, z)
-        terms = row_terms(self.model).at(values, check_bounds=self.model.check_bounds)
+        terms = self._terms.at(values, check_bounds=self.model.check_bounds)
         self.sums = [RowSum(z, table) for table in terms.tables]
         self._is_checked = False
         return terms.rest
@@ -124,6 +143,11 @@ class StreamedDensity(LogDensity):
     @override
     def work(self) -> int:
         return self.work_of_graph + int(sum(one.work * len(one.table) for one in self.sums))
+
+    @property
+    def in_rows(self) -> list[str]:
+        """Names of the observed variables whose rows these are."""
+        return [name for one in self.sums for name in one.table.names]
 
     @property
     def number_of_rows(self) -> int:

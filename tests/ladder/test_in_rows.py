@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import pmflow as pmf
 from pmflow.errors import FitWarning, UnsupportedError
+from pmflow.ladder import density_in_rows
 from pmflow.ladder.centre import settle
 from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors
@@ -28,16 +29,22 @@ type Array = NDArray[np.float64]
 
 
 @cache
-def logistic(drift: float = 0.0) -> tuple[pm.Model, Array, Array]:
-    """A logistic regression, the mode of its posterior, and the covariance there."""
+def logistic(drift: float = 0.0, *, is_whole: bool = False) -> tuple[pm.Model, Array, Array]:
+    """A logistic regression, the mode of its posterior, and the covariance there.
+
+    In minibatches, or with all data at once.
+    """
     rng = np.random.default_rng(1)
     x = rng.normal(size=(ROWS, 3))
     slopes = np.array([0.5, -0.3, 0.2]) + np.outer(np.linspace(-1, 1, ROWS), [0.0, drift, 0.0])
     y = (rng.random(ROWS) < 1 / (1 + np.exp(-(x * slopes).sum(1)))).astype("int32")
     with pm.Model() as model:
-        rows, seen = pm.Minibatch(x, y, batch_size=250)
         b = pm.Normal("b", 0.0, 2.0, shape=3)
-        pm.Bernoulli("y", logit_p=rows @ b, observed=seen, total_size=ROWS)
+        if is_whole:
+            pm.Bernoulli("y", logit_p=pm.math.dot(x, b), observed=y)
+        else:
+            rows, seen = pm.Minibatch(x, y, batch_size=250)
+            pm.Bernoulli("y", logit_p=rows @ b, observed=seen, total_size=ROWS)
     mode = np.zeros(3)
     for _ in range(10):  # Newton's method
         p = 1 / (1 + np.exp(-x @ mode))
@@ -227,6 +234,49 @@ def test_a_fit_is_kept_in_its_checkpoint(tmp_path: Path) -> None:
     again = pmf.resume(tmp_path / "fit.safetensors", model, progressbar=False)
     np.testing.assert_array_equal(again.draw(50, 3).latent, found.draw(50, 3).latent)
     assert again.diagnosis.reasons == found.diagnosis.reasons
+
+
+class TestWithAllData:
+    """Of many rows, a model that has all of its data is fitted as one in minibatches is."""
+
+    @pytest.fixture(autouse=True)
+    def _few_are_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(density_in_rows, "_LEAST", ROWS)
+
+    @pytest.mark.parametrize("drift", [0.0, 0.4], ids=["none", "drift"])
+    def test_it_is_right(self, drift: float) -> None:
+        """Rows that drift too: the posterior is asked for, and it is the one of all of them."""
+        model, mode, covariance = logistic(drift, is_whole=True)
+        approx = pmf.fit(model=model, **QUIET)
+        assert approx.diagnosis.verdict == "reliable"
+        assert "all 30,000 rows give" in approx.diagnosis.reasons[-1]
+        assert approx.model is model
+        z, sds = approx.draw(20_000, 1).latent, np.sqrt(np.diag(covariance))
+        np.testing.assert_allclose((z.mean(0) - mode) / sds, 0, atol=0.04)
+        np.testing.assert_allclose(z.std(0) / sds, 1, atol=0.03)
+
+    def test_its_evidence_is_that_of_minibatches(self) -> None:
+        whole, some = (pmf.fit(model=logistic(is_whole=x)[0], **QUIET) for x in (True, False))
+        found, wanted = whole.diagnosis.log_evidence, some.diagnosis.log_evidence
+        assert found == pytest.approx(wanted, abs=0.01)
+
+    def test_it_is_kept_in_its_checkpoint(self, tmp_path: Path) -> None:
+        model, *_ = logistic(is_whole=True)
+        found = pmf.fit(model=model, checkpoint=tmp_path / "fit.safetensors", **QUIET)
+        again = pmf.resume(tmp_path / "fit.safetensors", model, progressbar=False)
+        np.testing.assert_array_equal(again.draw(50, 3).latent, found.draw(50, 3).latent)
+        assert again.diagnosis.reasons == found.diagnosis.reasons
+
+    def test_what_is_no_sum_over_rows_is_fitted_whole(self) -> None:
+        rng = np.random.default_rng(4)
+        x = rng.normal(size=ROWS)
+        with pm.Model() as model:
+            data = pm.Data("x", x)
+            mean = pm.Normal("slope") * (data - data.mean())
+            pm.Normal("y", mean, 1.0, observed=0.5 * x + rng.normal(size=ROWS))
+        approx = pmf.fit(model=model, **QUIET)
+        assert approx.diagnosis.verdict == "reliable"
+        assert not any("rows" in reason for reason in approx.diagnosis.reasons)
 
 
 def test_what_is_no_sum_over_rows_is_refused() -> None:

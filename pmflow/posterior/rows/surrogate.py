@@ -97,9 +97,8 @@ class Surrogate:
             [rows], {z: self._centre + self._units * near}, rebuild_strict=False
         )
         likelihood = rows + self._value + self._second(self._free, y)
-        self.model: pm.Model = twin_of(
-            density.model, likelihood + self._second(self._bounded, near)
-        )
+        likelihood = likelihood + self._second(self._bounded, near)
+        self.model: pm.Model = twin_of(density.model, density.in_rows, likelihood)
 
     def _held_back(self, y: TensorVariable) -> TensorVariable:
         """By what share a point stays behind: all of it, so that its direction stays as it is.

@@ -1,0 +1,159 @@
+"""The rows of a model that was given all of its data at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from pytensor.compile.builders import OpFromGraph
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors, io_toposort
+from pytensor.tensor.type import TensorType
+from pytensor.tensor.variable import TensorVariable
+
+from pmflow.graphs.evaluate import GLOBAL_STATE
+from pmflow.posterior.copied import copied
+from pmflow.posterior.rows.table import Column, Table
+from pmflow.posterior.rows.terms import RowTerms
+
+__all__ = ["rows_of_all"]
+
+_BATCH = 2_048
+"""Rows that the terms are written for."""
+_LENGTHS = 4
+"""Entries of a constant up to which it may be the shape of something."""
+
+type Terms = list[tuple[str, TensorVariable]]
+
+
+def rows_of_all(model: pm.Model, least: int) -> RowTerms | None:
+    """Take a log density apart into rows, where what is observed has that many.
+
+    Data with as many rows as an observed variable are taken for covariates of its rows. This is a
+    guess from shapes: whoever uses it holds the sum over rows against the density itself.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Without `pymc.Minibatch`.
+    least : int
+        How many rows an observed variable must have to be taken apart; others stay whole.
+
+    Returns
+    -------
+    RowTerms or None
+        None if there is no such variable, or its graph is not one of rows.
+    """
+    # what is observed may be data of another type
+    values = {rv: ancestors([model.rvs_to_values[rv]]) for rv in model.observed_RVs}
+    lengths = {rv: max(map(_length, behind)) for rv, behind in values.items()}
+    long = [rv for rv, length in lengths.items() if length >= least]
+    if not long:
+        return None
+    inputs = {
+        x: _input(x)
+        for rv in long
+        for x in ancestors([rv, model.rvs_to_values[rv]])
+        if _length(x) == lengths[rv]
+    }
+    with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
+        parts: dict[int, Terms] = {}
+        for rv, (terms,) in zip(long, _log_densities(model, long, inputs), strict=True):
+            parts.setdefault(lengths[rv], []).append((rv.name, terms))
+        others = [v for v in (*model.free_RVs, *model.observed_RVs) if v not in long]
+        rest = model.logp(vars=[*others, *model.potentials])
+        tables = [_table(of, length, inputs) for length, of in parts.items()]
+    if any(table is None for table in tables):
+        return None
+    return RowTerms(rest, tuple(table for table in tables if table is not None))
+
+
+def _length(x: Variable) -> int:
+    """How many rows data have, 0 for what is none."""
+    if not isinstance(x.type, TensorType):
+        return 0
+    if isinstance(x, Constant):
+        return len(x.data) if x.type.ndim else 0
+    if isinstance(x, SharedVariable):
+        return len(x.get_value(borrow=True)) if x.type.ndim else 0
+    return 0
+
+
+def _input(data: Any) -> TensorVariable:
+    array = data.data if isinstance(data, Constant) else data.get_value(borrow=True)
+    return data.type.clone(shape=array.shape)(name=data.name)
+
+
+def _log_densities(
+    model: pm.Model, long: Sequence[Any], inputs: Mapping[Variable, Variable]
+) -> list[Any]:
+    """Of each variable, with inputs in the place of data: rewrites go through all of a constant."""
+    both = [x for rv in long for x in (rv, model.rvs_to_values[rv])]
+    new = iter([_replaced(x, inputs) for x in both])
+    pairs = [(rv, next(new), next(new)) for rv in long]
+    made = copied(
+        model,
+        others={rv: other for rv, other, _ in pairs},
+        values={rv: value for rv, _, value in pairs},
+    )
+    return [made.logp(vars=[other], sum=False) for _, other, _ in pairs]
+
+
+def _replaced(x: Any, inputs: Mapping[Any, Any]) -> Any:
+    return inputs[x] if x in inputs else graph_replace([x], inputs, strict=False)[0]
+
+
+def _table(parts: Terms, length: int, inputs: Mapping[Any, Any]) -> Table | None:
+    """The rows of variables that have as many, in a minibatch's length, or None."""
+    batch = min(_BATCH, length)
+    behind = set(ancestors([terms for _, terms in parts]))
+    sources = [data for data, x in inputs.items() if x in behind]
+    given = {inputs[data]: _of_length(inputs[data], batch) for data in sources}
+    try:
+        each = _shortened([terms for _, terms in parts], given, length, batch)
+    except Exception:  # whatever an Op says of shapes that it does not take
+        return None
+    if not sources or any(x.ndim == 0 or x.type.shape[0] not in (batch, None) for x in each):
+        return None
+    terms = reduce(add, [x.sum(axis=tuple(range(1, x.ndim))) if x.ndim > 1 else x for x in each])
+    columns = tuple(Column(given[inputs[data]], data) for data in sources)
+    return Table(tuple(name for name, _ in parts), columns, batch, terms * (length / batch))
+
+
+def _of_length(x: Any, batch: int) -> TensorVariable:
+    return x.type.clone(shape=(batch, *x.type.shape[1:]))(name=x.name)
+
+
+def _shortened(
+    graphs: Sequence[Any], given: Mapping[Any, Any], length: int, batch: int
+) -> list[Any]:
+    """Graphs of so many rows as graphs of fewer, each node made anew for their shapes."""
+    new: dict[Variable, Variable] = dict(given)
+    for node in io_toposort(list(given), list(graphs)):
+        inputs = [new.get(x, _fewer(x, length, batch)) for x in node.inputs]
+        if all(x is y for x, y in zip(inputs, node.inputs, strict=True)):
+            continue
+        if isinstance(node.op, OpFromGraph):  # its shapes are fixed, those of the graph in it not
+            inside = dict(zip(node.op.inner_inputs, inputs, strict=True))
+            outputs = _shortened(node.op.inner_outputs, inside, length, batch)
+        else:
+            outputs = node.op.make_node(*inputs).outputs
+        new.update(zip(node.outputs, outputs, strict=True))
+    return [new.get(x, x) for x in graphs]
+
+
+def _fewer(x: Variable, length: int, batch: int) -> Variable:
+    """The number of rows where a constant gives a shape."""
+    if not isinstance(x, Constant) or not isinstance(x.type, TensorType):
+        return x
+    data = np.asarray(x.data)
+    if data.dtype.kind not in "iu" or data.size > _LENGTHS or length not in data:
+        return x
+    return pt.constant(np.where(data == length, batch, data).astype(data.dtype))
