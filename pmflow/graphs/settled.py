@@ -18,7 +18,7 @@ from pytensor.tensor.type import TensorType
 from pmflow.graphs.evaluate import compile_once, static_input
 from pmflow.graphs.work import numbers_of
 
-__all__ = ["data_of", "numbers_settled", "settled", "settling"]
+__all__ = ["data_of", "held", "numbers_settled", "settled", "settling"]
 
 _FEW = 1_000
 """Numbers of an array that may be a constant: a backend may compile it into its code."""
@@ -42,8 +42,8 @@ def settled(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> list[Var
     if not made:
         return list(outputs)
     values = compile_once([], made, rewrites="values", random_seed=False)()
-    held: dict[Any, Any] = dict(zip(made, map(_held, made, values), strict=True))
-    return list(clone_replace(list(outputs), held, rebuild_strict=False))
+    known_now: dict[Any, Any] = dict(zip(made, map(held, made, values), strict=True))
+    return list(clone_replace(list(outputs), known_now, rebuild_strict=False))
 
 
 def settling(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> list[Apply]:
@@ -79,9 +79,10 @@ def _is_random(variable: Variable) -> bool:
     return isinstance(variable.type, RandomGeneratorType)
 
 
-def _held(variable: Any, value: Any) -> Variable:
+def held(variable: Any, value: Any) -> Variable:
+    """A value in the place of a variable: a constant, or shared where a backend would copy it."""
     if np.size(value) <= _FEW:
-        made: Constant = variable.type.make_constant(value)
-        return made
-    held: SharedVariable = pytensor.shared(value, shape=np.shape(value))
-    return held
+        constant: Constant = variable.type.make_constant(value)
+        return constant
+    shared: SharedVariable = pytensor.shared(value, shape=np.shape(value))
+    return shared

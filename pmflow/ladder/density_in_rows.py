@@ -43,6 +43,8 @@ def density_in_rows(flow: NormalizingFlow) -> StreamedDensity | None:
     if in_minibatches(model):
         assert isinstance(whole, StreamedDensity)
         return whole
+    if whole.has_fewer_rows:
+        return None
     terms = rows_of_all(model, max(_LEAST, _FOR_EACH_DIMENSION * flow.ddim))
     if terms is None:
         return None

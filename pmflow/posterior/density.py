@@ -19,9 +19,9 @@ from pmflow.errors import UnsupportedError
 from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.minibatches import in_minibatches
-from pmflow.graphs.work import rows_at_once
 from pmflow.posterior.at_points import ModelAtPoints, latent_values
-from pmflow.posterior.graph_density import GraphDensity
+from pmflow.posterior.graph_density import Data, GraphDensity
+from pmflow.posterior.rows.distinct import are_the_same, logp_of_distinct_rows
 from pmflow.posterior.rows.streamed import RowSum
 from pmflow.posterior.rows.terms import RowTerms, row_terms
 from pmflow.watch import piece, stage
@@ -52,16 +52,34 @@ class LogDensity(GraphDensity):
         As given.
     variables : ModelAtPoints
         The variables of the model at points of the latent space.
+    has_fewer_rows : bool
+        Whether rows of data that are the same are counted once.
     """
 
     def __init__(self, model: pm.Model, ordering: Ordering, *, changes: bool = False) -> None:
         self.model, self.ordering = model, dict(ordering)
+        self.has_fewer_rows = False
         dim = max(place.stop for _, place, *_ in ordering.values())
         z = pt.vector("z", shape=(dim,), dtype=pytensor.config.floatX)
         self.variables = ModelAtPoints(model, ordering)
         with stage("Reading the model"), piece("reading the model"):
-            logp = self._written(z)
-            super().__init__(z, logp, rows_at_once([logp], dim), changes=changes)
+            super().__init__(z, self._written(z), changes=changes)
+
+    @override
+    def _simplified(self) -> tuple[TensorVariable, Data]:
+        """With rows of data that are the same counted once, where that is the same density."""
+        self.has_fewer_rows = False
+        found = None if self._changes else logp_of_distinct_rows(self.model)
+        if found is None:
+            return super()._simplified()
+        logp, data = found
+        values = latent_values(self.model, self.ordering, self._z)
+        (logp,) = clone_replace([logp], values, rebuild_strict=False)
+        (logp,) = checks_as_values([logp], check_bounds=self.model.check_bounds)
+        if not are_the_same(self._z, self._as_written, logp):
+            return super()._simplified()
+        self.has_fewer_rows = True
+        return logp, data
 
     def _written(self, z: TensorVariable) -> TensorVariable:
         """The log density as a graph of the latent vector."""
@@ -117,6 +135,10 @@ class StreamedDensity(LogDensity):
         self.sums = [RowSum(z, table) for table in terms.tables]
         self._is_checked = False
         return terms.rest
+
+    @override
+    def _simplified(self) -> tuple[TensorVariable, Data]:
+        return GraphDensity._simplified(self)
 
     def check_apart(self, point: Floats) -> None:
         """Refuse rows that meet in their minibatch; looked at once.

@@ -58,6 +58,8 @@ _LIGHT = 30_000
 _log = logging.getLogger("pmflow")
 
 type Floats = NDArray[np.float64]
+type Data = list[tuple[SharedVariable, Any]]
+"""Data of a graph, with the values that something was made of."""
 type Machine = Callable[[Floats], Sequence[NDArray[np.floating[Any]]]]
 
 
@@ -98,25 +100,30 @@ class GraphDensity:
         self._z, self._as_written, self._changes = z, logp, changes
         (self.dim,) = z.type.shape
         self._logp, self._data = self._settled()
-        self._rows = rows_at_once([logp], self.dim) if rows is None else rows
+        self._rows = rows_at_once([self._logp], self.dim) if rows is None else rows
         self._has_safe_gradients = False
         self._values_at_once = 0
         self.spent = 0.0
         self._lock = threading.RLock()  # what a compiled function computes with belongs to it
 
-    def _settled(self) -> tuple[TensorVariable, list[tuple[SharedVariable, Any]]]:
+    def _settled(self) -> tuple[TensorVariable, Data]:
         """The graph with what is of data and constants alone evaluated, and these data.
 
         As it is written where that is not worth it.
         """
+        written, data = self._simplified()
         if self._changes:
-            return self._as_written, []
-        nodes = settling([self._as_written], [self._z])
-        data = [(x, x.get_value(borrow=True)) for x in data_of(nodes)]
+            return written, data
+        nodes = settling([written], [self._z])
         if numbers_settled(nodes) <= _WORTH_SETTLING:
-            return self._as_written, []
-        (logp,) = settled([self._as_written], [self._z])
+            return written, data
+        data = [*data, *((x, x.get_value(borrow=True)) for x in data_of(nodes))]
+        (logp,) = settled([written], [self._z])
         return logp, data
+
+    def _simplified(self) -> tuple[TensorVariable, Data]:
+        """Another graph of the same density, and the data that it was made of."""
+        return self._as_written, []
 
     def _look_at_data(self) -> None:
         """Do so anew where data were set anew, and forget what was made of the graph."""

@@ -23,21 +23,86 @@ from pmflow.posterior.copied import copied
 from pmflow.posterior.rows.table import Column, Table
 from pmflow.posterior.rows.terms import RowTerms
 
-__all__ = ["rows_of_all"]
+__all__ = ["LongRows", "long_rows", "rows_of_all"]
 
 _BATCH = 2_048
 """Rows that the terms are written for."""
 _LENGTHS = 4
 """Entries of a constant up to which it may be the shape of something."""
 
-type Terms = list[tuple[str, TensorVariable]]
+
+class LongRows:
+    """Observed variables of as many rows, and the data that have as many.
+
+    Data with as many rows as an observed variable are taken for covariates of its rows. This is a
+    guess from shapes: whoever uses it holds the sum over rows against the density itself.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    variables : list of TensorVariable
+        Observed.
+    length : int
+
+    Attributes
+    ----------
+    variables, length
+        As given.
+    data : list of Constant or SharedVariable
+        Of as many rows.
+    """
+
+    def __init__(self, model: pm.Model, variables: list[Any], length: int) -> None:
+        self._model, self.variables, self.length = model, variables, length
+        behind = ancestors([x for rv in variables for x in (rv, model.rvs_to_values[rv])])
+        self.data = list(dict.fromkeys(x for x in behind if _length(x) == length))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the observed variables."""
+        return tuple(rv.name for rv in self.variables)
+
+    def written_for(self, rows: int) -> tuple[TensorVariable, dict[Any, Any]] | None:
+        """What each row adds to the log density, for so many of them: shape (rows,).
+
+        To be called within `GLOBAL_STATE`: PyMC changes PyTensor's flags as it writes a density.
+
+        Returns
+        -------
+        tuple of TensorVariable and dict, or None
+            The graph, and the inputs of it that stand for `data`. None if its graph is not one of
+            rows.
+        """
+        inputs = {x: _input(x, self.length) for x in self.data}
+        parts = _log_densities(self._model, self.variables, inputs)
+        behind = set(ancestors(parts))
+        inputs = {data: x for data, x in inputs.items() if x in behind}
+        given = {data: _input(data, rows) for data in inputs}
+        try:
+            fewer = {x: given[data] for data, x in inputs.items()}
+            each = _shortened(parts, fewer, self.length, rows)
+        except Exception:  # whatever an Op says of shapes that it does not take
+            return None
+        if not inputs or any(x.ndim == 0 or x.type.shape[0] not in (rows, None) for x in each):
+            return None
+        each = [x.sum(axis=tuple(range(1, x.ndim))) if x.ndim > 1 else x for x in each]
+        return reduce(add, each), given
+
+
+def long_rows(model: pm.Model, least: int) -> list[LongRows]:
+    """Observed variables of so many rows at least, those of one length together."""
+    # what is observed may be data of another type
+    values = {rv: ancestors([model.rvs_to_values[rv]]) for rv in model.observed_RVs}
+    lengths = {rv: max(map(_length, behind)) for rv, behind in values.items()}
+    found: dict[int, list[Any]] = {}
+    for rv, length in lengths.items():
+        if length >= least:
+            found.setdefault(length, []).append(rv)
+    return [LongRows(model, variables, length) for length, variables in found.items()]
 
 
 def rows_of_all(model: pm.Model, least: int) -> RowTerms | None:
     """Take a log density apart into rows, where what is observed has that many.
-
-    Data with as many rows as an observed variable are taken for covariates of its rows. This is a
-    guess from shapes: whoever uses it holds the sum over rows against the density itself.
 
     Parameters
     ----------
@@ -51,28 +116,27 @@ def rows_of_all(model: pm.Model, least: int) -> RowTerms | None:
     RowTerms or None
         None if there is no such variable, or its graph is not one of rows.
     """
-    # what is observed may be data of another type
-    values = {rv: ancestors([model.rvs_to_values[rv]]) for rv in model.observed_RVs}
-    lengths = {rv: max(map(_length, behind)) for rv, behind in values.items()}
-    long = [rv for rv, length in lengths.items() if length >= least]
-    if not long:
+    found = long_rows(model, least)
+    if not found:
         return None
-    inputs = {
-        x: _input(x)
-        for rv in long
-        for x in ancestors([rv, model.rvs_to_values[rv]])
-        if _length(x) == lengths[rv]
-    }
-    with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
-        parts: dict[int, Terms] = {}
-        for rv, (terms,) in zip(long, _log_densities(model, long, inputs), strict=True):
-            parts.setdefault(lengths[rv], []).append((rv.name, terms))
-        others = [v for v in (*model.free_RVs, *model.observed_RVs) if v not in long]
+    long = [rv for one in found for rv in one.variables]
+    others = [v for v in (*model.free_RVs, *model.observed_RVs) if v not in long]
+    with GLOBAL_STATE:
+        tables = [_table(one) for one in found]
+        if any(table is None for table in tables):
+            return None
         rest = model.logp(vars=[*others, *model.potentials])
-        tables = [_table(of, length, inputs) for length, of in parts.items()]
-    if any(table is None for table in tables):
-        return None
     return RowTerms(rest, tuple(table for table in tables if table is not None))
+
+
+def _table(rows: LongRows) -> Table | None:
+    batch = min(_BATCH, rows.length)
+    written = rows.written_for(batch)
+    if written is None:
+        return None
+    terms, given = written
+    columns = tuple(Column(x, data) for data, x in given.items())
+    return Table(rows.names, columns, batch, terms * (rows.length / batch))
 
 
 def _length(x: Variable) -> int:
@@ -86,9 +150,9 @@ def _length(x: Variable) -> int:
     return 0
 
 
-def _input(data: Any) -> TensorVariable:
+def _input(data: Any, rows: int) -> TensorVariable:
     array = data.data if isinstance(data, Constant) else data.get_value(borrow=True)
-    return data.type.clone(shape=array.shape)(name=data.name)
+    return data.type.clone(shape=(rows, *array.shape[1:]))(name=data.name)
 
 
 def _log_densities(
@@ -103,32 +167,11 @@ def _log_densities(
         others={rv: other for rv, other, _ in pairs},
         values={rv: value for rv, _, value in pairs},
     )
-    return [made.logp(vars=[other], sum=False) for _, other, _ in pairs]
+    return [terms for _, other, _ in pairs for terms in made.logp(vars=[other], sum=False)]
 
 
 def _replaced(x: Any, inputs: Mapping[Any, Any]) -> Any:
     return inputs[x] if x in inputs else graph_replace([x], inputs, strict=False)[0]
-
-
-def _table(parts: Terms, length: int, inputs: Mapping[Any, Any]) -> Table | None:
-    """The rows of variables that have as many, in a minibatch's length, or None."""
-    batch = min(_BATCH, length)
-    behind = set(ancestors([terms for _, terms in parts]))
-    sources = [data for data, x in inputs.items() if x in behind]
-    given = {inputs[data]: _of_length(inputs[data], batch) for data in sources}
-    try:
-        each = _shortened([terms for _, terms in parts], given, length, batch)
-    except Exception:  # whatever an Op says of shapes that it does not take
-        return None
-    if not sources or any(x.ndim == 0 or x.type.shape[0] not in (batch, None) for x in each):
-        return None
-    terms = reduce(add, [x.sum(axis=tuple(range(1, x.ndim))) if x.ndim > 1 else x for x in each])
-    columns = tuple(Column(given[inputs[data]], data) for data in sources)
-    return Table(tuple(name for name, _ in parts), columns, batch, terms * (length / batch))
-
-
-def _of_length(x: Any, batch: int) -> TensorVariable:
-    return x.type.clone(shape=(batch, *x.type.shape[1:]))(name=x.name)
 
 
 def _shortened(
