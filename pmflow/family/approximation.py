@@ -183,9 +183,11 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         self,
         draws: int = 500,
         *,
+        chains: int = 1,
         random_seed: RandomState = None,
         return_inferencedata: bool = True,
         include_transformed: bool = False,
+        log_likelihood: bool = False,
         var_names: Sequence[str] | None = None,
         progressbar: bool = True,
     ) -> DataTree | pm.backends.base.MultiTrace:
@@ -193,13 +195,17 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
 
         Parameters
         ----------
-        draws : int
+        draws, chains : int
+            So many draws of each chain. All are independent; of four chains ArviZ has an R-hat to
+            show, which is 1 but for chance.
         random_seed : int, Generator or RandomState, optional
             The same seed gives the same draws. By default it continues the approximation's.
         return_inferencedata : bool
             False returns PyMC's MultiTrace instead.
         include_transformed : bool
             Add the variables in unconstrained space as group ``unconstrained_posterior``.
+        log_likelihood : bool
+            Add that of each observation, of all rows of minibatches too, for LOO.
         var_names : sequence of str, optional
             Free variables and deterministics to return and to compute, all by default.
         progressbar : bool
@@ -209,7 +215,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         -------
         DataTree
             ``posterior``: free variables and deterministics in constrained space, with the model's
-            dims and coords, one chain. ``sample_stats``: ``log_q`` and ``log_p`` of each draw, both
+            dims and coords. ``sample_stats``: ``log_q`` and ``log_p`` of each draw, both
             over the unconstrained space (``log_p`` not normalised; an estimate for minibatches).
             ``observed_data`` and ``constant_data`` as after `pymc.sample`.
 
@@ -218,19 +224,20 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         ParameterError
             If `draws` is not a positive integer, or the model has no such variable.
         """
-        draws = checked_count("draws", draws, 1)
+        draws, chains = checked_count("draws", draws, 1), checked_count("chains", chains, 1)
         check_flags(return_inferencedata=return_inferencedata, progressbar=progressbar)
-        check_flags(include_transformed=include_transformed)
+        check_flags(log_likelihood=log_likelihood, include_transformed=include_transformed)
         check_seed(random_seed)
         known = [v.name for v in self.model.unobserved_RVs]
         names = None if var_names is None else checked_names(var_names, known, "var_names")
         with watching(progressbar=progressbar):
-            samples = self.draw(draws, random_seed, names)
-        if not return_inferencedata:
-            return export.to_multitrace(self.model, samples)
-        return export.to_datatree(
-            self.model, samples, family=self.family, include_transformed=include_transformed
-        )
+            samples = self.draw(chains * draws, random_seed, names)
+            if not return_inferencedata:
+                return export.to_multitrace(self.model, samples, chains)
+            tree = export.to_datatree(
+                self.model, samples, self.family, chains, include_transformed=include_transformed
+            )
+            return self.with_log_likelihood(tree, samples) if log_likelihood else tree
 
     def draw(
         self, draws: int, random_seed: RandomState = None, var_names: VarNames = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -24,9 +25,12 @@ from pmflow.graphs.evaluate import compile_once, while_compiling
 from pmflow.posterior.at_points import ModelAtPoints, VarNames, unconstrained_parts
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.export import Samples
+from pmflow.posterior.model import shared_data
 from pmflow.watch import piece, stage, tick
 
 __all__ = ["DensityFunction", "DrawFunction", "joint_logq", "joint_ordering"]
+
+_log = logging.getLogger("pmflow")
 
 _NUMBERS_AT_ONCE = 50_000
 """Numbers of the latent vectors drawn by one call: memory stays bounded, and a call short."""
@@ -102,18 +106,35 @@ class DrawFunction:
         """
         z, logq = self._latent(draws, seed, numbers)
         with stage("Drawing", draws):
-            logp, constrained = self._variables(
-                z, seed + 1, var_names, with_logp=self._density is None
-            )
-            if self._density is not None:
-                logp = self._density.value(z)
-        assert logp is not None
+            logp, constrained = self._values(z, seed + 1, var_names)
         return Samples(
             log_q=logq,
             log_p=logp,
             unconstrained=unconstrained_parts(z, self._ordering),
             constrained=constrained,
         )
+
+    def _values(
+        self, z: NDArray[np.float64], seed: int, var_names: VarNames
+    ) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
+        """Log p at points, NaN where the data don't allow it, and the constrained variables."""
+        density = self._density
+        try:
+            logp, found = self._variables(z, seed, var_names, with_logp=density is None)
+            if density is not None:
+                logp = density.value(z)
+            assert logp is not None
+            return logp, found
+        except Exception as error:  # whatever an Op says of shapes that do not fit
+            if not shared_data(self._approx.model):
+                raise
+            found = self._variables(z, seed, var_names)[1]
+            _log.warning(
+                "log_p is left out: with the data that the model has now the log density can't be "
+                "evaluated (%s). After pm.set_data, for predictions, that is nothing to mend.",
+                str(error).partition("\n")[0].strip(),
+            )
+            return np.full(len(z), np.nan), found
 
     def _latent(
         self, draws: int, seed: int, numbers: Numbers

@@ -6,6 +6,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import pymc as pm
+import xarray as xr
 from pymc.util import RandomState
 from xarray import DataTree
 
@@ -55,6 +58,28 @@ class Judged(Reported):
         """As `sample`, with log p by all rows where the model observes minibatches."""
         samples = self.draw_by_all_rows(draws, random_seed, var_names)
         return to_datatree(self.model, samples, family=self.family)
+
+    def with_log_likelihood(self: Any, tree: DataTree, samples: Samples) -> DataTree:
+        """Draws with the log likelihood of each observation; of minibatches, of all rows.
+
+        Observed variables that share their rows are one, by both names: the sum is what LOO needs.
+        """
+        in_rows, found = in_minibatches(self.model), xr.Dataset()
+        others = [rv.name for rv in self.model.observed_RVs if rv.name not in in_rows]
+        if others:
+            tree = pm.compute_log_likelihood(
+                tree, var_names=others, model=self.model, progressbar=False
+            )
+            found = tree["log_likelihood"].to_dataset()
+        chains, draws = (tree["posterior"].sizes[dim] for dim in ("chain", "draw"))
+        with stage("Going through all rows"):
+            for rows in self.whole_density.sums if in_rows else ():
+                name = " and ".join(rows.table.names)
+                terms = np.concatenate(list(rows.terms(samples.latent)), axis=1)
+                dims = ("chain", "draw", f"{name}_dim_0")
+                found[name] = dims, terms.reshape(chains, draws, -1)
+        tree["log_likelihood"] = DataTree(found)
+        return tree
 
     def judged(self: Any, draws: int, random_seed: RandomState) -> DataTree:
         """Draws that it is judged by, with their densities, as of `sample`; by all rows of data."""

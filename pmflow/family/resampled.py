@@ -10,7 +10,7 @@ import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 
-from pmflow.errors import ParameterError
+from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.family.no_graph import NoGraph
 from pmflow.family.normalizing_flow import NormalizingFlow
@@ -132,6 +132,12 @@ class Resampled(NoGraph, Approximation, state=ResampledState):
         number = max(_LEAST_CANDIDATES, math.ceil(_CANDIDATES * draws / self.ess))
         found = self._proposal.draw_by_all_rows(number, int(rng.integers(2**30)), var_names)
         assert found.log_q is not None
+        if np.isnan(found.log_p).all():
+            raise UnsupportedError(
+                "These draws are weighted by the log density, which can't be evaluated with the "
+                "data that the model has now. Draw before pm.set_data, also for predictions, or "
+                "set the data back. approx.proposal draws without weights."
+            )
         relative = found.log_p - found.log_q - self.log_evidence
         # a candidate without a density has no weight
         relative = np.where(np.isfinite(relative), relative, -np.inf)

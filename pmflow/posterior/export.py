@@ -27,6 +27,9 @@ from pmflow.watch import importing
 __all__ = ["Samples", "as_dataset", "to_datatree", "to_multitrace"]
 
 
+type Array = NDArray[Any]
+
+
 @dataclass(frozen=True)
 class Samples:
     """Draws of an approximation; the leading axis of every array is the draw.
@@ -75,7 +78,12 @@ class Samples:
 
 
 def to_datatree(
-    model: pm.Model, samples: Samples, *, family: str, include_transformed: bool = False
+    model: pm.Model,
+    samples: Samples,
+    family: str,
+    chains: int = 1,
+    *,
+    include_transformed: bool = False,
 ) -> DataTree:
     """Label draws with the model's dims and coords and add its data.
 
@@ -85,6 +93,8 @@ def to_datatree(
     samples : Samples
     family : str
         What was drawn from, for the attributes.
+    chains : int
+        In how many parts of one length the draws are given.
     include_transformed : bool
         Add the group ``unconstrained_posterior``.
 
@@ -97,17 +107,17 @@ def to_datatree(
         from arviz_base import from_dict  # slow to import: it loads JAX if it is there
 
     coords, dims = coords_and_dims_for_inferencedata(model)
-    stats = {"log_p": samples.log_p}
+    stats = {} if np.isnan(samples.log_p).all() else {"log_p": samples.log_p}
     if samples.log_q is not None:
         stats["log_q"] = samples.log_q
     groups = {
-        "posterior": _with_chain(samples.constrained),
-        "sample_stats": _with_chain(stats),
+        "posterior": in_chains(samples.constrained, chains),
+        "sample_stats": in_chains(stats, chains),
     }
     if include_transformed:
         transformed = {v.name for v in model.value_vars} - set(samples.constrained)
-        groups["unconstrained_posterior"] = _with_chain(
-            {name: samples.unconstrained[name] for name in sorted(transformed)}
+        groups["unconstrained_posterior"] = in_chains(
+            {name: samples.unconstrained[name] for name in sorted(transformed)}, chains
         )
     with GLOBAL_STATE, warnings.catch_warnings():
         # data that are computed, not given, can't be stored
@@ -125,22 +135,26 @@ def to_datatree(
     return from_dict(groups, coords=coords, dims=dims, attrs={"/": attrs, "posterior": attrs})
 
 
-def to_multitrace(model: pm.Model, samples: Samples) -> MultiTrace:
-    """Draws in PyMC's own container, one chain."""
-    values = samples.unconstrained | samples.constrained
-    draws = len(samples.log_p)
+def to_multitrace(model: pm.Model, samples: Samples, chains: int = 1) -> MultiTrace:
+    """Draws in PyMC's own container, in so many chains."""
+    values = in_chains(samples.unconstrained | samples.constrained, chains)
+    draws = len(samples.log_p) // chains
     test_point = {name: np.asarray(array[0]) for name, array in samples.unconstrained.items()}
-    trace = TraceBackend(model=model, test_point=test_point)
-    trace.setup(draws=draws, chain=0)
-    for name in trace.varnames:
-        trace.samples[name] = values[name]
-    trace.draw_idx = draws
-    trace.close()
-    return MultiTrace([trace])
+    traces = []
+    for chain in range(chains):
+        trace = TraceBackend(model=model, test_point=test_point)
+        trace.setup(draws=draws, chain=chain)
+        for name in trace.varnames:
+            trace.samples[name] = values[name][chain]
+        trace.draw_idx = draws
+        trace.close()
+        traces.append(trace)
+    return MultiTrace(traces)
 
 
-def _with_chain(arrays: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    return {name: array[None] for name, array in arrays.items()}
+def in_chains(arrays: dict[str, Array], chains: int) -> dict[str, Array]:
+    """Arrays of shape (draws, ...) as (chains, draws of each, ...)."""
+    return {name: array.reshape(chains, -1, *array.shape[1:]) for name, array in arrays.items()}
 
 
 def as_dataset(

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from pymc.variational import opvi
+from pytensor.compile.sharedvalue import SharedVariable
 
 from pmflow.errors import ParameterError
 from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
 
-__all__ = ["check_start", "checked_groups", "checked_model", "short_variables"]
+__all__ = ["check_start", "checked_groups", "checked_model", "shared_data", "short_variables"]
 
 
 _LONG = 1_000
@@ -38,6 +39,11 @@ def checked_model(model: Any) -> pm.Model:
             "RVs): there is nothing to fit. To draw data from it use pm.sample_prior_predictive."
         )
     return model
+
+
+def shared_data(model: pm.Model) -> list[Any]:
+    """The data of a model that `pymc.set_data` can set anew."""
+    return [x for x in model.data_vars if isinstance(x, SharedVariable)]
 
 
 def short_variables(model: pm.Model) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pymc.variational.minibatch_rv import MinibatchRandomVariable, minibatch_rv
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
@@ -20,7 +19,7 @@ from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.taken_rows import minibatch_of
 from pmflow.posterior.copied import copied
-from pmflow.posterior.model import checked_model
+from pmflow.posterior.model import checked_model, shared_data
 from pmflow.posterior.rows.sources.arrays import as_rows
 from pmflow.posterior.rows.sources.rows import Rows
 from pmflow.posterior.rows.terms import row_terms
@@ -74,7 +73,7 @@ def with_rows(
     size = min(_BATCH, number) if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ParameterError(f"batch_size must be an integer >= 1, but is {batch_size!r}.")
-    data = {x.name: x for x in model.data_vars if isinstance(x, SharedVariable)}
+    data = {x.name: x for x in shared_data(model)}
     with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it makes variables
         dtypes = {name: data[name].type.dtype for name in sources}
         drawn = minibatch_of(sources, dtypes, int(min(size, number)))
@@ -92,7 +91,7 @@ def same_rows(model: pm.Model, made: pm.Model) -> pm.Model:
 
 
 def _checked(model: pm.Model, rows: Mapping[str, Any]) -> dict[str, Rows]:
-    data = {x.name: x for x in model.data_vars if isinstance(x, SharedVariable)}
+    data = {x.name: x for x in shared_data(model)}
     known = ", ".join(data) or "none: write them as pm.Data"
     if not isinstance(rows, Mapping) or not rows:
         raise ParameterError(
@@ -175,8 +174,8 @@ def _check_complete(model: pm.Model, new: dict[Any, Variable], graphs: list[Any]
     """Refuse data that seem to be forgotten: of as many rows as those in whose place others are."""
     lengths = {x.get_value(borrow=True).shape[0] for x in new}
     behind = set(ancestors(graphs))
-    for data in model.data_vars:
-        if data in new or data not in behind or not isinstance(data, SharedVariable):
+    for data in shared_data(model):
+        if data in new or data not in behind:
             continue
         shape = data.get_value(borrow=True).shape
         if shape and shape[0] in lengths:
