@@ -112,6 +112,9 @@ def test_each_source_gives_the_same_rows(source: Callable[[Path], Any], tmp_path
     assert rows.shape == VALUES.shape
     assert rows.dtype == VALUES.dtype
     np.testing.assert_array_equal(rows.take(PLACES), VALUES[PLACES])
+    # a few after the others, as passes over chosen rows take them, and back again
+    for places in (*np.array_split(np.arange(0, len(VALUES), 3), 9), np.array([5, 120, 700])):
+        np.testing.assert_array_equal(rows.take(places), VALUES[places])
     for size in (64, 1_000, 5_000):
         blocks = list(rows.blocks(size))
         assert {len(block) for block in blocks[:-1]} <= {size}

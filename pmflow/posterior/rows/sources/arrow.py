@@ -65,6 +65,7 @@ class ArrowRows:
             raise ParameterError("columns must name at least one column, but is empty.")
         types = [_numpy_type(schema.field(name)) for name in self._columns]
         self._dtype = np.result_type(*types)
+        self._last: tuple[int, NDArray[Any], Iterator[NDArray[Any]]] = (-1, np.empty(0), iter(()))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,20 +98,32 @@ class ArrowRows:
         return [0, *accumulate(map(_length, self._pieces))]
 
     def take(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows at some places; see `Rows`. Pieces without any are not read."""
+        """Rows at some places; see `Rows`. Parts of a file without any are not read."""
         each, back = np.unique(places, return_inverse=True)
         found = np.empty((len(each), *self.shape[1:]), self.dtype)
-        for piece, begin, end in zip(self._pieces, self._ends, self._ends[1:], strict=False):
-            if np.searchsorted(each, begin) == np.searchsorted(each, end):
-                continue
-            at = begin
-            for batch in self._read(piece, _AT_ONCE):
-                first, last = np.searchsorted(each, [at, at + len(batch)])
-                found[first:last] = batch[each[first:last] - at]
-                at += len(batch)
-                if last == len(each):
-                    break
+        done = 0
+        while done < len(each):
+            begin, batch = self._batch_with(int(each[done]))
+            last = int(np.searchsorted(each, begin + len(batch)))
+            found[done:last] = batch[each[done:last] - begin]
+            done = last
         return found[back]
+
+    def _batch_with(self, place: int) -> tuple[int, NDArray[Any]]:
+        """A batch that has a row, and the place of its first.
+
+        Rows are asked for in their order, a few thousand at a time, so that it goes on from where
+        it was.
+        """
+        begin, batch, following = self._last
+        piece = int(np.searchsorted(self._ends, place, side="right")) - 1
+        if not self._ends[piece] <= begin <= place:  # it is behind, or of another part
+            begin, batch = self._ends[piece], np.empty((0, *self.shape[1:]), self.dtype)
+            following = self._read(self._pieces[piece], _AT_ONCE)
+        while place >= begin + len(batch):
+            begin, batch = begin + len(batch), next(following)
+        self._last = begin, batch, following
+        return begin, batch
 
     def blocks(self, size: int) -> Iterator[NDArray[Any]]:
         """All rows in their order; see `Rows`."""
@@ -132,6 +145,7 @@ class ArrowRows:
             batch_size=size,
             batch_readahead=_AHEAD,
             fragment_readahead=_AHEAD,
+            **_in_parts(source),
         )
         for batch in batches:
             if not batch.num_rows:
@@ -161,6 +175,16 @@ def _dataset(source: Any) -> Any:
     if isinstance(source, str | Path) and not Path(source).exists() and "://" not in str(source):
         raise ParameterError(f"There is no file or folder {str(source)!r}.")
     return dataset.dataset(str(source) if isinstance(source, Path) else source)
+
+
+def _in_parts(source: Any) -> dict[str, Any]:
+    """Options by which a Parquet file is read as it is asked for: by default all of it, ahead."""
+    from pyarrow import dataset
+
+    if not isinstance(getattr(source, "format", None), dataset.ParquetFileFormat):
+        return {}
+    options = dataset.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    return {"fragment_scan_options": options}
 
 
 def _length(piece: Any) -> int:
