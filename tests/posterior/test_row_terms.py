@@ -221,3 +221,18 @@ def test_the_order_of_groups_is_no_drift() -> None:
         pm.Normal("y", pm.Normal("effect", shape=10)[places], 1.0, observed=seen, total_size=len(y))
     means = np.bincount(group, y) / 3_001
     assert drift_of(sum_of_rows(model), means, np.full(10, 3_001**-0.5)) is None
+
+
+def test_any_rows_are_one_of_each_part() -> None:
+    """Unbiased where the parts are of unequal length; all of them where no more are asked for."""
+    rng, values = np.random.default_rng(3), np.arange(1_000.0)
+    found = [any_rows(300, 1_000, rng) for _ in range(500)]
+    assert all(one.weights.sum() == 1_000 for one in found)
+    assert all((np.diff(one.indices) > 0).all() for one in found)
+    sums = [one.weights @ values[one.indices] for one in found]
+    assert np.mean(sums) == pytest.approx(values.sum(), abs=5 * np.std(sums) / 500**0.5)
+    seen = np.bincount(np.concatenate([one.indices for one in found]), minlength=1_000)
+    assert seen.min() > 60  # of 500 times 0.3, or 0.25 where a part has four rows
+    whole = any_rows(9, 7, rng)
+    np.testing.assert_array_equal(whole.indices, np.arange(7))
+    np.testing.assert_array_equal(whole.weights, 1.0)
