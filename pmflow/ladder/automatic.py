@@ -18,6 +18,7 @@ from pmflow.ladder.climb import Climb
 from pmflow.ladder.in_rows import fit_in_rows
 from pmflow.ladder.mirrors import WhichImages
 from pmflow.ladder.states import ClimbCheckpoint
+from pmflow.posterior.density import shared_densities
 from pmflow.posterior.model import checked_model
 from pmflow.training.options import FitOptions
 
@@ -83,9 +84,10 @@ def fit_automatically(
     asked = FitOptions(**{"restarts": _STARTS, **options})
     model = checked_model(model)
     seed, file = seed_from(random_seed), checkpoint_for(asked, model)
-    result = fit_in_rows(model, seed, start, asked, symmetry, file)
-    if result is None:
-        result = Climb(model, seed, start, asked, symmetry).up(file)
+    with shared_densities():
+        result = fit_in_rows(model, seed, start, asked, symmetry, file)
+        if result is None:
+            result = Climb(model, seed, start, asked, symmetry).up(file)
     tell_verdict(result, stacklevel=4)
     return result
 
@@ -94,8 +96,9 @@ def climb_on(climb: Climb, state: ClimbCheckpoint) -> Approximation:
     """Go on with a climb that was broken off, from its state."""
     model, options, at = climb.model, climb.options, state.climb
     file = checkpoint_for(options, model)
-    found = fit_in_rows(model, at.seed, at.start, options, at.symmetry, file, state)
-    return climb.up(file, begun=state.fit) if found is None else found
+    with shared_densities():
+        found = fit_in_rows(model, at.seed, at.start, options, at.symmetry, file, state)
+        return climb.up(file, begun=state.fit) if found is None else found
 
 
 def tell_verdict(result: Approximation, stacklevel: int) -> None:

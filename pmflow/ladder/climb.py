@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -18,16 +18,15 @@ from pmflow.errors import NonFiniteError
 from pmflow.family.approximation import Approximation
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.stack import Stack
-from pmflow.graphs.machine import without_jax
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import Diagnosis
+from pmflow.ladder.backend import as_asked
 from pmflow.ladder.judged import judged
 from pmflow.ladder.mirrors import Mirrors, WhichImages
 from pmflow.ladder.rung import AbstractRung, NothingGained
 from pmflow.ladder.rungs import RUNGS
 from pmflow.ladder.states import ClimbCheckpoint, ClimbState
 from pmflow.ladder.tried import Ladder, Tried, best_of, distance_of, is_close, least_elbo
-from pmflow.posterior.density import shared_densities
 from pmflow.training.option_states import options_state
 from pmflow.training.options import FitOptions
 from pmflow.watch import Stopped, Watch, grace, watching
@@ -166,12 +165,7 @@ class Climb:
         begun : FitCheckpoint, optional
             Where the fit of the rung that comes next was broken off.
         """
-        is_kept_out = self.options.backend not in (None, "jax")
-        with (
-            self.options.watching() as watch,
-            shared_densities(),
-            without_jax() if is_kept_out else nullcontext(),
-        ):
+        with as_asked(self.options) as watch:
             try:
                 for rung in self._rungs[self._number :]:
                     if self._is_done(watch):

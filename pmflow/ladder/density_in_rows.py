@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+import pymc as pm
 
 from pmflow.errors import UnsupportedError
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.posterior.density import StreamedDensity
-from pmflow.posterior.rows.whole import rows_of_all
+from pmflow.posterior.rows.whole import long_rows, rows_of_all
 
-__all__ = ["density_in_rows"]
+__all__ = ["density_in_rows", "may_be_in_rows"]
 
 _log = logging.getLogger("pmflow")
 
@@ -23,6 +24,11 @@ _STEP, _POINTS = 0.1, 2
 """How far from the start, and at how many points, the sum over rows is held against the density."""
 _ROUNDING = 1e-9
 """By what share the two may differ."""
+
+
+def may_be_in_rows(model: pm.Model) -> bool:
+    """Whether it is worth a look: told from the lengths of data, before anything is made."""
+    return bool(in_minibatches(model) or long_rows(model, _LEAST))
 
 
 def density_in_rows(flow: NormalizingFlow) -> StreamedDensity | None:

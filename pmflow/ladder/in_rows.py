@@ -17,9 +17,10 @@ from pmflow.frames.frame import Frame
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.inference.checkpoint import Checkpoint
 from pmflow.judging.diagnosis import diagnose
+from pmflow.ladder.backend import as_asked
 from pmflow.ladder.centre import Centre, settle
 from pmflow.ladder.climb import Climb
-from pmflow.ladder.density_in_rows import density_in_rows
+from pmflow.ladder.density_in_rows import density_in_rows, may_be_in_rows
 from pmflow.ladder.few_rows import FewRows
 from pmflow.ladder.mirrors import Mirrors, WhichImages
 from pmflow.ladder.nested import NestedRung
@@ -30,7 +31,6 @@ from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.ladder.structured import AbstractStructuredRung
 from pmflow.ladder.tried import Ladder
 from pmflow.posterior.at_points import coordinate_names
-from pmflow.posterior.density import shared_densities
 from pmflow.records import Ended, FitState, Report
 from pmflow.training.options import FitOptions
 from pmflow.watch import Stopped, stage, why_stopped
@@ -78,9 +78,11 @@ def fit_in_rows(
     UnsupportedError
         If the log density of minibatches is no sum over rows.
     """
+    if not may_be_in_rows(model):
+        return None
     mirrors = Mirrors(symmetry, seed)
     fit: Approximation | None = None
-    with options.watching(), shared_densities():
+    with as_asked(options):
         flow = NormalizingFlow("scale-loc", model=model, random_seed=seed, start=start, jitter=0.0)
         density = density_in_rows(flow)
         if density is None:
