@@ -8,7 +8,6 @@ from typing import Any
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.variable import TensorVariable
 
@@ -18,7 +17,7 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.ladder.automatic import fit_automatically
-from pmflow.posterior.copied import copied
+from pmflow.posterior.copied import add_potential, copied, with_others
 from pmflow.posterior.rows.stored import same_rows, with_rows
 from pmflow.posterior.rows.surrogate import latent_of
 
@@ -89,9 +88,7 @@ def _with_prior(model: pm.Model, fitted: Approximation) -> pm.Model:
     potentials = [potential.name for potential in model.potentials]
     with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it makes variables
         made = copied(model, without={*known, *potentials})
-        instead = (density - model.logp(vars=model.free_RVs)).copy(name=_unused(made))
-        made.potentials.append(instead)
-        made.add_named_variable(instead)
+        add_potential(made, "rows_before", density - model.logp(vars=model.free_RVs))
     return same_rows(model, made)
 
 
@@ -99,12 +96,4 @@ def _as_it_is(graph: TensorVariable) -> TensorVariable:
     """A graph with the numbers that its shared variables have now, whatever becomes of these."""
     shared = [x for x in graph_inputs([graph]) if isinstance(x, SharedVariable)]
     now = {x: pt.constant(x.get_value(), dtype=x.type.dtype) for x in shared}
-    (found,) = graph_replace([graph], now, strict=False)
-    return found
-
-
-def _unused(model: pm.Model) -> str:
-    name = "rows_before"
-    while name in model.named_vars:
-        name += "_"
-    return name
+    return with_others(graph, now)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pymc as pm
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["copied"]
+__all__ = ["add_potential", "copied", "with_others"]
 
 
 def copied(
@@ -76,3 +77,29 @@ def copied(
                 kept.append(others.get(variable, variable))
                 add(others.get(variable, variable), variable.name)
     return made
+
+
+def add_potential(model: pm.Model, name: str, graph: TensorVariable) -> None:
+    """Give a model that `copied` has made a potential of a name that it does not have.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    name : str
+        Followed by underscores where the model has such a variable.
+    graph : TensorVariable, shape ()
+        Of the model's value variables.
+    """
+    while name in model.named_vars:
+        name += "_"
+    potential = graph.copy(name=name)
+    model.potentials.append(potential)
+    model.add_named_variable(potential)
+
+
+def with_others(graph: Any, others: Mapping[Any, Any]) -> Any:
+    """A graph with other variables in the place of some, of which it may be one itself."""
+    if graph in others:
+        return others[graph]
+    (found,) = graph_replace([graph], dict(others), strict=False)
+    return found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import pmflow as pmf
 from pmflow.errors import FitWarning, UnsupportedError
+from pmflow.graphs.machine import has_jax
 from pmflow.ladder import density_in_rows
 from pmflow.ladder.centre import settle
 from pmflow.ladder.few_rows import FewRows
@@ -266,6 +267,26 @@ class TestWithAllData:
         again = pmf.resume(tmp_path / "fit.safetensors", model, progressbar=False)
         np.testing.assert_array_equal(again.draw(50, 3).latent, found.draw(50, 3).latent)
         assert again.diagnosis.reasons == found.diagnosis.reasons
+
+    def test_what_was_found_is_kept_when_time_is_over(self) -> None:
+        model, *_ = logistic(is_whole=True)
+        with pytest.warns(FitWarning, match="was stopped"):
+            approx = pmf.fit(model=model, seconds=1e-3, **QUIET)
+        assert approx.fit_state is not None
+        assert approx.fit_state.ended == "time"
+        assert approx.model is model
+        assert np.isfinite(approx.draw(5, 1).log_p).all()
+
+    def test_for_another_backend_jax_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+
+        def looked(flow: pmf.NormalizingFlow) -> StreamedDensity | None:
+            asked.append(has_jax())
+            return density_in_rows.density_in_rows(flow)
+
+        monkeypatch.setattr("pmflow.ladder.in_rows.density_in_rows", looked)
+        pmf.fit(model=logistic(is_whole=True)[0], backend="numba", **QUIET)
+        assert asked == [False]
 
     def test_what_is_no_sum_over_rows_is_fitted_whole(self) -> None:
         rng = np.random.default_rng(4)

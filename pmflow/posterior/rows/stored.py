@@ -11,14 +11,13 @@ import pymc as pm
 import pytensor.tensor as pt
 from pymc.variational.minibatch_rv import MinibatchRandomVariable, minibatch_rv
 from pytensor.graph.basic import Apply, Variable
-from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type_other import NoneConst
 
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.taken_rows import minibatch_of
-from pmflow.posterior.copied import copied
+from pmflow.posterior.copied import copied, with_others
 from pmflow.posterior.model import checked_model, shared_data
 from pmflow.posterior.rows.sources.arrays import as_rows
 from pmflow.posterior.rows.sources.rows import Rows
@@ -160,10 +159,10 @@ def _of_minibatches(model: pm.Model, new: dict[Any, Variable], number: int, batc
                     f"the values that the model was written with. {remedy}"
                 )
             others[rv] = _scaled(rv, replaced, number)
-            values[rv] = _replaced(value, replaced)
+            values[rv] = with_others(value, replaced)
     for potential in model.potentials:
         if follows(potential):
-            others[potential] = _replaced(potential, replaced)
+            others[potential] = with_others(potential, replaced)
     _check_complete(model, new, [*others.values(), *values.values()])
     of_rows = [v.name for v in model.deterministics if follows(v)]
     gone = [data.name for data in new if data.name is not None]
@@ -186,13 +185,6 @@ def _check_complete(model: pm.Model, new: dict[Any, Variable], graphs: list[Any]
             )
 
 
-def _replaced(graph: Any, replaced: dict[Any, Any]) -> Any:
-    if graph in replaced:
-        return replaced[graph]
-    (found,) = graph_replace([graph], replaced, strict=False)
-    return found
-
-
 def _scaled(rv: Any, replaced: dict[Any, Any], number: int) -> Any:
     """An observed variable of a minibatch, scaled up to all rows."""
     if isinstance(rv.owner.op, MinibatchRandomVariable):
@@ -204,6 +196,6 @@ def _scaled(rv: Any, replaced: dict[Any, Any], number: int) -> Any:
             f"{name!r} is observed and follows from the rows, but it is a single number, of which "
             "no sum over rows is known. Let each row of the data be a row of it."
         )
-    found = _replaced(rv, replaced)
+    found = with_others(rv, replaced)
     sizes = [pt.constant(number, dtype="int64"), *[NoneConst] * (found.ndim - 1)]
     return Apply(minibatch_rv, [found, *sizes], [found.type(name=name)]).outputs[0]

@@ -9,7 +9,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.minibatches import has_minibatches
-from pmflow.posterior.copied import copied
+from pmflow.posterior.copied import add_potential, copied
 
 __all__ = ["twin_of"]
 
@@ -30,13 +30,5 @@ def twin_of(model: pm.Model, in_rows: Sequence[str], likelihood: TensorVariable)
     of_rows = [v.name for v in model.deterministics if has_minibatches([v])]
     with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it makes variables
         twin = copied(model, without={*in_rows, *of_rows})
-        likelihood = likelihood.copy(name=_unused("rows", model))
-        twin.potentials.append(likelihood)
-        twin.add_named_variable(likelihood)
+        add_potential(twin, "rows", likelihood)
     return twin
-
-
-def _unused(name: str, model: pm.Model) -> str:
-    while name in model.named_vars:
-        name += "_"
-    return name

@@ -13,13 +13,12 @@ import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
-from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, io_toposort
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.evaluate import GLOBAL_STATE
-from pmflow.posterior.copied import copied
+from pmflow.posterior.copied import copied, with_others
 from pmflow.posterior.rows.table import Column, Table
 from pmflow.posterior.rows.terms import RowTerms
 
@@ -160,7 +159,7 @@ def _log_densities(
 ) -> list[Any]:
     """Of each variable, with inputs in the place of data: rewrites go through all of a constant."""
     both = [x for rv in long for x in (rv, model.rvs_to_values[rv])]
-    new = iter([_replaced(x, inputs) for x in both])
+    new = iter([with_others(x, inputs) for x in both])
     pairs = [(rv, next(new), next(new)) for rv in long]
     made = copied(
         model,
@@ -168,10 +167,6 @@ def _log_densities(
         values={rv: value for rv, _, value in pairs},
     )
     return [terms for _, other, _ in pairs for terms in made.logp(vars=[other], sum=False)]
-
-
-def _replaced(x: Any, inputs: Mapping[Any, Any]) -> Any:
-    return inputs[x] if x in inputs else graph_replace([x], inputs, strict=False)[0]
 
 
 def _shortened(
