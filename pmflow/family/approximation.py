@@ -216,13 +216,14 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         DataTree
             ``posterior``: free variables and deterministics in constrained space, with the model's
             dims and coords. ``sample_stats``: ``log_q`` and ``log_p`` of each draw, both
-            over the unconstrained space (``log_p`` not normalised; an estimate for minibatches).
+            over the unconstrained space (``log_p`` not normalised; an estimate for minibatches; left
+            out where `pymc.set_data` has changed lengths since).
             ``observed_data`` and ``constant_data`` as after `pymc.sample`.
 
         Raises
         ------
         ParameterError
-            If `draws` is not a positive integer, or the model has no such variable.
+            If `draws` or `chains` is not a positive integer, or the model has no such variable.
         """
         draws, chains = checked_count("draws", draws, 1), checked_count("chains", chains, 1)
         check_flags(return_inferencedata=return_inferencedata, progressbar=progressbar)

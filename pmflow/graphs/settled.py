@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytensor
+from numpy.typing import NDArray
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import HasInnerGraph
@@ -18,7 +19,7 @@ from pytensor.tensor.type import TensorType
 from pmflow.graphs.evaluate import compile_once, static_input
 from pmflow.graphs.work import numbers_of
 
-__all__ = ["data_of", "held", "numbers_settled", "settled", "settling"]
+__all__ = ["data_of", "held", "numbers_settled", "settled", "settling", "value_of"]
 
 _FEW = 1_000
 """Numbers of an array that may be a constant: a backend may compile it into its code."""
@@ -77,6 +78,11 @@ def data_of(nodes: Sequence[Apply]) -> list[SharedVariable]:
 
 def _is_random(variable: Variable) -> bool:
     return isinstance(variable.type, RandomGeneratorType)
+
+
+def value_of(data: Any) -> NDArray[Any]:
+    """What a constant or shared data hold, not copied."""
+    return np.asarray(data.data if isinstance(data, Constant) else data.get_value(borrow=True))
 
 
 def held(variable: Any, value: Any) -> Variable:

@@ -36,7 +36,7 @@ def update(
 ) -> Approximation:
     """Go on from a fit with new rows of data: the fit of the rows before is the prior of these.
 
-    The rows before are not needed any more. What the fit got wrong is carried on, and no later
+    It is so in unconstrained space, as a potential. The rows before are not needed any more. What the fit got wrong is carried on, and no later
     verdict sees it: update what is *reliable*.
 
     Parameters
@@ -64,6 +64,10 @@ def update(
         As `with_rows`, or if `approx` is no approximation of pmflow.
     UnsupportedError
         If the density of the fit is no graph, or its layers have no inverse.
+
+    References
+    ----------
+    Broderick et al. (2013), Streaming variational Bayes, https://arxiv.org/abs/1307.6769
     """
     if not isinstance(approx, Approximation):
         raise ParameterError(

@@ -10,7 +10,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["add_potential", "copied", "with_others"]
+__all__ = ["add_potential", "copied", "with_inputs", "with_others"]
 
 
 def copied(
@@ -77,6 +77,36 @@ def copied(
                 kept.append(others.get(variable, variable))
                 add(others.get(variable, variable), variable.name)
     return made
+
+
+def with_inputs(
+    model: pm.Model, inputs: Mapping[Variable, Variable], names: Container[str]
+) -> pm.Model:
+    """A model with inputs in the place of data, so that its density is written without these.
+
+    PyTensor goes through all numbers of a constant, and more than once, as it rewrites a graph. To
+    be called within `GLOBAL_STATE`.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    inputs : mapping
+        By the data in whose place they are.
+    names : container of str
+        Of the observed variables in which they are. The others stay as they are.
+    """
+    values = {rv: model.rvs_to_values[rv] for rv in model.observed_RVs if rv.name in names}
+    graphs = [x for x in (*values, *values.values()) if x not in inputs]
+    # all at once, as one may follow from another
+    new = {
+        **inputs,
+        **dict(zip(graphs, graph_replace(graphs, dict(inputs), strict=False), strict=True)),
+    }
+    return copied(
+        model,
+        others={rv: new[rv] for rv in values},
+        values={rv: new[value] for rv, value in values.items()},
+    )
 
 
 def add_potential(model: pm.Model, name: str, graph: TensorVariable) -> None:

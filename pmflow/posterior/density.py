@@ -67,19 +67,20 @@ class LogDensity(GraphDensity):
 
     @override
     def _simplified(self) -> tuple[TensorVariable, Data]:
+        found = None if self._changes else self._of_distinct_rows()
+        self.has_fewer_rows = found is not None
+        return super()._simplified() if found is None else found
+
+    def _of_distinct_rows(self) -> tuple[TensorVariable, Data] | None:
         """With rows of data that are the same counted once, where that is the same density."""
-        self.has_fewer_rows = False
-        found = None if self._changes else logp_of_distinct_rows(self.model)
+        found = logp_of_distinct_rows(self.model)
         if found is None:
-            return super()._simplified()
+            return None
         logp, data = found
         values = latent_values(self.model, self.ordering, self._z)
         (logp,) = clone_replace([logp], values, rebuild_strict=False)
         (logp,) = checks_as_values([logp], check_bounds=self.model.check_bounds)
-        if not are_the_same(self._z, self._as_written, logp):
-            return super()._simplified()
-        self.has_fewer_rows = True
-        return logp, data
+        return (logp, data) if are_the_same(self._z, self._as_written, logp) else None
 
     def _written(self, z: TensorVariable) -> TensorVariable:
         """The log density as a graph of the latent vector."""
@@ -137,8 +138,8 @@ class StreamedDensity(LogDensity):
         return terms.rest
 
     @override
-    def _simplified(self) -> tuple[TensorVariable, Data]:
-        return GraphDensity._simplified(self)
+    def _of_distinct_rows(self) -> tuple[TensorVariable, Data] | None:
+        return None  # rows are gone through in blocks
 
     def check_apart(self, point: Floats) -> None:
         """Refuse rows that meet in their minibatch; looked at once.

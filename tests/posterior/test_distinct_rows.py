@@ -148,6 +148,13 @@ class TestDistinctRows:
         # three in five are the only ones of their kind
         assert distinct_rows([np.where(np.arange(N) % 5 < 3, np.arange(N), 0)]) is None
 
+    def test_they_are_found_wherever_they_stand(self) -> None:
+        column = np.concatenate([np.arange(20_000.0), np.zeros(100_000)])
+        for rows in (column, column[::-1]):
+            found = distinct_rows([rows])
+            assert found is not None
+            np.testing.assert_array_equal(np.sort(rows[found[0]]), np.arange(20_000))
+
     def test_rows_of_one_hash_are_told_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(distinct, "_hashes", lambda columns: np.zeros(len(columns[0]), "u8"))
         assert distinct_rows([GROUP]) is None

@@ -11,12 +11,11 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant
 from pytensor.graph.replace import clone_replace
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
-from pmflow.graphs.settled import held
+from pmflow.graphs.settled import held, value_of
 from pmflow.posterior.rows.whole import LongRows, long_rows
 
 __all__ = ["are_the_same", "distinct_rows", "logp_of_distinct_rows"]
@@ -25,8 +24,9 @@ _LEAST = 2_000
 """Rows from which on it is looked whether some are the same."""
 _SHARE = 0.5
 """Of all rows, how many may be distinct for it to be worth it."""
-_SAMPLE, _PART, _SOME = 4_096, 16, 0.02
-"""Rows that are looked at first, or one in so many; and what share of them must be seen before."""
+_SAMPLE, _PART, _RUNS, _SOME = 4_096, 16, 8, 0.02
+"""Rows that are looked at first, or one in so many, in so many runs; and what share of them must be
+seen before."""
 _POINTS, _SPREAD, _ROUNDING = 3, 0.3, 1e-9
 """Where two densities are held against each other, and by what share they may differ there."""
 
@@ -53,7 +53,7 @@ def logp_of_distinct_rows(model: pm.Model) -> tuple[TensorVariable, Data] | None
     found = [
         (rows, known)
         for rows in long_rows(model, _LEAST)
-        if (known := distinct_rows([_values(x) for x in rows.data])) is not None
+        if (known := distinct_rows([value_of(x) for x in rows.data])) is not None
     ]
     if not found:
         return None
@@ -85,7 +85,7 @@ def distinct_rows(
         None where few rows are the same.
     """
     number = len(columns[0])
-    some = slice(0, max(_SAMPLE, number // _PART))
+    some = _runs(number)
     first = _hashes([x[some] for x in columns])
     if len(np.unique(first)) > (1 - _SOME) * len(first):
         return None
@@ -121,15 +121,18 @@ def are_the_same(z: TensorVariable, one: TensorVariable, other: TensorVariable) 
     return bool(known.any() and same and (np.isfinite(found[:, 0]) == known).all())
 
 
+def _runs(number: int) -> NDArray[np.int64]:
+    """Places of some of so many rows: whole runs of them, as equal rows may stand together."""
+    length = -(-max(_SAMPLE, number // _PART) // _RUNS)
+    begins = np.linspace(0, max(number - length, 0), _RUNS).astype(int)
+    return np.unique((begins[:, None] + np.arange(min(length, number))).ravel())
+
+
 def _hashes(columns: Sequence[NDArray[Any]]) -> NDArray[np.uint64]:
     """A number for each row, the same for equal ones."""
     flat = [x.reshape(len(x), -1) for x in columns]
     table = pd.concat([pd.DataFrame(x) for x in flat], axis=1, ignore_index=True)
     return pd.util.hash_pandas_object(table, index=False).to_numpy()
-
-
-def _values(data: Any) -> NDArray[Any]:
-    return np.asarray(data.data if isinstance(data, Constant) else data.get_value(borrow=True))
 
 
 def _counted(
@@ -140,7 +143,7 @@ def _counted(
     if written is None:
         return None
     terms, given = written
-    fewer = {x: held(x, _values(data)[places].astype(x.dtype)) for data, x in given.items()}
+    fewer = {x: held(x, value_of(data)[places].astype(x.dtype)) for data, x in given.items()}
     (terms,) = clone_replace([terms], fewer, rebuild_strict=False)
     number = held(pt.vector(dtype=terms.dtype), counts.astype(terms.dtype))
     return (number * terms).sum()

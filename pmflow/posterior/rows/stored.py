@@ -69,15 +69,16 @@ def with_rows(
     model = _written.get(model, model)
     sources = _checked(model, rows)
     (number,) = {one.shape[0] for one in sources.values()}
-    size = min(_BATCH, number) if batch_size is None else batch_size
+    size = _BATCH if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ParameterError(f"batch_size must be an integer >= 1, but is {batch_size!r}.")
+    batch = int(min(size, number))
     data = {x.name: x for x in shared_data(model)}
     with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it makes variables
         dtypes = {name: data[name].type.dtype for name in sources}
-        drawn = minibatch_of(sources, dtypes, int(min(size, number)))
+        drawn = minibatch_of(sources, dtypes, batch)
         new = {data[name]: rows for name, rows in zip(sources, drawn, strict=True)}
-        made = _of_minibatches(model, new, number, int(min(size, number)))
+        made = _of_minibatches(model, new, number, batch)
     row_terms(made)  # what is no sum over rows is refused now
     _written[made] = model
     return made
@@ -165,8 +166,8 @@ def _of_minibatches(model: pm.Model, new: dict[Any, Variable], number: int, batc
             others[potential] = with_others(potential, replaced)
     _check_complete(model, new, [*others.values(), *values.values()])
     of_rows = [v.name for v in model.deterministics if follows(v)]
-    gone = [data.name for data in new if data.name is not None]
-    return copied(model, without={*of_rows, *gone}, others=others, values=values, no_dims=dims)
+    gone = {*of_rows, *(data.name for data in new)}
+    return copied(model, without=gone, others=others, values=values, no_dims=dims)
 
 
 def _check_complete(model: pm.Model, new: dict[Any, Variable], graphs: list[Any]) -> None:
@@ -187,10 +188,9 @@ def _check_complete(model: pm.Model, new: dict[Any, Variable], graphs: list[Any]
 
 def _scaled(rv: Any, replaced: dict[Any, Any], number: int) -> Any:
     """An observed variable of a minibatch, scaled up to all rows."""
+    name = rv.name
     if isinstance(rv.owner.op, MinibatchRandomVariable):
-        rv, name = rv.owner.inputs[0], rv.name
-    else:
-        name = rv.name
+        rv = rv.owner.inputs[0]  # scaled up to another number
     if rv.ndim == 0:
         raise UnsupportedError(
             f"{name!r} is observed and follows from the rows, but it is a single number, of which "

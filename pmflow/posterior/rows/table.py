@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.evaluate import compile_once
+from pmflow.graphs.settled import value_of
 from pmflow.posterior.rows.sources.ahead import ahead
 from pmflow.posterior.rows.sources.arrays import ArrayRows
 from pmflow.posterior.rows.sources.rows import Rows
@@ -50,14 +51,14 @@ class Column:
         shared = [x for x in graph_inputs([source]) if isinstance(x, SharedVariable)]
         data = [x.get_value(borrow=True) for x in shared]
         if self._known is None or not all(map(is_, self._known[0], data)):
-            self._known = data, ArrayRows(self._array(source, data))
+            self._known = data, ArrayRows(self._array(source))
         return self._known[1]
 
     @staticmethod
-    def _array(source: TensorVariable, data: list[Any]) -> Array:
-        if isinstance(source, Constant):
-            return np.asarray(source.data)
-        return np.asarray(data[0] if source.owner is None else compile_once([], [source])()[0])
+    def _array(source: TensorVariable) -> Array:
+        if source.owner is None:
+            return value_of(source)
+        return np.asarray(compile_once([], [source])()[0])
 
     def taken(self, rows: Array) -> Array:
         """Rows in the type of the variable."""

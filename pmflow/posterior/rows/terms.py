@@ -11,7 +11,7 @@ from typing import Any
 import pymc as pm
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Apply, Constant, Variable
-from pytensor.graph.replace import clone_replace, graph_replace
+from pytensor.graph.replace import clone_replace
 from pytensor.tensor.type_other import NoneConst
 from pytensor.tensor.variable import TensorVariable
 
@@ -25,7 +25,7 @@ from pmflow.graphs.minibatches import (
     in_minibatches,
     minibatch_nodes,
 )
-from pmflow.posterior.copied import copied
+from pmflow.posterior.copied import with_inputs
 from pmflow.posterior.rows.table import Column, Table
 
 __all__ = ["RowTerms", "row_terms"]
@@ -87,25 +87,15 @@ def row_terms(model: pm.Model) -> RowTerms:
 
 
 def _without_data(model: pm.Model) -> tuple[pm.Model, dict[Variable, Constant]]:
-    """The model with inputs in the place of arrays that minibatches are of, and these arrays.
-
-    PyTensor goes through all numbers of a constant, and more than once, as it rewrites a graph.
-    """
+    """The model with inputs in the place of arrays that minibatches are of, and these arrays."""
     values = model.rvs_to_values
     nodes = minibatch_nodes([*model.observed_RVs, *(values[rv] for rv in model.observed_RVs)])
     arrays = {x for node in nodes for x in node.inputs if isinstance(x, Constant)}
     if not arrays:
         return model, {}
     inputs = {array: array.type(name=array.name) for array in arrays}
-    both = [x for rv in model.observed_RVs for x in (rv, values[rv])]
-    new = iter(graph_replace(both, inputs, strict=False))
-    pairs = [(rv, next(new), next(new)) for rv in model.observed_RVs]
     with GLOBAL_STATE:
-        made = copied(
-            model,
-            others={rv: other for rv, other, _ in pairs},
-            values={rv: value for rv, _, value in pairs},
-        )
+        made = with_inputs(model, inputs, [rv.name for rv in model.observed_RVs])
     return made, {given: array for array, given in inputs.items()}
 
 

@@ -18,7 +18,8 @@ from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.evaluate import GLOBAL_STATE
-from pmflow.posterior.copied import copied, with_others
+from pmflow.graphs.settled import value_of
+from pmflow.posterior.copied import with_inputs
 from pmflow.posterior.rows.table import Column, Table
 from pmflow.posterior.rows.terms import RowTerms
 
@@ -73,7 +74,9 @@ class LongRows:
             rows.
         """
         inputs = {x: _input(x, self.length) for x in self.data}
-        parts = _log_densities(self._model, self.variables, inputs)
+        made = with_inputs(self._model, inputs, self.names)
+        long = [rv for rv in made.observed_RVs if rv.name in self.names]
+        parts = [terms for rv in long for terms in made.logp(vars=[rv], sum=False)]
         behind = set(ancestors(parts))
         inputs = {data: x for data, x in inputs.items() if x in behind}
         given = {data: _input(data, rows) for data in inputs}
@@ -140,33 +143,12 @@ def _table(rows: LongRows) -> Table | None:
 
 def _length(x: Variable) -> int:
     """How many rows data have, 0 for what is none."""
-    if not isinstance(x.type, TensorType):
-        return 0
-    if isinstance(x, Constant):
-        return len(x.data) if x.type.ndim else 0
-    if isinstance(x, SharedVariable):
-        return len(x.get_value(borrow=True)) if x.type.ndim else 0
-    return 0
+    is_data = isinstance(x, Constant | SharedVariable) and isinstance(x.type, TensorType)
+    return len(value_of(x)) if is_data and x.type.ndim else 0
 
 
 def _input(data: Any, rows: int) -> TensorVariable:
-    array = data.data if isinstance(data, Constant) else data.get_value(borrow=True)
-    return data.type.clone(shape=(rows, *array.shape[1:]))(name=data.name)
-
-
-def _log_densities(
-    model: pm.Model, long: Sequence[Any], inputs: Mapping[Variable, Variable]
-) -> list[Any]:
-    """Of each variable, with inputs in the place of data: rewrites go through all of a constant."""
-    both = [x for rv in long for x in (rv, model.rvs_to_values[rv])]
-    new = iter([with_others(x, inputs) for x in both])
-    pairs = [(rv, next(new), next(new)) for rv in long]
-    made = copied(
-        model,
-        others={rv: other for rv, other, _ in pairs},
-        values={rv: value for rv, _, value in pairs},
-    )
-    return [terms for _, other, _ in pairs for terms in made.logp(vars=[other], sum=False)]
+    return data.type.clone(shape=(rows, *value_of(data).shape[1:]))(name=data.name)
 
 
 def _shortened(
