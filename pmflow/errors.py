@@ -13,6 +13,7 @@ __all__ = [
     "FitWarning",
     "FormulaError",
     "LayerError",
+    "MethodError",
     "NonFiniteError",
     "NotContinuousError",
     "ParameterError",
@@ -73,6 +74,12 @@ class LayerError(PmflowError, TypeError, ValueError):
 
 class ParameterError(PmflowError, ValueError, TypeError):
     """An argument that is out of range, of the wrong type, or of the wrong shape."""
+
+
+class MethodError(ParameterError, KeyError):
+    """A method that is none of those that `pmflow.fit` knows."""
+
+    __str__ = Exception.__str__  # that of KeyError puts it in quotes
 
 
 class NotContinuousError(PmflowError, ValueError):

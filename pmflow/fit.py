@@ -11,9 +11,11 @@ from pymc.util import RandomState
 from pymc.variational.inference import Inference
 
 from pmflow.checks import check_names, refuse_with
-from pmflow.errors import ParameterError
+from pmflow.errors import MethodError, ParameterError
 from pmflow.inference import NFVI
+from pmflow.inference.guess import guessed_frame
 from pmflow.ladder.automatic import fit_automatically
+from pmflow.posterior.model import checked_model
 from pmflow.posterior.rows.stored import with_rows
 from pmflow.training.options import FitOptions
 
@@ -28,6 +30,7 @@ def fit(
     model: pm.Model | None = None,
     random_seed: RandomState = None,
     start: Mapping[str, Any] | None = None,
+    start_sigma: Mapping[str, Any] | None = None,
     inf_kwargs: Mapping[str, Any] | None = None,
     *,
     rows: Mapping[str, Any] | None = None,
@@ -49,6 +52,10 @@ def fit(
         Defaults to the model of the context.
     random_seed, start
         As for `NFVI`.
+    start_sigma : dict of str to array_like, optional
+        Standard deviations where it begins, by variable, in unconstrained space: the scale of
+        PyMC's ``'advi'``; of a flow the diagonal frame that it is trained in, with 1 for those left
+        out. ``'auto'`` finds them by itself.
     inf_kwargs : dict, optional
         Further arguments of the inference class, such as ``{"jitter": 1.0}``.
     rows : dict of str to array_like, data frame, ArrowRows or Rows, optional
@@ -68,6 +75,8 @@ def fit(
     ------
     FormulaError
         If the formula is wrong.
+    MethodError
+        If there is no such method.
     ParameterError
         If an argument can't be honoured, such as a seed for an inference that exists already.
 
@@ -83,17 +92,14 @@ def fit(
     >>> print(approx.formula)
     planar*2
     """
-    if inf_kwargs is not None and not isinstance(inf_kwargs, Mapping):
-        raise ParameterError(
-            "inf_kwargs must be a dict of arguments of the inference class, "
-            f"but is of type {type(inf_kwargs).__name__}."
-        )
+    _check_mappings(inf_kwargs=inf_kwargs, start_sigma=start_sigma)
     given = dict(inf_kwargs or {})
+    of_user = {"start_sigma": start_sigma, **dict.fromkeys(given, True)}
     for name, value in {"random_seed": random_seed, "start": start}.items():
         if value is not None:
             given[name] = value
     if isinstance(method, Inference):
-        taken = {**given, "model": model, "rows": rows, "batch_size": batch_size}
+        taken = {**of_user, **given, "model": model, "rows": rows, "batch_size": batch_size}
         refuse_with("an inference object, which exists already", taken)
         if n is None and not isinstance(method, NFVI):
             n = 10_000
@@ -114,16 +120,17 @@ def fit(
         )
     name, has_formula, formula = method.partition("=")
     if method.strip().lower() == "auto":
-        refuse_with("method='auto', which chooses them", dict.fromkeys(inf_kwargs or (), True))
+        refuse_with("method='auto', which chooses them", of_user)
         return fit_automatically(model, n=n, random_seed=random_seed, start=start, **kwargs)
     if name.strip().lower() != "nfvi":
         if method.lower() not in _PYMC_METHODS:
-            raise ParameterError(
+            raise MethodError(
                 "method must be 'auto', 'nfvi', 'nfvi=<formula>' or one of "
                 f"{', '.join(map(repr, _PYMC_METHODS))}, but is {method!r}."
             )
         n = 10_000 if n is None else n
-        return pm.fit(n, method=method.lower(), model=model, inf_kwargs=given, **kwargs)
+        kwargs |= {"model": model, "start_sigma": start_sigma, "inf_kwargs": given}
+        return pm.fit(n, method=method.lower(), **kwargs)
     check_names(given, list(inspect.signature(NFVI).parameters), "inf_kwargs")
     check_names(kwargs, FitOptions.names(), "fit")
     options = FitOptions(n=n, **kwargs)
@@ -134,4 +141,16 @@ def fit(
                 f"inf_kwargs['flow']={given['flow']!r}. Leave one out."
             )
         given["flow"] = formula
+    if start_sigma is not None:
+        refuse_with("start_sigma, which is a frame", {"frame": given.get("frame")})
+        given["frame"] = guessed_frame(checked_model(model), given.pop("start", None), start_sigma)
     return NFVI(model=model, **given).carry_out(options)
+
+
+def _check_mappings(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise ParameterError(
+                f"{name} must be a dict, by argument of the inference class or by variable, but is "
+                f"of type {type(value).__name__}."
+            )

@@ -270,6 +270,26 @@ class TestFunctionalForm:
         one, two = (pmf.fit(3, model=model, random_seed=4, **FAST) for _ in range(2))
         np.testing.assert_array_equal(one.hist, two.hist)
 
+    def test_start_sigma_is_where_it_begins(self) -> None:
+        with pm.Model() as model:
+            pm.Normal("x", shape=2)
+            pm.LogNormal("positive")
+        sigma: dict[str, Any] = {"x": [0.1, 3.0], "positive": 0.5}
+        begin: dict[str, Any] = {"start": {"x": 7.0, "positive": np.exp(2.0)}, "start_sigma": sigma}
+        approx = pmf.fit(0, model=model, inf_kwargs={"jitter": 0.0}, **begin, **FAST)
+        found = approx.sample(20_000, random_seed=1)
+        x = found["posterior"]["x"].values
+        np.testing.assert_allclose(x.mean((0, 1)), 7.0, atol=0.1)
+        np.testing.assert_allclose(x.std((0, 1)), sigma["x"], rtol=0.03)
+        other = np.log(found["posterior"]["positive"].values)
+        np.testing.assert_allclose([other.mean(), other.std()], [2.0, 0.5], rtol=0.03)
+        with pytest.raises(ParameterError, match=r"start_sigma must give 'x' the shape \(2,\)"):
+            pmf.fit(0, model=model, start_sigma={"x": [1.0] * 3}, **FAST)
+
+    def test_start_sigma_goes_to_pymc(self, model: pm.Model) -> None:
+        approx = pmf.fit(0, "advi", model, start_sigma={"z": 2.0}, **FAST)
+        np.testing.assert_allclose(approx.std.eval(), 2.0)
+
     def test_other_methods_go_to_pymc(self, model: pm.Model) -> None:
         approx = pmf.fit(3, method="ADVI", model=model, **FAST)
         assert isinstance(approx, pm.MeanField)

@@ -46,7 +46,7 @@ def test_the_example_runs(
     shown = capsys.readouterr().out
     assert "-> Gaussian" in shown
     assert "Verdict: " in shown
-    assert "sd_ratio" in shown
+    assert "wasserstein" in shown
     assert "intercept" in shown
 
 

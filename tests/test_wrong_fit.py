@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from wrong import FAST, NO_COUNT, NO_MODEL, NO_SEED, Rows, check
 
 import pmflow as pmf
-from pmflow.errors import FormulaError, ParameterError
+from pmflow.errors import FormulaError, MethodError, ParameterError
 
 ROWS = Rows()
 add, add_all = ROWS.add, ROWS.add_all
@@ -73,6 +74,35 @@ add_all(
     "inf_kwargs",
     "jitter",
 )
+add_all(
+    "pmf.fit start_sigma",
+    {
+        "list": [1],
+        "unknown": {"nope": 1},
+        "zero": {"x": 0},
+        "nan": {"x": np.nan},
+        "text": {"x": "a"},
+    },
+    lambda w, v: pmf.fit(5, model=w.model, start_sigma=v, **FAST),
+    ParameterError,
+    "start_sigma",
+)
+add(
+    "pmf.fit start_sigma and a frame",
+    lambda w: pmf.fit(
+        5, model=w.model, start_sigma={"x": 1}, inf_kwargs={"frame": "laplace"}, **FAST
+    ),
+    ParameterError,
+    "frame can't be honoured",
+)
+add(
+    "pmf.fit start_sigma of what chooses it",
+    lambda w: pmf.fit(model=w.model, start_sigma={"x": 1}, **FAST),
+    ParameterError,
+    "start_sigma can't be honoured",
+)
+add("pmf.fit method", lambda w: pmf.fit(5, "nope", w.model, **FAST), MethodError, "'nope'")
+add("pmf.fit method as PyMC", lambda w: pmf.fit(5, "nope", w.model, **FAST), KeyError, "'nope'")
 add_all(
     "pmf.fit random_seed",
     NO_SEED,

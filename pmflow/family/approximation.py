@@ -215,10 +215,9 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         -------
         DataTree
             ``posterior``: free variables and deterministics in constrained space, with the model's
-            dims and coords. ``sample_stats``: ``log_q`` and ``log_p`` of each draw, both
-            over the unconstrained space (``log_p`` not normalised; an estimate for minibatches; left
-            out where `pymc.set_data` has changed lengths since).
-            ``observed_data`` and ``constant_data`` as after `pymc.sample`.
+            dims and coords. ``sample_stats``: ``log_q`` and ``log_p`` of each draw, over
+            the unconstrained space (``log_p`` not normalised; for minibatches an estimate; none
+            after `pymc.set_data` with other lengths). ``observed_data``, ``constant_data``.
 
         Raises
         ------

@@ -12,6 +12,7 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pymc.pytensorf import floatX
+from pymc.variational.opvi import ParametrizationError
 from pymc.vartypes import discrete_types
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.tensor.variable import TensorVariable
@@ -190,17 +191,21 @@ def of_length(frame: Frame, dim: int) -> Frame:
     return frame
 
 
+class _DiscreteError(NotContinuousError, ParametrizationError):
+    """PyMC's exception too, for those who catch that."""
+
+
 def check_continuous(variables: Sequence[TensorVariable]) -> None:
     """Check that a flow can stand for some variables.
 
     Raises
     ------
     NotContinuousError
-        If one is discrete.
+        If one is discrete; also PyMC's ParametrizationError.
     """
     names = [v.name for v in variables if v.type.numpy_dtype.name in discrete_types]
     if names:
-        raise NotContinuousError(
+        raise _DiscreteError(
             f"A flow needs continuous free variables, but {', '.join(names)} "
             f"{'is' if len(names) == 1 else 'are'} discrete. Marginalize them "
             "(pymc_extras.marginalize) or use pm.sample."

@@ -13,7 +13,7 @@ from pymc.util import RandomState
 from xarray import DataTree
 
 from pmflow.family.functions import joint_ordering
-from pmflow.family.reported import Reported
+from pmflow.family.shown import Shown
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.density import LogDensity, density_over
@@ -24,7 +24,7 @@ from pmflow.watch import stage, watching
 __all__ = ["Judged"]
 
 
-class Judged(Reported):
+class Judged(Shown):
     """An approximation with draws whose densities are those by all data."""
 
     @cached_property

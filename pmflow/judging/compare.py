@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from pmflow.judging.comparison import Comparison
 from pmflow.judging.components import matched_components
 
 __all__ = ["compare"]
@@ -48,7 +49,7 @@ def compare(
     Returns
     -------
     pandas.DataFrame
-        Indexed by label (``theta[Choate]``). Columns:
+        Indexed by label (``theta[Choate]``), printed with all of its columns. These are:
 
         ``mean_error``
             Difference of the means, in units of the reference's sd.
@@ -90,7 +91,7 @@ def compare(
     pairs = matched_components(idata, reference, var_names)
     rows = [_compare_draws(*pair.draws) for pair in pairs]
     labels = [pair.label for pair in pairs]
-    return pd.DataFrame(rows, index=labels, columns=list(_COLUMNS), dtype=float)
+    return Comparison(rows, index=labels, columns=list(_COLUMNS), dtype=float)
 
 
 def _compare_draws(draws: NDArray[Any], reference: NDArray[Any]) -> tuple[float, ...]:

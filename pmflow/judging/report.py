@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pmflow.judging.html import html_table
 from pmflow.judging.verdict import bounds
 
 __all__ = ["as_html", "as_text", "with_error"]
@@ -36,11 +37,6 @@ def as_text(found: Any) -> str:
 
 def as_html(found: Any) -> str:
     """For a notebook; no colours of its own: it takes those of the page, dark or light."""
-    cell = 'style="text-align: left; background: none; color: inherit"'
-    body = "".join(
-        "<tr>" + "".join(f"<td {cell}>{escape(text)}</td>" for text in row) + "</tr>"
-        for row in _rows(found)
-    )
     lists = "".join(
         f"<div>{title}</div><ul>{''.join(f'<li>{_item(item)}</li>' for item in items)}</ul>"
         for title, items in _lists(found)
@@ -49,8 +45,7 @@ def as_html(found: Any) -> str:
     blind = f"<div><em>{_BLIND}</em></div>" if found.starts is None else ""
     return (
         f'<div style="color: inherit"><strong>{escape(found.verdict)}</strong>'
-        f'<table style="border: none; background: none; color: inherit">{body}</table>'
-        f"{lists}{blind}</div>"
+        f"{html_table(_rows(found))}{lists}{blind}</div>"
     )
 
 
@@ -118,4 +113,4 @@ def with_error(value: float, error: float) -> str:
     if max(abs(value), error) >= _HUGE:
         return f"{value:.2g} ± {error:.1g}"
     digits = int(np.clip(1 - np.floor(np.log10(error)), 0, 4))
-    return f"{value:,.{digits}f} ± {error:.{digits}f}"
+    return f"{value:z,.{digits}f} ± {error:.{digits}f}"

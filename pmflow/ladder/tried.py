@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.judging.diagnosis import Diagnosis
+from pmflow.judging.html import html_table
 from pmflow.judging.verdict import ESS_RELIABLE
 from pmflow.judging.weights import NEARLY_EQUAL
 from pmflow.records import State
@@ -43,9 +45,13 @@ class Tried(State):
     left_out: str = ""
 
     def __str__(self) -> str:
+        return f"{self.formula} ({self.seconds:.1f} s): {self.found}"
+
+    @property
+    def found(self) -> str:
+        """What came of it, in one line."""
         known = None if self.diagnosis is None else self.diagnosis.summary
-        found = known or self.left_out or "not diagnosed"
-        return f"{self.formula} ({self.seconds:.1f} s): {found}"
+        return known or self.left_out or "not diagnosed"
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,27 @@ class Ladder(State):
     def __str__(self) -> str:
         marks = ("->" if i == self.taken else "  " for i in range(len(self.rungs)))
         lines = [f"{mark} {rung}" for mark, rung in zip(marks, self.rungs, strict=True)]
-        longest = sorted(self.times.items(), key=lambda item: -item[1])
-        shown = [f"{name.lower()} {seconds:.1f} s" for name, seconds in longest if seconds >= 0.1]
-        return "\n".join([*lines, *([f"   {', '.join(shown)}"] if shown else [])])
+        return "\n".join([*lines, *([f"   {self.shown_times}"] if self.shown_times else [])])
 
     __repr__ = __str__
+
+    @property
+    def shown_times(self) -> str:
+        """The longest stages first, of a tenth of a second at least."""
+        longest = sorted(self.times.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name.lower()} {s:.1f} s" for name, s in longest if s >= 0.1)
+
+    def _repr_html_(self) -> str:
+        """For a notebook, to be opened."""
+        rows = [
+            ("→" if i == self.taken else "", one.formula, f"{one.seconds:.1f}", one.found)
+            for i, one in enumerate(self.rungs)
+        ]
+        table = html_table(rows, ("", "tried", "seconds", "found"))
+        return (
+            '<details style="color: inherit">'
+            f"<summary>{len(rows)} tried: {escape(self.shown_times)}</summary>{table}</details>"
+        )
 
 
 def best_of(tried: Sequence[Tried]) -> int:

@@ -36,8 +36,8 @@ def update(
 ) -> Approximation:
     """Go on from a fit with new rows of data: the fit of the rows before is the prior of these.
 
-    It is so in unconstrained space, as a potential. The rows before are not needed any more. What the fit got wrong is carried on, and no later
-    verdict sees it: update what is *reliable*.
+    It is so in unconstrained space, as a potential. The rows before are not needed any more. What
+    the fit got wrong is carried on, and no later verdict sees it: update what is *reliable*.
 
     Parameters
     ----------

@@ -71,7 +71,11 @@ class LatentStart:
             )
 
     def __call__(self, seed: int) -> NDArray[np.float64]:
-        """The start, shape (dim,), unconstrained; `seed` is for initial points that are drawn.
+        """The start as one vector, shape (dim,); see `values`."""
+        return np.concatenate([value.ravel() for value in self.values(seed).values()])
+
+    def values(self, seed: int) -> dict[str, NDArray[np.float64]]:
+        """The start by variable, unconstrained; `seed` is for initial points that are drawn.
 
         Raises
         ------
@@ -79,7 +83,8 @@ class LatentStart:
             If one that was given is outside of a variable's support.
         """
         point = self._point(seed)
-        values = {name: point[value_name] for name, value_name in self._names.items()}
+        names = self._names.items()
+        values = {name: np.asarray(point[value], dtype=float) for name, value in names}
         for name, value in values.items():
             if np.isfinite(value).all():
                 continue
@@ -92,4 +97,4 @@ class LatentStart:
                 f"start must put {name!r} inside of its support, but in unconstrained space it is "
                 f"{value}. Give start={{{name!r}: ...}} a finite value away from the border."
             )
-        return np.concatenate([np.ravel(value) for value in values.values()]).astype(float)
+        return values

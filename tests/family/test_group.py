@@ -424,11 +424,6 @@ class TestNames:
             *("group1_b_0", "group1_u_0", "group1_w_0", "group1_loc_1"),
         ]
 
-    def test_printing_names_the_formula_and_the_dimension(
-        self, approx: pmf.NormalizingFlow
-    ) -> None:
-        assert str(approx) == "Approximation{NormalizingFlowGroup[planar*2, dim=5]}"
-
 
 def state_of(approx: pmf.NormalizingFlow) -> list[NDArray[np.float64]]:
     """Parameters and a few draws."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pymc.variational.opvi import ParametrizationError
 from wrong import NAN, NO_MODEL, Call, Rows, World, check
 
 import pmflow as pmf
@@ -57,6 +58,11 @@ GROUPS: dict[str, tuple[Call, type[Exception], tuple[str, ...]]] = {
     "discrete": (
         lambda w: pmf.Group([w.discrete["n"]], "loc", model=w.discrete),
         NotContinuousError,
+        ("n is discrete",),
+    ),
+    "discrete, as of PyMC": (
+        lambda w: pmf.NFVI(model=w.discrete),
+        ParametrizationError,
         ("n is discrete",),
     ),
     "family 5": (lambda w: pmf.Group(None, 5, model=w.model), FormulaError, ("int",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -26,6 +27,21 @@ GRID = np.linspace(-1.0, 1.0, 1_001)
 
 def test_the_columns_are_the_errors() -> None:
     assert list(pmf.compare(draws_of(GRID), draws_of(GRID)).columns) == ERRORS + MCSE
+
+
+def test_a_table_is_printed_whole_in_80_columns() -> None:
+    table = pmf.compare(
+        draws_of(GRID, "a_name_of_variables"), draws_of(GRID, "a_name_of_variables")
+    )
+    for shown in (table, table.round(2), pd.concat([table] * 100)):
+        lines = str(shown).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert len(lines) < 20
+        words = {word for name in table.columns for word in name.split("_")}
+        assert words <= set(" ".join(lines[:3]).split())
+    assert str(table).splitlines()[-1].split()[1:6] == ["0.000", "1.000", "0.000", "0.000", "0.000"]
+    assert "Empty" in str(table.iloc[:0])
+    np.testing.assert_array_equal(table.round(2)["sd_ratio"], [1.0])
 
 
 def test_equal_draws_have_no_error() -> None:
