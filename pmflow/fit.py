@@ -129,7 +129,7 @@ def fit(
                 f"{', '.join(map(repr, _PYMC_METHODS))}, but is {method!r}."
             )
         n = 10_000 if n is None else n
-        kwargs |= {"model": model, "start_sigma": start_sigma, "inf_kwargs": given}
+        kwargs |= {"model": checked_model(model), "start_sigma": start_sigma, "inf_kwargs": given}
         return pm.fit(n, method=method.lower(), **kwargs)
     check_names(given, list(inspect.signature(NFVI).parameters), "inf_kwargs")
     check_names(kwargs, FitOptions.names(), "fit")

@@ -26,16 +26,13 @@ from pmflow.family.kept import Kept
 from pmflow.family.state import ApproximationState
 from pmflow.flows.bases import mean_with_choices
 from pmflow.graphs.checks import checks_as_values
-from pmflow.graphs.evaluate import (
-    GLOBAL_STATE,
-    NotVectorizedError,
-    vectorize_over_draws,
-)
+from pmflow.graphs.evaluate import GLOBAL_STATE, NotVectorizedError, vectorize_over_draws
 from pmflow.graphs.private import seed_from
 from pmflow.posterior import export
 from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.density import LogDensity
 from pmflow.posterior.model import checked_groups
+from pmflow.posterior.packages import drawn_names, finished
 from pmflow.records import Report
 from pmflow.watch import watching
 
@@ -56,7 +53,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     Raises
     ------
     ParameterError
-        If a variable is in two groups or in none, or the groups are of several models.
+        If a variable is in two groups or in none, or groups are of several models.
     """
 
     is_stack: ClassVar[bool] = False
@@ -231,13 +228,14 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
         known = [v.name for v in self.model.unobserved_RVs]
         names = None if var_names is None else checked_names(var_names, known, "var_names")
         with watching(progressbar=progressbar):
-            samples = self.draw(chains * draws, random_seed, names)
+            samples = self.draw(chains * draws, random_seed, drawn_names(self.model, names))
             if not return_inferencedata:
                 return export.to_multitrace(self.model, samples, chains)
             tree = export.to_datatree(
                 self.model, samples, self.family, chains, include_transformed=include_transformed
             )
-            return self.with_log_likelihood(tree, samples) if log_likelihood else tree
+            tree = self.with_log_likelihood(tree, samples) if log_likelihood else tree
+            return finished(self.model, tree, names)
 
     def draw(
         self, draws: int, random_seed: RandomState = None, var_names: VarNames = ()

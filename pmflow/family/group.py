@@ -67,8 +67,8 @@ def Group(
     >>> with pm.Model():
     ...     a, b = pm.Normal("a"), pm.HalfNormal("b")
     ...     approx = pmf.Approximation([pmf.Group([a], "planar*2"), pmf.Group(None, "mf")])
-    >>> print(approx)
-    Approximation{NormalizingFlowGroup[planar*2, dim=1] & MeanFieldGroup[1]}
+    >>> print(approx.family)
+    NormalizingFlowGroup[planar*2, dim=1] & MeanFieldGroup[1]
     """
     if vfam is None and params is None:
         raise ParameterError("Group needs `vfam` or `params`, but got none of them.")

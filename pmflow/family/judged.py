@@ -19,6 +19,7 @@ from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.density import LogDensity, density_over
 from pmflow.posterior.export import Samples, to_datatree
 from pmflow.posterior.model import short_variables
+from pmflow.posterior.packages import finished
 from pmflow.watch import stage, watching
 
 __all__ = ["Judged"]
@@ -57,7 +58,7 @@ class Judged(Shown):
     ) -> DataTree:
         """As `sample`, with log p by all rows where the model observes minibatches."""
         samples = self.draw_by_all_rows(draws, random_seed, var_names)
-        return to_datatree(self.model, samples, family=self.family)
+        return finished(self.model, to_datatree(self.model, samples, family=self.family))
 
     def with_log_likelihood(self: Any, tree: DataTree, samples: Samples) -> DataTree:
         """Draws with the log likelihood of each observation; of minibatches, of all rows.

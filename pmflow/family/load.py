@@ -50,8 +50,8 @@ def load(path: str | os.PathLike[str], model: pm.Model | None = None) -> Approxi
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     approx.save(f"{folder}/fit.safetensors")
     ...     loaded = pmf.load(f"{folder}/fit.safetensors", model)
-    >>> print(loaded)
-    Approximation{NormalizingFlowGroup[planar*2, dim=2]}
+    >>> print(loaded.family)
+    NormalizingFlowGroup[planar*2, dim=2]
     """
     model = checked_model(model)
     return approximation_of(read_archive(path), model, os.fspath(path))

@@ -20,6 +20,7 @@ def copied(
     others: Mapping[TensorVariable, Variable] | None = None,
     values: Mapping[TensorVariable, Variable] | None = None,
     no_dims: Container[str] = (),
+    into: pm.Model | None = None,
 ) -> pm.Model:
     """A model with the free variables of another, the same objects, and what else it has.
 
@@ -36,9 +37,11 @@ def copied(
         What is observed in the place of what an observed variable of `model` had.
     no_dims : container of str
         Dims that are not said of variables, as their length is another one.
+    into : pymc.Model, optional
+        An empty model that it all goes into, in place of a new one.
     """
     others, values = others or {}, values or {}
-    made = pm.Model(model=None, check_bounds=model.check_bounds)
+    made = pm.Model(model=None, check_bounds=model.check_bounds) if into is None else into
 
     def add(variable: Any, name: str) -> None:
         dims = model.named_vars_to_dims.get(name)

@@ -14,6 +14,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 from pmflow.errors import ParameterError
 from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
+from pmflow.posterior.packages import pymc_model_in
 
 __all__ = ["check_start", "checked_groups", "checked_model", "shared_data", "short_variables"]
 
@@ -31,8 +32,12 @@ def checked_model(model: Any) -> pm.Model:
                 "A model is needed, but there is none: call this inside of `with pm.Model():`, or "
                 "give model=. (No model on context stack.)"
             ) from None
+    model = pymc_model_in(model)
     if not isinstance(model, pm.Model):
-        raise ParameterError(f"model must be a pm.Model, but is {model!r}.")
+        raise ParameterError(
+            "model must be a pm.Model, or a model of Bambi, pymc-marketing or HSSM that holds one, "
+            f"but is {model!r}."
+        )
     if not model.free_RVs:
         raise ParameterError(
             "The model must have free variables to approximate, but has no free variables (free "

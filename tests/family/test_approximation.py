@@ -344,10 +344,7 @@ class TestState:
 
 class TestMixed:
     def test_printing_names_every_family(self, mixed: pmf.Approximation) -> None:
-        assert str(mixed) == (
-            "Approximation{NormalizingFlowGroup[planar*2, dim=3] & FullRankGroup[3] "
-            "& MeanFieldGroup[1]}"
-        )
+        assert "planar*2 & full_rank & mean_field" in str(mixed)
 
     def test_params_stand_in_the_order_of_the_groups(self, mixed: pmf.Approximation) -> None:
         names = [p.name for p in mixed.params]
