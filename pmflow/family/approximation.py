@@ -9,11 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
 from pymc.util import RandomState
 from pymc.variational import opvi
-from pymc.variational.opvi import node_property
 from pytensor.tensor.variable import TensorVariable
 from xarray import DataTree
 
@@ -23,8 +21,8 @@ from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.family.functions import DensityFunction, DrawFunction, joint_logq
 from pmflow.family.group_states import groups_of
 from pmflow.family.kept import Kept
+from pmflow.family.mean_densities import MeanDensities
 from pmflow.family.state import ApproximationState
-from pmflow.flows.bases import mean_with_choices
 from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import GLOBAL_STATE, NotVectorizedError, vectorize_over_draws
 from pmflow.graphs.private import seed_from
@@ -39,7 +37,7 @@ from pmflow.watch import watching
 __all__ = ["Approximation"]
 
 
-class Approximation(Kept, opvi.Approximation, state=ApproximationState):
+class Approximation(Kept, MeanDensities, opvi.Approximation, state=ApproximationState):
     """An approximate posterior made of independent groups of variables.
 
     Parameters
@@ -101,8 +99,7 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
     def param_names(self) -> list[str]:
         """A name for every entry of `params`: ``u_0`` is the `u` of the flow's first layer.
 
-        ``df_base`` is a parameter of the base. With more than one group the name starts with the
-        group's: ``group1_u_0``.
+        ``df_base`` is one of the base. Of several groups the name says which: ``group1_u_0``.
         """
         names = []
         for index, group in enumerate(self.groups):
@@ -113,44 +110,10 @@ class Approximation(Kept, opvi.Approximation, state=ApproximationState):
                 names += [f"{prefix}{p.name}" for p in group.params]
         return names
 
-    def _mean_over_draws(self, values: TensorVariable) -> TensorVariable:
-        choices = [g.log_choice for g in self.groups if isinstance(g, NormalizingFlowGroup)]
-        return mean_with_choices(values, [choice for choice in choices if choice is not None])
-
-    @property
-    def _sized_symbolic_varlogp_and_datalogp(self) -> Any:
-        with GLOBAL_STATE:  # as in __init__
-            return super()._sized_symbolic_varlogp_and_datalogp
-
     def make_size_and_deterministic_replacements(self, *args: Any, **kwargs: Any) -> Any:
         """The same as PyMC's, but one thread at a time."""
         with GLOBAL_STATE:  # as in __init__
             return super().make_size_and_deterministic_replacements(*args, **kwargs)
-
-    @node_property
-    def logq(self) -> TensorVariable:
-        """Mean of log q over the draws of a step."""
-        return pt.add(*map(self._mean_over_draws, self.collect("symbolic_logq")))
-
-    @node_property
-    def path_logq(self) -> TensorVariable:
-        """The same as `logq`, with the gradient along the draws only; for flows alone."""
-        return pt.add(*map(self._mean_over_draws, self.collect("symbolic_path_logq")))
-
-    @node_property
-    def start_logp(self) -> TensorVariable:
-        """Mean log density of the draws where the flows began, for groups that are all flows."""
-        return pt.add(*(self._mean_over_draws(g.symbolic_start_logp) for g in self.groups))
-
-    @node_property
-    def varlogp(self) -> TensorVariable:
-        """Mean log prior of a step's draws."""
-        return self._mean_over_draws(self.sized_symbolic_varlogp)
-
-    @node_property
-    def datalogp(self) -> TensorVariable:
-        """Mean log likelihood of a step's draws."""
-        return self._mean_over_draws(self.sized_symbolic_datalogp)
 
     def symbolic_sample_over_posterior(
         self, node: Any, more_replacements: dict[Any, Any] | None = None

@@ -15,6 +15,8 @@ from pytensor.tensor.basic import get_underlying_scalar_constant_value
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.exceptions import NotScalarConstantError
 
+from pmflow.graphs.labelled import as_plain
+
 __all__ = ["checks_as_values", "without_checks"]
 
 
@@ -22,7 +24,7 @@ def checks_as_values(nodes: Sequence[Variable], *, check_bounds: bool = True) ->
     """Graphs of one point in which a parameter out of range gives a log density of -inf.
 
     To be done before a graph is batched: a check of a batch fails, or is -inf, for all draws at
-    once if one of them is out of range.
+    once if one of them is out of range. Labelled arrays become plain ones before.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ def checks_as_values(nodes: Sequence[Variable], *, check_bounds: bool = True) ->
             value = pt.switch(pt.all([pt.all(c) for c in conditions]), value, -np.inf)
         return value.astype(node.outputs[0].dtype)
 
-    return _changed(nodes, as_value)
+    return _changed(as_plain(nodes), as_value)
 
 
 def without_checks(nodes: Sequence[Variable]) -> list[Variable]:

@@ -23,11 +23,13 @@ from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import in2out, node_rewriter, out2in
 from pytensor.graph.traversal import applys_between, io_toposort, truncated_graph_inputs
 from pytensor.scan.op import Scan
+from pytensor.tensor.basic import Join
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.graphs.batched_scan import open_batched_scans
+from pmflow.graphs.workarounds.batched_joins import open_batched_joins
 from pmflow.graphs.workarounds.elementwise import (
     products_without_zeros,
     run_as_arrays,
@@ -228,14 +230,14 @@ def vectorize_over_draws(
         # PyTensor raises whatever an Op's make_node raises: there is no narrower class to catch
         raise NotVectorizedError(_culprit(nodes, draws)) from error
     ops = [getattr(node.op, "core_op", None) for node in applys_between([], batched)]
-    scans = [op for op in ops if isinstance(op, Scan)]
-    if any(op.info.as_while for op in scans):
+    if any(isinstance(op, Scan) and op.info.as_while for op in ops):
         # a batch of them fails where their lengths differ
         raise NotVectorizedError("a scan that ends on a condition")
-    if scans:
-        # gradients taken from here on are those of scans over batches
+    if any(isinstance(op, Scan | Join) for op in ops):
+        # gradients taken from here on are those of what is done to whole batches
         graph = FunctionGraph(outputs=batched, clone=True, copy_inputs=False)
-        in2out(open_batched_scans, name="open_batched_scans").rewrite(graph)
+        for rewrite in (open_batched_scans, open_batched_joins):
+            in2out(rewrite, name="open_batches").rewrite(graph)
         batched = list(graph.outputs)
     size = next(iter(draws.values())).shape[0]
     return [

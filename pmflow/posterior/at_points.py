@@ -24,6 +24,7 @@ from pmflow.graphs.evaluate import (
     compile_once,
     vectorize_over_draws,
 )
+from pmflow.graphs.labelled import of_its_kind
 from pmflow.graphs.work import rows_at_once
 from pmflow.watch import piece, stage, tick
 
@@ -170,7 +171,7 @@ def latent_values(
 ) -> dict[TensorVariable, TensorVariable]:
     """The model's value variables as parts of one point `z` of shape (dim,), unconstrained."""
     return {
-        value: z[place].reshape(shape).astype(dtype)
+        value: of_its_kind(z[place].reshape(shape).astype(dtype), value)
         for value in model.value_vars
         for _, place, shape, dtype in [ordering[value.name]]
     }

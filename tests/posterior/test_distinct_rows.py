@@ -122,7 +122,13 @@ def local(b: Any) -> None:
     pm.Normal("y", pm.Normal("local", b[0], 1.0, shape=N), 1.0, observed=STEPS)
 
 
-@pytest.mark.parametrize("likelihood", [series, cumulated, local], ids=lambda f: f.__name__)
+def joined(b: Any) -> None:
+    halves = [pm.Data(f"half {i}", ARM[i::2]) for i in (0, 1)]
+    rate = pt.concatenate([pm.math.exp(b[i] * half) for i, half in enumerate(halves)])
+    pm.Poisson("y", rate * (1.0 + ARM), observed=COUNTS)
+
+
+@pytest.mark.parametrize("likelihood", [series, cumulated, local, joined], ids=lambda f: f.__name__)
 def test_rows_that_differ_by_their_place_are_all_counted(likelihood: Likelihood) -> None:
     assert not log_density(model_of(likelihood)).has_fewer_rows
 

@@ -178,9 +178,15 @@ def series(b: Any) -> None:
     pm.AR("y", rho=b, sigma=1.0, init_dist=pm.Normal.dist(0.0, 1.0), observed=X[:, 0])
 
 
+def joined(b: Any) -> None:
+    halves = [pm.Data(f"half {i}", X[i::2]) for i in (0, 1)]
+    mean = pt.concatenate([pt.dot(half, b) for half in halves])
+    pm.Normal("y", mean * X[:, 0], 1.0, observed=X[:, 1])
+
+
 @pytest.mark.parametrize(
     "likelihood",
-    [local, smoothed, standardized, cumulated, series],
+    [local, smoothed, standardized, cumulated, series, joined],
     ids=lambda f: f.__name__,
 )
 def test_what_is_no_sum_over_rows_stays_whole(

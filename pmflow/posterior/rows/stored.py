@@ -16,6 +16,7 @@ from pytensor.tensor.type_other import NoneConst
 
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.graphs.evaluate import GLOBAL_STATE
+from pmflow.graphs.labelled import of_its_kind
 from pmflow.graphs.taken_rows import minibatch_of
 from pmflow.posterior.copied import copied, with_others
 from pmflow.posterior.model import checked_model, shared_data
@@ -77,7 +78,8 @@ def with_rows(
     with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it makes variables
         dtypes = {name: data[name].type.dtype for name in sources}
         drawn = minibatch_of(sources, dtypes, batch)
-        new = {data[name]: rows for name, rows in zip(sources, drawn, strict=True)}
+        pairs = zip((data[name] for name in sources), drawn, strict=True)
+        new = {place: of_its_kind(rows, place) for place, rows in pairs}
         made = _of_minibatches(model, new, number, batch)
     row_terms(made)  # what is no sum over rows is refused now
     _written[made] = model

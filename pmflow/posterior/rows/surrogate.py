@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pytensor.graph.replace import clone_replace
 from pytensor.tensor.variable import TensorVariable
 
+from pmflow.graphs.labelled import without_dims
 from pmflow.posterior.density import StreamedDensity
 from pmflow.posterior.rows.block import Block
 from pmflow.posterior.rows.expansion import Entries, Expansion
@@ -188,4 +189,4 @@ def latent_of(model: pm.Model, ordering: Any) -> TensorVariable:
     """The latent vector as a graph of the value variables."""
     places = sorted((place.start, name) for name, (_, place, *_) in ordering.items())
     values = {value.name: value for value in model.value_vars}
-    return pt.concatenate([values[name].ravel() for _, name in places])
+    return pt.concatenate([without_dims(values[name]).ravel() for _, name in places])

@@ -18,6 +18,7 @@ from pytensor.tensor.variable import TensorVariable
 from pmflow.errors import UnsupportedError
 from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import GLOBAL_STATE
+from pmflow.graphs.labelled import without_dims
 from pmflow.graphs.minibatches import (
     drawn_by,
     generator_of,
@@ -150,7 +151,7 @@ def _check_is_apart(model: pm.Model, variable: TensorVariable) -> None:
 
 def _terms_of(model: pm.Model, rv: TensorVariable) -> tuple[Variable, TensorVariable]:
     """The generator that draws rows of an observed variable, and the log density of each row."""
-    (logp,) = model.logp(vars=[rv], sum=False)
+    (logp,) = map(without_dims, model.logp(vars=[rv], sum=False))
     nodes = minibatch_nodes([logp])
     sizes = rv.owner.inputs[1:] if _is_scaled(rv) else []
     if not nodes:
