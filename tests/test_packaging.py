@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -108,6 +110,28 @@ def test_source_archive_holds_what_make_needs(tmp_path: Path) -> None:
     needed = {"Makefile", ".make/venv", ".make/install", "pyproject.toml", "LICENSE", "README.md"}
     assert needed - names == set()
     assert [name for name in names if name.startswith((".venv", "docs/_build"))] == []
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_a_build_is_the_same_each_time(kind: str, tmp_path: Path) -> None:
+    one, two = (build(kind, tmp_path / name) for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_recipe_and_citation_say_what_the_project_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = (ROOT / ".conda" / "recipe.yaml").read_text(encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {project['version']}\n" in recipe
+    assert f"version: {project['version']}\n" in citation
+    assert f"license: {project['license']}\n" in citation
+    (run_on,) = re.findall(r"  run:\n((?:    - .*\n)+)", recipe)
+    python, *found = re.findall(r"- (\S+) (\S+)", run_on)
+    assert python == ("python", ">=${{")
+    assert f'python_min: "{project["requires-python"].removeprefix(">=")}"' in recipe
+    names = {"matplotlib": "matplotlib-base", "qdldl": "qdldl-python"}  # on conda-forge
+    known = [one.split(">=") for one in project["dependencies"]]
+    assert found == [(names.get(name, name), f">={least}") for name, least in known]
 
 
 def test_a_python_that_does_not_do_is_refused_in_one_line(tmp_path: Path) -> None:
