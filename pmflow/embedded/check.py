@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from pmflow.embedded.check_globals import moved_globals
 from pmflow.embedded.check_locals import moved_locals
 from pmflow.embedded.gaussian import GaussianState
 from pmflow.embedded.nested import Nested
-from pmflow.embedded.proposed import Proposed
-from pmflow.judging.weights import Weights
+from pmflow.embedded.proposed import MOST_PROPOSED, Proposed
+from pmflow.judging.weights import Weights, tail_of_squares
 from pmflow.posterior.density import LogDensity
 from pmflow.records import Elbo
 
@@ -24,7 +25,11 @@ _WORK, _FEWEST_PAIRS, _MOST_PAIRS = 1e10, 64, 2_048
 _NUMBERS_AT_ONCE = 2**22
 """Of draws that are held at a time."""
 
+_LIGHT = 0.3
+"""The k-hat of squares below which no more places are looked at for it."""
+
 type Floats = NDArray[np.float64]
+type AsSeen = Callable[[Floats], dict[str, Floats]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +53,9 @@ class NestedCheck:
         Where that is told to first order: of local variables given the global ones.
     mean, sd : ndarray, shape (dim,)
         Of the draws, unconstrained.
+    tails : dict of str to float
+        Of each global variable the k-hat of what proposed ones add to its variance, the largest of
+        its entries, see `tail_of_squares`.
     """
 
     of_globals: Weights | None
@@ -60,6 +68,7 @@ class NestedCheck:
     is_first_order: NDArray[np.bool_]
     mean: Floats
     sd: Floats
+    tails: dict[str, float] = field(default_factory=dict)
 
     @property
     def estimates(self) -> tuple[Elbo, Elbo, Elbo]:
@@ -82,7 +91,7 @@ class NestedCheck:
         )
 
 
-def check_nested(nested: Nested, seed: int) -> NestedCheck:
+def check_nested(nested: Nested, seed: int, as_seen: AsSeen) -> NestedCheck:
     r"""Weigh fresh draws.
 
     Weights of all local variables together say nothing in thousands of dimensions. To first order
@@ -91,6 +100,13 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     the mean of that times the deviation. Both are quiet, and know each variable by itself. Global
     variables are few, and weighed as they were proposed.
 
+    Parameters
+    ----------
+    nested : Nested
+    seed : int
+    as_seen : callable
+        Global variables, shape (n, globals), as the user sees them: by name, shape (n, entries).
+
     Raises
     ------
     UnsupportedError
@@ -98,7 +114,7 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
     """
     rng = np.random.default_rng(seed)
     conditional = nested.conditional
-    proposed = Proposed.of(nested, rng)
+    proposed, tails = _with_tails(Proposed.of(nested, rng), rng, as_seen)
     seen = moved_locals(nested, proposed, rng)
     proposed, of_globals = moved_globals(proposed, rng)
     first_order = np.empty((4, conditional.density.dim))
@@ -116,7 +132,20 @@ def check_nested(nested: Nested, seed: int) -> NestedCheck:
         is_first_order=np.isin(np.arange(conditional.density.dim), conditional.locals),
         mean=seen.points.mean,
         sd=seen.points.sd,
+        tails=tails,
     )
+
+
+def _with_tails(
+    proposed: Proposed, rng: np.random.Generator, as_seen: AsSeen
+) -> tuple[Proposed, dict[str, float]]:
+    """So many proposed places that a k-hat which seems large is not so by chance."""
+    while True:
+        log_weights, seen = proposed.weights.log_weights, as_seen(proposed.theta)
+        tails = {name: float(tail_of_squares(log_weights, x).max()) for name, x in seen.items()}
+        if max(tails.values()) < _LIGHT or 2 * len(proposed.theta) > MOST_PROPOSED:
+            return proposed, tails
+        proposed = proposed.doubled(rng)
 
 
 def check_gaussian(density: LogDensity, gaussian: GaussianState, seed: int) -> NestedCheck:

@@ -119,6 +119,12 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
         """The value variables that are global."""
         return [n for n, place, *_ in self.ordering.values() if self._is_global[place].all()]
 
+    @property
+    def global_variables(self) -> tuple[str, ...]:
+        """The free variables that are global."""
+        values, names = self.model.rvs_to_values, self.global_names
+        return tuple(rv.name for rv in self.model.free_RVs if values[rv].name in names)
+
     @cached_property
     def _nested(self) -> Nested:
         parts = self.joint_density, self.pattern, self._is_global
@@ -126,7 +132,14 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
 
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
-        return check_nested(self._nested, seed)
+        return check_nested(self._nested, seed, self._as_seen)
+
+    def _as_seen(self, theta: Floats) -> dict[str, Floats]:
+        """Global variables in constrained space, each of shape (n, entries)."""
+        z = np.tile(self.nested.centre.z, (len(theta), 1))
+        z[:, self._is_global] = theta
+        found = self.joint_density.variables(z, 0, self.global_variables)[1]
+        return {name: x.reshape(len(theta), -1) for name, x in found.items()}
 
     @override
     def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:

@@ -127,6 +127,13 @@ def nested_judgement(
             f"{spread:.2g} for each of them (limit {FAR})"
         )
     against += missed_images(images)
+    if weights is not None:
+        against += [
+            f"{name} is so far out at a few proposed places that its sd is not known: the k-hat of "
+            f"its square is {k_hat:.2f} (limit {weights.k_threshold:.2f})"
+            for name, k_hat in check.tails.items()
+            if k_hat > weights.k_threshold
+        ]
     against += _off(shifts, np.where(check.is_first_order, MOST_OFF_TO_FIRST_ORDER, MOST_OFF))
     if against:
         return False, tuple(against)

@@ -153,6 +153,31 @@ def importance_weights(log_p: Array, log_q: Array) -> Weights:
     )
 
 
+def tail_of_squares(log_weights: Array, values: Array) -> Array:
+    """The k-hat of what draws add to the variance of each of some quantities.
+
+    It may be large where that of the weights is small: then a variance is of a few draws that are
+    far out, and what lies beyond them is not known. Vehtari et al. (2024), section 3.3,
+    https://jmlr.org/papers/v25/19-556.html
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (draws,)
+    values : ndarray, shape (draws, n)
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    known = np.isfinite(log_weights) & np.isfinite(values).all(1)
+    log_weights, values = log_weights[known], values[known]
+    shares = np.exp(log_weights - log_weights.max())
+    away = values - shares @ values / shares.sum()
+    with np.errstate(divide="ignore"):
+        terms = log_weights[:, None] + 2 * np.log(np.abs(away))
+    return np.array([_smooth(one[np.isfinite(one)])[1] for one in terms.T])
+
+
 def _no_weights(draws: int, non_finite: int) -> Weights:
     """Where too few densities are finite."""
     nan = float("nan")

@@ -14,7 +14,7 @@ from test_diagnostics import normal_fit, standard
 
 import pmflow as pmf
 from pmflow.errors import NonFiniteError, ParameterError
-from pmflow.judging.weights import importance_weights
+from pmflow.judging.weights import importance_weights, tail_of_squares
 from pmflow.records import systematic_choice
 
 
@@ -26,6 +26,21 @@ def test_draws_follow_the_posterior() -> None:
     assert stats.kstest(draws, "norm").statistic < 1.95 / np.sqrt(4_000)
     before: Any = normal_fit(standard(), 0.3, 0.9).sample(4_000, random_seed=1)["posterior"]["x"]
     assert stats.kstest(before.values.ravel(), "norm").statistic > 5 / np.sqrt(4_000)
+
+
+@pytest.mark.parametrize(("df", "k_hat"), [(2.5, 0.8), (4.0, 0.5)])
+def test_the_tail_of_a_square_is_that_of_what_it_is_of(df: float, k_hat: float) -> None:
+    """The square of a t variable has the tail index 2 / df, whatever the weights are worth."""
+    rng = np.random.default_rng(1)
+    wide = 1.5 * rng.standard_t(df, size=20_000)
+    log_weights = stats.t.logpdf(wide, df) - stats.t.logpdf(wide / 1.5, df)
+    values = np.column_stack([wide, rng.uniform(size=20_000)])
+    found = tail_of_squares(log_weights, values)
+    assert abs(found[0] - k_hat) < 0.15
+    assert found[1] < 0.1
+    # a draw without a density is left out
+    nowhere = np.append(log_weights, -np.inf), np.append(values, [[1e9, 1e9]], axis=0)
+    np.testing.assert_allclose(tail_of_squares(*nowhere), found)
 
 
 def test_draws_are_in_no_order() -> None:
