@@ -33,7 +33,7 @@ from pmflow.graphs.evaluate import opened, ready_to_compile, static_input, while
 from pmflow.graphs.work import has_loops
 from pmflow.graphs.workarounds.structure import SEARCHES, without_search_for_structure
 from pmflow.graphs.workarounds.vectorized import for_xla
-from pmflow.graphs.xla import compiled_by_xla
+from pmflow.graphs.xla import as_jax, compiled_by_xla
 
 __all__ = [
     "HeldOnDevice",
@@ -171,7 +171,6 @@ class _Compiled:
 
     def _compile(self) -> Callable[..., Any]:
         import jax
-        from pytensor.link.jax.dispatch import jax_funcify  # also makes JAX count in 64 bits
 
         # of static shape, so that lengths are numbers to JAX and not traced
         inputs = {v: static_input(v) for v in self._shared}
@@ -183,7 +182,7 @@ class _Compiled:
             if self._gradient == "pytensor":
                 without_search_for_structure(get_mode("JAX")).optimizer.rewrite(graph)
             for_xla(graph)
-            translated = jax_funcify(graph)
+            translated = as_jax(graph)
 
         def scalar(z: Any, *data: Any) -> Any:
             return translated(z, *data)[0]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytensor
+from pytensor.graph.fg import FunctionGraph
 
-__all__ = ["compiled_by_xla"]
+__all__ = ["as_jax", "compiled_by_xla"]
 
 _LEVEL = 1
 """Of XLA's optimisation of machine code for CPUs. Its default, 3, takes 1.5 to 2 times as long to
@@ -19,6 +21,19 @@ _WORTH_KEEPING = 0.1
 
 _MOST_KEPT = 2**30
 """Bytes that are kept; what was used least recently goes first."""
+
+
+def as_jax(graph: FunctionGraph) -> Callable[..., Any]:
+    """A graph as a function of JAX, and no word on checks, which what is traced can not have.
+
+    What they check is part of the values by then, see `checks_as_values`, or of shapes.
+    """
+    from pytensor.link.jax.dispatch import jax_funcify  # also makes JAX count in 64 bits
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Skipping", category=UserWarning)
+        found: Callable[..., Any] = jax_funcify(graph)
+    return found
 
 
 def compiled_by_xla(function: Callable[..., Any], **how: Any) -> Callable[..., Any]:

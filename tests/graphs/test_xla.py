@@ -6,10 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytensor.tensor as pt
 import pytest
+from pytensor.graph.fg import FunctionGraph
+from pytensor.raise_op import Assert
+
+from pmflow.graphs.xla import as_jax
 
 pytestmark = pytest.mark.jax
 
@@ -57,3 +64,13 @@ def test_the_users_own_folder_is_used(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     said = fit_in_a_process(tmp_path, JAX_COMPILATION_CACHE_DIR=str(mine))
     assert said["folder"] == str(mine)
+
+
+def test_no_word_is_said_of_checks_that_can_not_be_traced() -> None:
+    pytest.importorskip("jax")
+    x = pt.vector("x", shape=(3,))
+    checked = Assert("x is positive")(x * 2, pt.all(x > 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = as_jax(FunctionGraph([x], [checked], clone=True))
+    np.testing.assert_array_equal(run(np.ones(3))[0], [2.0, 2.0, 2.0])

@@ -23,7 +23,7 @@ from pmflow.graphs.machine import HeldOnDevice
 from pmflow.graphs.private import core_node
 from pmflow.graphs.workarounds.structure import without_search_for_structure
 from pmflow.graphs.workarounds.vectorized import for_xla
-from pmflow.graphs.xla import compiled_by_xla
+from pmflow.graphs.xla import as_jax, compiled_by_xla
 from pmflow.training.loops.loop import Loop, LoopState, Trace, as_trace, inner_graph
 from pmflow.training.step import MAX_FAILURES
 
@@ -59,7 +59,7 @@ class JaxLoop(Loop):
         graph = _rewritten([*inputs, *noise], rebuild(*inputs, noise=noise))
         self._run = compiled_by_xla(
             _make_run(
-                _as_function(graph),
+                as_jax(graph),
                 dtypes=[getattr(x.type, "dtype", None) for x in inputs[: len(self._state)]],
                 failures=self._state.index(self.step.failures),
                 draws=draws,
@@ -184,12 +184,6 @@ def _bind_constants_of_batches(graph: FunctionGraph, node: Any) -> list[Any] | N
         for part in (signature, node.op.outputs_sig)
     ]
     return Blockwise(inner, signature="->".join(as_text)).make_node(*batched).outputs
-
-
-def _as_function(graph: FunctionGraph) -> Any:
-    from pytensor.link.jax.dispatch import jax_funcify
-
-    return jax_funcify(graph)
 
 
 def _make_run(step: Any, *, dtypes: list[Any], failures: int, draws: list[Any]) -> Any:

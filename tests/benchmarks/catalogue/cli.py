@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .pictures import draw
 from .table import table
 
 __all__ = ["main"]
@@ -107,3 +108,4 @@ def main(path: Path | None = None, results: Path = _RESULTS) -> None:
         print(table(given.kept, [name]).splitlines()[-1], flush=True)
     if not given.only:
         results.write_text(table(given.kept, names) + "\n")
+        print(draw(given.kept, names, results.with_suffix(".png")))
