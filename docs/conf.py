@@ -64,7 +64,7 @@ nitpick_ignore_regex = [
     (r"py:(class|obj)", r"(object|type|str|int|float|bool|dict|list|tuple|callable|sequence)"),
     # Classes that users meet as objects, never by name: described where they are returned.
     (r"py:.*", r"pmflow\.flow_group\..*"),
-    (r"py:.*", r"pmflow\.family\.(kept|no_graph|by_numpy)\..*"),
+    (r"py:.*", r"pmflow\.family\.(kept|no_graph|by_numpy|mean_densities)\..*"),
 ]
 
 html_theme = "sphinx_book_theme"
