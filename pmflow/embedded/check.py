@@ -143,7 +143,7 @@ def _with_tails(
     while True:
         log_weights, seen = proposed.weights.log_weights, as_seen(proposed.theta)
         tails = {name: float(tail_of_squares(log_weights, x).max()) for name, x in seen.items()}
-        if max(tails.values()) < _LIGHT or 2 * len(proposed.theta) > MOST_PROPOSED:
+        if max(tails.values(), default=0.0) < _LIGHT or 2 * len(proposed.theta) > MOST_PROPOSED:
             return proposed, tails
         proposed = proposed.doubled(rng)
 

@@ -168,14 +168,19 @@ def tail_of_squares(log_weights: Array, values: Array) -> Array:
     Returns
     -------
     ndarray, shape (n,)
+        0 where too few draws are finite, or do not differ.
     """
     known = np.isfinite(log_weights) & np.isfinite(values).all(1)
     log_weights, values = log_weights[known], values[known]
+    if len(values) < MIN_DRAWS:
+        return np.zeros(values.shape[1])
     shares = np.exp(log_weights - log_weights.max())
-    away = values - shares @ values / shares.sum()
+    mean = shares @ values / shares.sum()
+    away = np.where(np.isclose(values, mean, rtol=1e-12, atol=0), 0.0, values - mean)
     with np.errstate(divide="ignore"):
         terms = log_weights[:, None] + 2 * np.log(np.abs(away))
-    return np.array([_smooth(one[np.isfinite(one)])[1] for one in terms.T])
+    finite = [one[np.isfinite(one)] for one in terms.T]
+    return np.array([_smooth(one)[1] if len(one) >= MIN_DRAWS else 0.0 for one in finite])
 
 
 def _no_weights(draws: int, non_finite: int) -> Weights:

@@ -60,4 +60,4 @@ def test_a_level_that_its_scale_may_let_go_is_not_called_reliable(
     with pytest.warns(pmf.errors.FitWarning, match="not reliable"):
         approx = pmf.fit(model=model, random_seed=1, progressbar=False)
     assert isinstance(approx, pmf.EmbeddedLaplace)
-    assert max(max(approx.check(seed).tails.values()) for seed in range(2)) > 0.63
+    assert max(approx.check(0).tails.values()) > 0.63

@@ -41,6 +41,8 @@ def test_the_tail_of_a_square_is_that_of_what_it_is_of(df: float, k_hat: float) 
     # a draw without a density is left out
     nowhere = np.append(log_weights, -np.inf), np.append(values, [[1e9, 1e9]], axis=0)
     np.testing.assert_allclose(tail_of_squares(*nowhere), found)
+    np.testing.assert_array_equal(tail_of_squares(log_weights[:20], values[:20]), [0.0, 0.0])
+    np.testing.assert_array_equal(tail_of_squares(log_weights, np.ones((20_000, 1))), [0.0])
 
 
 def test_draws_are_in_no_order() -> None:
