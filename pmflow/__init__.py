@@ -15,9 +15,13 @@ from pmflow.fit import fit
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.inference import NFVI
+from pmflow.judging.calibration import Calibration
 from pmflow.judging.compare import compare
 from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.resampling import importance_resample
+from pmflow.ladder.refit import refit
+from pmflow.ladder.refits import Refits
+from pmflow.ladder.sbc import sbc
 from pmflow.ladder.structure_of import structure
 from pmflow.ladder.tried import Ladder, Tried
 from pmflow.ladder.update import update
@@ -34,6 +38,7 @@ __all__ = [
     "NFVI",
     "Approximation",
     "ArrowRows",
+    "Calibration",
     "Diagnosis",
     "EmbeddedLaplace",
     "Facts",
@@ -44,6 +49,7 @@ __all__ = [
     "Group",
     "Ladder",
     "NormalizingFlow",
+    "Refits",
     "Resampled",
     "Rows",
     "ScheduleSettings",
@@ -62,7 +68,9 @@ __all__ = [
     "importance_resample",
     "load",
     "plots",
+    "refit",
     "resume",
+    "sbc",
     "structure",
     "targets",
     "update",

@@ -94,12 +94,11 @@ def fit(
     """
     _check_mappings(inf_kwargs=inf_kwargs, start_sigma=start_sigma)
     given = dict(inf_kwargs or {})
-    of_user = {"start_sigma": start_sigma, **dict.fromkeys(given, True)}
-    for name, value in {"random_seed": random_seed, "start": start}.items():
-        if value is not None:
-            given[name] = value
+    chosen = {"start_sigma": start_sigma, **dict.fromkeys(given, True)}
+    beside = {"random_seed": random_seed, "start": start}
+    given |= {name: value for name, value in beside.items() if value is not None}
     if isinstance(method, Inference):
-        taken = {**of_user, **given, "model": model, "rows": rows, "batch_size": batch_size}
+        taken = {**beside, **chosen, "model": model, "rows": rows, "batch_size": batch_size}
         refuse_with("an inference object, which exists already", taken)
         if n is None and not isinstance(method, NFVI):
             n = 10_000
@@ -120,7 +119,7 @@ def fit(
         )
     name, has_formula, formula = method.partition("=")
     if method.strip().lower() == "auto":
-        refuse_with("method='auto', which chooses them", of_user)
+        refuse_with("method='auto', which chooses them", chosen)
         return fit_automatically(model, n=n, random_seed=random_seed, start=start, **kwargs)
     if name.strip().lower() != "nfvi":
         if method.lower() not in _PYMC_METHODS:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.blocks import Blocks
-from pmflow.embedded.curvature import AbstractCurvature
+from pmflow.embedded.curvature import AbstractCurvature, Differences
 from pmflow.embedded.curvatures import curvature_for
 from pmflow.embedded.curves import Curves
-from pmflow.embedded.factor import Factor
+from pmflow.embedded.factor import Factor, log_dets_of
 from pmflow.embedded.factors import Factors
 from pmflow.embedded.given import Modes
 from pmflow.embedded.slopes import curves_at
@@ -20,7 +21,7 @@ from pmflow.embedded.wide import WideFactors, wide_of
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import tick
 
-__all__ = ["Conditional"]
+__all__ = ["UNKNOWN", "Conditional"]
 
 _FEW = 20
 """Curvatures that are wanted where nothing else is said."""
@@ -33,6 +34,8 @@ _EXACT = 1e-5
 _LOST = 1.0
 """Newton's decrement above which a climb that has ended has not found the mode."""
 _HALVINGS = 16
+UNKNOWN = 0.1
+"""Standard deviation of what was not measured yet."""
 _LED, _SHORTER, _LED_TO = 10, 0.6, 0.005
 """Steps by a factor from elsewhere, how much shorter each must be than the one before, and the
 length that is the last, in sds."""
@@ -87,7 +90,7 @@ class Conditional:
             if self._wide is None
             else WideFactors(inner, self._wide.matrix[:, self.locals])
         )
-        self.sds: Floats = np.full(len(self.locals), 0.1)
+        self.sds: Floats = np.full(len(self.locals), UNKNOWN)
 
     @property
     def gradients(self) -> int:
@@ -122,16 +125,19 @@ class Conditional:
         """The diagonal of the precision at points of shape (n, dim), shape (n, locals)."""
         return self.factors.diagonal(self.precisions(z))
 
-    def log_dets(self, z: Floats) -> Floats:
-        """Log determinants of the precision at points of shape (n, dim), NaN where it is none."""
-        factors = [self.factors.of(values) for values in self.precisions(z)]
-        return np.array([np.nan if factor is None else factor.log_det for factor in factors])
-
     def measure(self, z: Floats) -> None:
         """Take the units of differences from the curvature at one point, shape (dim,)."""
         for _ in range(2):
             size = np.abs(self.factors.diagonal(self.precisions(z[None])[0]))
             self.sds = 1 / np.sqrt(np.clip(size, 1e-10, 1e10))
+
+    def anew(self) -> Self:
+        """The same for the data that the density has now; compiled again only where it must be."""
+        if self._wide is None and isinstance(self._curvature, Differences):
+            self.sds = np.full(len(self.locals), UNKNOWN)
+            return self
+        is_global = np.isin(np.arange(self.density.dim), self.globals)
+        return type(self)(self.density, self.pattern, is_global, self._curvatures)
 
     def take_units(self, sds: Floats) -> None:
         """Take units of differences that were measured before."""
@@ -287,7 +293,7 @@ class Conditional:
         last = np.where(is_found & (decrement <= _FOUND), 1.0, 0.0)
         z[:, self.locals] += last[:, None] * steps
         gain = np.where(last > 0, decrement**2 / 2, 0.0)
-        log_dets = np.array([np.nan if f is None else f.log_det for f in factors])
+        log_dets = log_dets_of(factors)
         constant = len(self.locals) / 2 * np.log(2 * np.pi)
         log_marginal = np.where(is_found, log_p + gain - log_dets / 2 + constant, -np.inf)
         return Modes(z, tuple(factors), log_marginal)  # type: ignore[arg-type]

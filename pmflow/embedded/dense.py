@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cached_property
-from typing import override
+from typing import Self, override
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.conditional import UNKNOWN, Conditional
 from pmflow.embedded.dense_factors import DenseFactors, LowRankFactors
 from pmflow.embedded.designs import Design, Designs
 from pmflow.embedded.factor import Factor
@@ -154,6 +154,13 @@ class DenseConditional(Conditional):
     def _per_gradient(self) -> float:
         """Products of two numbers in the time of a gradient of the density."""
         return float(_BLAS * self.density.work)
+
+    @override
+    def anew(self) -> Self:
+        """The same for the data that the density has now: predictors are read from them again."""
+        self.sds = np.full(len(self.locals), UNKNOWN)
+        self._designs.forget()
+        return self
 
     @override
     def value(self, z: Floats) -> Floats:

@@ -236,10 +236,14 @@ class Designs:
 
     def __init__(self, made: MadeUp, size: int, is_full: NDArray[np.bool_]) -> None:
         self._made, self._size, self._is_full = made, size, is_full
+        self._lock = threading.RLock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was read: the data are others."""
         self._designs: dict[bytes, Design] = {}
         self._columns: Columns | None = None
         self._failed = 0
-        self._lock = threading.RLock()
 
     def at(self, theta: Floats) -> Design:
         """The one at global variables of shape (globals,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, override
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pmflow.records import State, Triangle
 from pmflow.watch import importing
 
-__all__ = ["DenseFactor", "Factor", "SparseFactor", "loops"]
+__all__ = ["DenseFactor", "Factor", "SparseFactor", "log_dets_of", "loops"]
 
 
 type Floats = NDArray[np.float64]
@@ -163,6 +164,11 @@ class SparseFactor(Factor):
         return (x * np.sqrt(self.diagonal)[:, None]).T
 
 
+def log_dets_of(factors: Iterable[Factor | None]) -> Floats:
+    """Log determinants of precisions, NaN where there is no factor."""
+    return np.array([np.nan if factor is None else factor.log_det for factor in factors])
+
+
 @dataclass(frozen=True, eq=False)
 class DenseFactor(Factor):
     r"""A precision :math:`P = R R^\top`, by LAPACK.
@@ -201,17 +207,17 @@ class DenseFactor(Factor):
     @property
     @override
     def variances(self) -> Floats:
-        return np.asarray((self._solved(np.eye(self.size), "N") ** 2).sum(1))
+        return np.asarray((self._solved(np.eye(self.size), transposed=False) ** 2).sum(1))
 
     @override
     def whitened(self, b: Floats) -> Floats:
         r""":math:`R^{-1} b`."""
-        return self._solved(b, "N")
+        return self._solved(b, transposed=False)
 
     @override
     def coloured(self, e: Floats) -> Floats:
         r""":math:`R^{-\top} e`."""
-        return self._solved(e, "T")
+        return self._solved(e, transposed=True)
 
     @override
     def scaled(self, d: Floats) -> Floats:
@@ -223,8 +229,9 @@ class DenseFactor(Factor):
         r""":math:`R e`."""
         return np.asarray(e @ self.root.T)
 
-    def _solved(self, rows: Floats, trans: str) -> Floats:
+    def _solved(self, rows: Floats, *, transposed: bool) -> Floats:
         with importing("scipy.linalg"):
-            from scipy.linalg import solve_triangular
-        found = solve_triangular(self.root, rows.T, lower=True, trans=trans, check_finite=False)
+            from scipy.linalg import lapack
+        # without the checks of `scipy.linalg`, which take longer than a small system itself
+        found, _ = lapack.dtrtrs(self.root, rows.T, lower=1, trans=int(transposed))
         return np.asarray(found.T)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.curvature import along
-from pmflow.embedded.factor import Factor
+from pmflow.embedded.factor import Factor, log_dets_of
 from pmflow.embedded.given import Modes
 from pmflow.records import State
 from pmflow.watch import tick
@@ -186,7 +186,8 @@ def _centre(conditional: Conditional, modes: Modes, before: Centre | None) -> Ce
     # by the conditional modes' line, the logarithm of the determinant to first order
     moved = steps.copy()
     moved[:, inner] = lengths[:, None] * follow
-    here, *ahead = conditional.log_dets(np.concatenate([z[None], z + moved]))
+    precisions = conditional.precisions(np.concatenate([z[None], z + moved]))
+    here, *ahead = log_dets_of(map(conditional.factors.of, precisions))
     bent = (np.array(ahead) - here) / lengths
     slope = gradient[-1, outer] - bent / 2
     precision = change[:, outer] + cross @ follow.T

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import override
+from operator import is_not
+from typing import Any, override
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.variable import TensorVariable
 from scipy.sparse import csr_array
 
@@ -66,20 +69,22 @@ class Wide:
         return np.concatenate([z, z @ self.matrix.T + self.constant], axis=1)
 
 
-_found: WeakKeyDictionary[GraphDensity, tuple[TensorVariable, Wide | None]] = WeakKeyDictionary()
-"""What was told of each density, and the graph that it was told from."""
+_found: WeakKeyDictionary[GraphDensity, tuple[list[Any], Wide | None]] = WeakKeyDictionary()
+"""What was told of each density, and the graph and the data that it was told from."""
 
 
 def wide_of(density: GraphDensity) -> Wide | None:
     """The sums of many variables of a density, None where it has none or is not sparse beside them.
 
-    Told from the graph alone, so that it is the same whenever it is asked for.
+    Told from the graph and its data alone, so that it is the same whenever it is asked for.
     """
     _, value = density.graph
-    known, found = _found.get(density, (None, None))
-    if known is not value:
+    data = (x for x in graph_inputs([value]) if isinstance(x, SharedVariable))
+    told_from = [value, *(x.get_value(borrow=True) for x in data)]
+    known, found = _found.get(density, ([], None))
+    if len(known) != len(told_from) or any(map(is_not, known, told_from)):
         found = _read(density)
-        _found[density] = value, found
+        _found[density] = told_from, found
     return found
 
 

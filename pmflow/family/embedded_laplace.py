@@ -14,13 +14,15 @@ from scipy.sparse import csr_array
 from pmflow.embedded.check import NestedCheck, check_nested
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
-from pmflow.embedded.fit import CURVATURES
+from pmflow.embedded.fit import CURVATURES, fit_nested
 from pmflow.embedded.nested import Nested, NestedState
+from pmflow.embedded.structure import around, verify_pattern
 from pmflow.family.approximation import Approximation
 from pmflow.family.by_numpy import ByNumpy
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import EmbeddedLaplaceState
-from pmflow.records import Facts, Report
+from pmflow.records import Facts, FitState, Report
+from pmflow.watch import why_stopped
 
 __all__ = ["EmbeddedLaplace"]
 
@@ -129,6 +131,28 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
     def _nested(self) -> Nested:
         parts = self.joint_density, self.pattern, self._is_global
         return Nested(self._known or conditional_of(*parts, CURVATURES), self.nested)
+
+    def again(self, seed: int) -> EmbeddedLaplace:
+        """The same family fitted to the data that the model has now, from where it is.
+
+        What is global stays so, and hardly anything is compiled again. This one is no longer to be
+        used then.
+
+        Raises
+        ------
+        NoStructureError
+            If other variables meet.
+        NoCentreError, NoGaussianError
+            If it can't be fitted.
+        """
+        conditional, start = self._nested.conditional.anew(), self.nested.centre.z
+        verify_pattern(conditional, around(start, seed), seed)
+        nested = fit_nested(conditional, start, seed)
+        report = Report(
+            fit_state=FitState(0, 0, why_stopped() or "converged", "by Newton's method")
+        )
+        flow, is_global = self._flow, self._is_global
+        return EmbeddedLaplace(flow, self.pattern, is_global, nested.state, report, conditional)
 
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""

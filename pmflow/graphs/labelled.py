@@ -31,14 +31,14 @@ def as_plain(graphs: Sequence[Any]) -> list[Variable]:
     graphs : sequence of Variable
         Their inputs stay what they are.
     """
-    labelled = [x for x in (*ancestors(graphs), *graphs) if isinstance(x.type, XTensorType)]
-    if not any(x.owner is not None or x in graphs for x in labelled):  # data may stay so
+    are_made = (x.owner is not None or x in graphs for x in ancestors(graphs) if _is_labelled(x))
+    if not any(are_made):  # data may stay so
         return list(graphs)
-    plain = [without_dims(x) if x in labelled else x for x in graphs]
+    plain = [without_dims(x) if _is_labelled(x) else x for x in graphs]
     graph = FunctionGraph(outputs=plain, clone=True, copy_inputs=False)
     for node in graph.toposort():
         # a name in the middle of a graph, as a deterministic has it, is no Op that can be lowered
-        if isinstance(node.op, ViewOp) and isinstance(node.outputs[0].type, XTensorType):
+        if isinstance(node.op, ViewOp) and _is_labelled(node.outputs[0]):
             graph.replace(node.outputs[0], node.inputs[0])
     optdb.query(RewriteDatabaseQuery(include=_REWRITES)).rewrite(graph)
     for node in graph.toposort():
@@ -54,9 +54,13 @@ def without_dims(variable: Any) -> Any:
 
 def of_its_kind(value: Any, variable: Any) -> Any:
     """A plain array with the dims of a variable, where this has dims."""
-    if not isinstance(variable.type, XTensorType):
+    if not _is_labelled(variable):
         return value
     return as_xtensor(value, dims=variable.type.dims)
+
+
+def _is_labelled(variable: Any) -> bool:
+    return isinstance(variable.type, XTensorType)
 
 
 def _has_the_shape_already(node: Apply) -> bool:

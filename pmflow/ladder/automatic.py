@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pymc as pm
@@ -13,18 +13,19 @@ from pmflow.checks import check_names
 from pmflow.errors import FitWarning, ParameterError
 from pmflow.family.approximation import Approximation
 from pmflow.graphs.private import seed_from
-from pmflow.inference.checkpoint import checkpoint_for
+from pmflow.inference.checkpoint import Checkpoint, checkpoint_for
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.in_rows import fit_in_rows
 from pmflow.ladder.mirrors import WhichImages
+from pmflow.ladder.rung import AbstractRung
 from pmflow.ladder.states import ClimbCheckpoint
 from pmflow.posterior.density import shared_densities
 from pmflow.posterior.model import checked_model
 from pmflow.training.options import FitOptions
 
-__all__ = ["climb_on", "fit_automatically", "tell_verdict"]
+__all__ = ["STARTS", "climb_on", "fit_automatically", "fitted", "tell_verdict"]
 
-_STARTS = 8
+STARTS = 8
 
 
 def fit_automatically(
@@ -81,15 +82,29 @@ def fit_automatically(
             f"{symmetry!r}."
         )
     check_names(options, (*FitOptions.names(), "symmetry"), "fit")
-    asked = FitOptions(**{"restarts": _STARTS, **options})
+    asked = FitOptions(**{"restarts": STARTS, **options})
     model = checked_model(model)
     seed, file = seed_from(random_seed), checkpoint_for(asked, model)
     with shared_densities():
-        result = fit_in_rows(model, seed, start, asked, symmetry, file)
-        if result is None:
-            result = Climb(model, seed, start, asked, symmetry).up(file)
+        result = fitted(model, seed, start, asked, symmetry, file)
     tell_verdict(result, stacklevel=4)
     return result
+
+
+def fitted(
+    model: pm.Model,
+    seed: int,
+    start: Mapping[str, Any] | None,
+    options: FitOptions,
+    symmetry: WhichImages = "all",
+    file: Checkpoint | None = None,
+    rungs: Sequence[AbstractRung] | None = None,
+) -> Approximation:
+    """The best fit, by a few of many rows where that will do, and nothing told."""
+    found = fit_in_rows(model, seed, start, options, symmetry, file)
+    if found is not None:
+        return found
+    return Climb(model, seed, start, options, symmetry, rungs).up(file)
 
 
 def climb_on(climb: Climb, state: ClimbCheckpoint) -> Approximation:

@@ -43,7 +43,7 @@ class LogDensity(GraphDensity):
     model : pymc.Model
     ordering : mapping of str to tuple
         Name of each value variable to (name, slice, shape, dtype): its place in the latent vector.
-    changes : bool
+    changes, serves_many : bool
         As of `GraphDensity`.
 
     Attributes
@@ -56,14 +56,21 @@ class LogDensity(GraphDensity):
         Whether rows of data that are the same are counted once.
     """
 
-    def __init__(self, model: pm.Model, ordering: Ordering, *, changes: bool = False) -> None:
+    def __init__(
+        self,
+        model: pm.Model,
+        ordering: Ordering,
+        *,
+        changes: bool = False,
+        serves_many: bool = False,
+    ) -> None:
         self.model, self.ordering = model, dict(ordering)
         self.has_fewer_rows = False
         dim = max(place.stop for _, place, *_ in ordering.values())
         z = pt.vector("z", shape=(dim,), dtype=pytensor.config.floatX)
         self.variables = ModelAtPoints(model, ordering)
         with stage("Reading the model"), piece("reading the model"):
-            super().__init__(z, self._written(z), changes=changes)
+            super().__init__(z, self._written(z), changes=changes, serves_many=serves_many)
 
     @override
     def _simplified(self) -> tuple[TensorVariable, Data]:
@@ -208,12 +215,18 @@ _known: ContextVar[list[LogDensity] | None] = ContextVar("densities", default=No
 
 
 @contextmanager
-def shared_densities() -> Iterator[None]:
-    """Within it, what is fitted to one model has one density: it is compiled once."""
-    if _known.get() is not None:
+def shared_densities(*known: LogDensity) -> Iterator[None]:
+    """Within it, what is fitted to one model has one density: it is compiled once.
+
+    Parameters
+    ----------
+    *known : LogDensity
+        Densities of some models that there are already.
+    """
+    if _known.get() is not None and not known:
         yield
         return
-    token = _known.set([])
+    token = _known.set([*known])
     try:
         yield
     finally:

@@ -80,6 +80,8 @@ class GraphDensity:
         How many points to evaluate in one call of NumPy; told from the graph if not given.
     changes : bool
         Whether its data are others at each call: then nothing is made of them beforehand.
+    serves_many : bool
+        Whether many fits are made by it: then it is worth compiling however small it is.
 
     Attributes
     ----------
@@ -96,8 +98,10 @@ class GraphDensity:
         rows: int | None = None,
         *,
         changes: bool = False,
+        serves_many: bool = False,
     ) -> None:
         self._z, self._as_written, self._changes = z, logp, changes
+        self._serves_many = serves_many
         (self.dim,) = z.type.shape
         self._logp, self._data = self._settled()
         self._rows = rows_at_once([self._logp], self.dim) if rows is None else rows
@@ -133,6 +137,10 @@ class GraphDensity:
         for name, member in vars(GraphDensity).items():
             if isinstance(member, cached_property):
                 self.__dict__.pop(name, None)
+
+    def count_anew(self) -> None:
+        """Begin to count anew what evaluations have `spent`: another fit begins."""
+        self.spent = 0.0
 
     @property
     def work(self) -> int:
@@ -226,7 +234,7 @@ class GraphDensity:
     def _machine(self) -> Machine | None:
         """Density and gradient compiled by JAX, None where they are for NumPy."""
         is_light = self.work_of_graph + _CALL * calls_in([self._logp]) < _WORTH_COMPILING
-        is_light &= self.dim <= _MANY
+        is_light &= self.dim <= _MANY and not self._serves_many
         if self._z.dtype != "float64" or not has_jax():
             return None
         if is_light and self._batched is not None:

@@ -14,7 +14,7 @@ from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.copied import copied
 
-__all__ = ["BambiModel", "drawn_names", "finished", "pymc_model_in"]
+__all__ = ["BambiModel", "drawn_names", "finished", "of_the_same_package", "pymc_model_in"]
 
 
 class BambiModel(pm.Model):
@@ -102,6 +102,16 @@ def _of_bambi(package: Any) -> BambiModel:
             copied(written, into=found)
         _made[id(written)] = found
     return found
+
+
+def of_the_same_package(copy: pm.Model, model: pm.Model) -> pm.Model:
+    """A copy of a model whose draws its package finishes as those of the model.
+
+    To be called within `GLOBAL_STATE`.
+    """
+    if not isinstance(model, BambiModel):
+        return copy
+    return copied(copy, into=BambiModel(model.written, model.package))
 
 
 def drawn_names(model: pm.Model, names: VarNames) -> VarNames:

@@ -1,7 +1,7 @@
 """A batch of joins as one join of batches.
 
-PyTensor 3.3.8 batches ``concatenate([[0.0], x])``, of which only one part has the axis of the batch
-by a loop in Python over its members, and the gradient of it too.
+PyTensor 3.3.8 batches ``concatenate([[0.0], x])``, of which only one part has the axis of the
+batch, by a loop in Python over its members, and the gradient of it too.
 
 This can go when `vectorize_join` of PyTensor broadcasts the axes of the batch.
 """
