@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,19 @@ import pmflow as pmf
 
 pytestmark = pytest.mark.slow
 
-FAST: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
+PYTHON: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
+JAX: dict[str, Any] = {"backend": "jax", "progressbar": False}
+FAST = JAX if importlib.util.find_spec("jax") else PYTHON
 
 
-def fit(model: pm.Model, formula: str, seed: int, n: int = 1_600, draws: int = 20) -> pmf.NFVI:
+def fit(
+    model: pm.Model, formula: str, seed: int, n: int = 1_600, draws: int = 20, **how: Any
+) -> pmf.NFVI:
+    how = how or FAST
     inference = pmf.NFVI(formula, model=model, random_seed=seed)
-    inference.fit(n, obj_n_mc=draws, obj_optimizer=pm.adam(learning_rate=0.02), **FAST)
+    inference.fit(n, obj_n_mc=draws, obj_optimizer=pm.adam(learning_rate=0.02), **how)
     # a smaller step at the end: the noise of the last iterate shrinks with it
-    inference.fit(n // 4, obj_n_mc=draws, obj_optimizer=pm.adam(learning_rate=0.002), **FAST)
+    inference.fit(n // 4, obj_n_mc=draws, obj_optimizer=pm.adam(learning_rate=0.002), **how)
     return inference
 
 
@@ -32,7 +38,8 @@ def moments(approx: pmf.Approximation) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("seed", range(5))
 def test_reflections_find_a_correlated_gaussian(seed: int) -> None:
     mean, cov = [0.0, 1.0], [[2.0, -1.0], [-1.0, 3.0]]
-    got_mean, got_cov = moments(fit(gaussian(mean, cov), "scale-hh*2-loc", seed).approx)
+    found = fit(gaussian(mean, cov), "scale-hh*2-loc", seed, **PYTHON).approx
+    got_mean, got_cov = moments(found)
     np.testing.assert_allclose(got_cov, cov, rtol=0.07)
     np.testing.assert_allclose(got_mean, mean, atol=0.07 * np.sqrt(2))
 
@@ -66,7 +73,7 @@ def test_scale_loc_is_mean_field_advi() -> None:
         advi = pm.ADVI(random_seed=1)
         for rate, n in ((0.02, 6_000), (0.002, 1_500)):
             # PyMC loops over draws: one a step, and more steps
-            advi.fit(n, obj_optimizer=pm.adam(learning_rate=rate), **FAST)
+            advi.fit(n, obj_optimizer=pm.adam(learning_rate=rate), **PYTHON)
     # mean field on a Gaussian: sd from the diagonal of the precision, sqrt(5/3) and sqrt(5/2)
     exact = np.sqrt([5 / 3, 5 / 2])
     for approx in (flow, advi.approx):

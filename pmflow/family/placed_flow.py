@@ -164,14 +164,7 @@ class PlacedFlow(opvi.Group):
         return values, np.zeros_like(offset)
 
     def move(self, seed: int, spread: float = START_SPREAD) -> None:
-        """Begin anew elsewhere: other parameters, centred within `spread` of the first start.
-
-        Parameters
-        ----------
-        seed : int
-        spread : float
-            How far it may move to either side, unconstrained; uniformly distributed.
-        """
+        """Begin anew around the first start, within `spread` to either side, unconstrained."""
         rng = np.random.default_rng(seed)
         start = self._latent_start() + rng.uniform(-spread, spread, self.ddim)
         frame = self.frame
@@ -182,6 +175,12 @@ class PlacedFlow(opvi.Group):
     def move_to(self, frame: Frame, seed: int) -> None:
         """Begin anew in another frame, for a flow that has one."""
         self._begin_anew(np.zeros(self.ddim), frame, np.random.default_rng(seed))
+
+    def anew(self, frame: Frame, seed: int) -> None:
+        """Be as one that is made in this frame with this seed."""
+        self.rng.seed(seed)
+        self.move_to(frame, int(self._next_seed()))
+        self._moment_seed = int(self._next_seed())
 
     def _begin_anew(self, start: Floats, frame: Frame | None, rng: np.random.Generator) -> None:
         values, rest = self._start_values(start, rng)

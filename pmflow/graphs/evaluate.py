@@ -224,7 +224,7 @@ def vectorize_over_draws(
         If an Op on the way can't be batched.
     """
     try:
-        with GLOBAL_STATE:  # PyTensor changes its flags as it makes nodes
+        with changed_flags(traceback__limit=0):
             batched = vectorize_graph(list(nodes), dict(draws))
     except Exception as error:
         # PyTensor raises whatever an Op's make_node raises: there is no narrower class to catch

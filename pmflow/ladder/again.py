@@ -16,8 +16,10 @@ from pmflow.embedded.structure import NoStructureError
 from pmflow.errors import PmflowError
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
+from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.ladder.automatic import STARTS, fitted
+from pmflow.ladder.reused import reused_flows
 from pmflow.ladder.rung import AbstractRung, Ground, NothingGained
 from pmflow.ladder.rungs import RUNGS
 from pmflow.posterior.density import LogDensity, shared_densities
@@ -113,6 +115,7 @@ class Again:
     def __init__(self, data: OwnData, state: State, start: Mapping[str, Any]) -> None:
         self._data, self._start = data, dict(start)
         self._density: LogDensity | None = None
+        self._flows: dict[str, NormalizingFlow] = {}
         self._rungs: Sequence[AbstractRung] | None = None
         if data.are_observed_alone:
             ordering = Approximation.from_state(state, data.model).ordering
@@ -135,7 +138,7 @@ class Again:
             density.count_anew()
         options = FitOptions(restarts=STARTS, progressbar=False)
         try:
-            with shared_densities(*known):
+            with shared_densities(*known), reused_flows(self._flows if known else {}):
                 found = fitted(self.model, asked.seed, self._start, options, rungs=self._rungs)
         except PmflowError as error:
             return Refitted(None, str(error))

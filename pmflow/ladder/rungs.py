@@ -24,6 +24,7 @@ from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.judging.diagnosis import as_resampled
 from pmflow.ladder.backend import with_backend
 from pmflow.ladder.nested import NestedRung
+from pmflow.ladder.reused import flow_in
 from pmflow.ladder.rung import AbstractRung, AbstractSizedRung, Ground, NothingGained
 from pmflow.ladder.sparse import SparseRung
 from pmflow.records import FitState, Report
@@ -154,14 +155,8 @@ class QuickRung(AbstractFlowRung):
     ) -> Approximation:
         """Fit the flow at each mode on fixed draws; together they are a Stack."""
         points = _modes(ground.gaussian)
-        approx = NormalizingFlow(
-            self.name,
-            model=ground.model,
-            random_seed=ground.next_seed(),
-            start=ground.start,
-            jitter=0.0,
-            frame=points[0].frame,
-        )
+        seed, start = ground.next_seed(), ground.start
+        approx = flow_in(points[0].frame, self.name, ground.model, seed, start)
         (flow,) = approx.groups
         moves = [partial(flow.move_to, p.frame, ground.next_seed()) for p in points[1:]]
         losses, has_moved = [], []

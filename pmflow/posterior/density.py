@@ -17,7 +17,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pmflow.errors import UnsupportedError
 from pmflow.graphs.checks import checks_as_values
-from pmflow.graphs.evaluate import GLOBAL_STATE
+from pmflow.graphs.evaluate import changed_flags
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.posterior.at_points import ModelAtPoints, latent_values
 from pmflow.posterior.graph_density import Data, GraphDensity
@@ -93,7 +93,7 @@ class LogDensity(GraphDensity):
         """The log density as a graph of the latent vector."""
         model = self.model
         values = latent_values(model, self.ordering, z)
-        with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it writes a log density
+        with changed_flags(traceback__limit=0):  # PyMC changes others as it writes a log density
             (logp,) = clone_replace([model.logp()], values, rebuild_strict=False)
         (logp,) = checks_as_values([logp], check_bounds=model.check_bounds)
         return logp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pmflow.posterior.given import given_draws
 
 HOW: dict[str, Any] = {"draws": 5, "estimator": "total", "anneal": False}
 QUICK: dict[str, Any] = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
+JAX = {"backend": "jax", "progressbar": False} if importlib.util.find_spec("jax") else QUICK
 
 
 def as_draws(**arrays: np.ndarray) -> xr.Dataset:
@@ -135,7 +137,7 @@ class TestFit:
             obj_n_mc=300,
             obj_optimizer=pm.adam(learning_rate=0.03),
             random_seed=1,
-            **QUICK,
+            **JAX,
         )
         judged = pmf.diagnose(approx, random_seed=1)
         assert abs(judged.log_evidence) < 0.05  # all of both modes
