@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ os.environ.setdefault("NUMBA_OPT", "1")
 # PyTensor notes at each node where it was made: a twentieth of the time of all tests
 _FLAGS = os.environ.get("PYTENSOR_FLAGS")
 os.environ["PYTENSOR_FLAGS"] = ",".join(filter(None, [_FLAGS, "traceback__limit=0"]))
+# graphs are made of millions of objects that refer to each other: to look for garbage among them
+# every 2,000 took a tenth of the time
+gc.set_threshold(50_000, 10, 10)
 # a process that a shell starts in the background ignores Ctrl-C, and fits would run on for ever
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, override
@@ -116,6 +117,7 @@ class Again:
         self._data, self._start = data, dict(start)
         self._density: LogDensity | None = None
         self._flows: dict[str, NormalizingFlow] = {}
+        self._lock = threading.Lock()
         self._rungs: Sequence[AbstractRung] | None = None
         if data.are_observed_alone:
             ordering = Approximation.from_state(state, data.model).ordering
@@ -131,7 +133,11 @@ class Again:
         return self._data.model
 
     def __call__(self, asked: Asked) -> Refitted:
-        """Make one fit, and judge it."""
+        """Make one fit, and judge it; of several threads, one at a time."""
+        with self._lock:
+            return self._made(asked)
+
+    def _made(self, asked: Asked) -> Refitted:
         self._data.set(asked.data)
         known = () if self._density is None else (self._density,)
         for density in known:

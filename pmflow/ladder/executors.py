@@ -71,7 +71,7 @@ def done_by(
         The number of a piece, what came of it or `Lost`, and how often it was begun again; in the
         order of the pieces.
     """
-    futures = [executor.submit(work, piece) for piece in pieces]
+    futures = [executor.submit(_done, work, piece, 1) for piece in pieces]
     try:
         for number, future in enumerate(futures):
             found = _waited(future)
@@ -80,13 +80,19 @@ def done_by(
                 _log.warning("A worker was lost: %s Its work begins again.", found.why)
                 again = 1
                 try:
-                    found = _waited(executor.submit(work, pieces[number]))
+                    found = _waited(executor.submit(_done, work, pieces[number], 2))
                 except Exception as error:  # of the executor, whatever it is
                     found = Lost(_said(error))
             yield number, found, again
     finally:
         for future in futures:
             future.cancel()
+
+
+def _done(work: Callable[[Any], Any], piece: Any, attempt: int) -> Any:
+    """Work on a piece. Dask takes two calls with the same arguments for one: attempts differ."""
+    del attempt
+    return work(piece)
 
 
 def _waited(future: Any) -> Any:

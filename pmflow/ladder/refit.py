@@ -146,14 +146,18 @@ class Job:
         start = {name: means[name].values for name in free}
         return cls(cloudpickle.dumps((approx.model, tuple(names), approx.to_state(), start)))
 
+    def again(self) -> Again:
+        """What makes the fits."""
+        import cloudpickle
+
+        model, names, state, start = cloudpickle.loads(self.packed)
+        return Again(OwnData(model, names), state, start)
+
 
 @lru_cache(maxsize=1)
 def _again(job: Job) -> Again:
-    """Made once in each process."""
-    import cloudpickle
-
-    model, names, state, start = cloudpickle.loads(job.packed)
-    return Again(OwnData(model, names), state, start)
+    """Made once in a worker."""
+    return job.again()
 
 
 def _worked(piece: tuple[Job, Sequence[Asked]]) -> list[Refitted] | Exception:
@@ -209,7 +213,7 @@ def _pieces(
     job: Job, asked: Sequence[Asked], executor: Executor | None
 ) -> Iterator[tuple[list[Refitted], int]]:
     if executor is None:
-        again = _again(job)
+        again = job.again()
         for one in asked:
             made = again(one)
             if why_stopped() is not None:  # it was broken off

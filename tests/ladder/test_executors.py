@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -102,6 +102,12 @@ def test_an_error_of_ours_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("pmflow.ladder.again.Again.__call__", broken)
     with pytest.raises(ZeroDivisionError, match="in the fit"):
         pmf.refit(first(), DATA, executor=InPlace(lost=set()), **QUIET)
+
+
+def test_in_two_threads() -> None:
+    """They take turns: the data are those of one model."""
+    with ThreadPoolExecutor(2) as executor:
+        assert_same(pmf.refit(first(), DATA, executor=executor, **QUIET))
 
 
 @pytest.mark.slow
