@@ -14,7 +14,7 @@ from scipy.special import expit
 from scipy.stats import multivariate_normal, norm
 
 import pmflow as pmf
-from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.conditional import UNKNOWN, Conditional
 from pmflow.embedded.dense import DenseConditional, conditional_of
 from pmflow.embedded.dense_factors import LowRankFactors
 from pmflow.embedded.factors import Factors
@@ -85,6 +85,24 @@ def test_the_curvature_is_that_written_by_hand() -> None:
         p = expit(row[0] + lower @ row[2:])
         wanted = np.eye(SIZE) + lower.T @ np.diag(p * (1 - p)) @ lower
         assert dense.factors.matrix(values).toarray() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_after_other_data_predictors_are_read_anew() -> None:
+    with pm.Model() as model:
+        offset = pm.Data("offset", np.zeros(SIZE))
+        theta, v = pm.Normal("theta", shape=2), pm.Normal("v", shape=SIZE)
+        covariance = pt.exp(2 * theta[1]) * pt.exp(-AWAY / pt.exp(theta[0]))
+        f = offset + pt.linalg.cholesky(covariance + 1e-6 * np.eye(SIZE)) @ v
+        pm.Bernoulli("y", logit_p=f, observed=Y)
+    dense, plain = both(model)
+    z = points(2)
+    before = dense.value(z)
+    dense.measure(z[0])
+    model.set_data("offset", np.linspace(-1, 1, SIZE))
+    again = dense.anew()
+    assert again.value(z) == pytest.approx(plain.value(z), rel=1e-10)
+    assert again.value(z) != pytest.approx(before, rel=1e-3)
+    assert set(again.sds) == {UNKNOWN}
 
 
 def few_places(number: int = 2) -> pm.Model:

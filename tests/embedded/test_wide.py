@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 from latent import log_density, model_of
@@ -73,6 +74,22 @@ def test_second_derivatives_are_those_of_the_density(model: Any) -> None:
         assert conditional.factors.diagonal(values) == pytest.approx(np.diag(wanted), abs=1e-4)
         assert conditional.blocks is None
         assert not conditional.is_independent
+
+
+def test_sums_are_those_of_the_data_there_are_now() -> None:
+    weights = pytensor.shared(np.ones(GROUPS), shape=(GROUPS,))
+    density = log_density(model_of(lambda z: -((weights * z).sum() ** 2) - (z**4).sum(), GROUPS))
+    wide = wide_of(density)
+    assert wide is not None
+    conditional = Conditional(density, read_pattern(density), np.zeros(GROUPS, dtype=bool))
+    weights.set_value(np.linspace(1.0, 2.0, GROUPS))
+    found = wide_of(density)
+    assert found is not None
+    assert np.abs(found.matrix / wide.matrix) == pytest.approx(np.linspace(1.0, 2.0, GROUPS)[None])
+    z = 0.3 * np.ones((1, GROUPS))
+    with pytest.raises(NoStructureError, match="has missed some"):
+        verify_pattern(conditional, z, 1)
+    verify_pattern(conditional.anew(), z, 1)
 
 
 def test_a_sum_that_is_forgotten_is_seen() -> None:
