@@ -17,6 +17,8 @@ os.environ.setdefault("NUMBA_OPT", "1")
 # PyTensor notes at each node where it was made: a twentieth of the time of all tests
 _FLAGS = os.environ.get("PYTENSOR_FLAGS")
 os.environ["PYTENSOR_FLAGS"] = ",".join(filter(None, [_FLAGS, "traceback__limit=0"]))
+# threads of BLAS in several processes wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # graphs are made of millions of objects that refer to each other: to look for garbage among them
 # every 2,000 took a tenth of the time
 gc.set_threshold(50_000, 10, 10)

@@ -72,13 +72,17 @@ def done_by(
         order of the pieces.
     """
     futures = [executor.submit(_done, work, piece, 1) for piece in pieces]
+    is_told = False
     try:
         for number, future in enumerate(futures):
             found = _waited(future)
             again = 0
             if isinstance(found, Lost):
-                _log.warning("A worker was lost: %s Its work begins again.", found.why)
                 again = 1
+                # a pool that breaks loses all that it has
+                say = _log.info if is_told else _log.warning
+                say("Work was lost, and is begun again: %s", found.why)
+                is_told = True
                 try:
                     found = _waited(executor.submit(_done, work, pieces[number], 2))
                 except Exception as error:  # of the executor, whatever it is

@@ -13,7 +13,8 @@ import numpy as np
 from pymc.util import RandomState
 
 from pmflow.checks import check_seed
-from pmflow.errors import FitWarning, ParameterError, UnsupportedError
+from pmflow.embedded.threads import one_thread
+from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.private import seed_from
@@ -71,6 +72,8 @@ def refit(
         If data do not fit the model, before anything is fitted.
     UnsupportedError
         If the model observes minibatches.
+    BackendError
+        If nothing comes back from the executor.
 
     Warns
     -----
@@ -164,7 +167,8 @@ def _worked(piece: tuple[Job, Sequence[Asked]]) -> list[Refitted] | Exception:
     """What an executor's worker does."""
     job, every = piece
     try:
-        return [_again(job)(asked) for asked in every]
+        with one_thread():  # those of BLAS in several processes wait for each other
+            return [_again(job)(asked) for asked in every]
     except Exception as error:  # raised where it was asked for: what a worker raises is a lost one
         return error
 
@@ -222,11 +226,19 @@ def _pieces(
         return
     size = ceil(len(asked) / _PIECES)
     pieces = [(job, asked[i : i + size]) for i in range(0, len(asked), size)]
+    lost: list[Lost] = []
     for number, found, times in done_by(executor, _worked, pieces):
         if isinstance(found, Exception):
             raise found
-        if isinstance(found, Lost):
-            lost = Refitted(None, f"Its worker was lost twice. {found.why}")
-            yield [lost] * len(pieces[number][1]), times
-        else:
+        if not isinstance(found, Lost):
             yield found, times
+            continue
+        lost.append(found)
+        if len(lost) == len(pieces):
+            raise BackendError(
+                f"The executor has done none of its work: {found.why}. Each process imports your "
+                'script: is what begins the work under `if __name__ == "__main__":`? And pmflow '
+                "must be installed there too."
+            )
+        none = Refitted(None, f"Its worker was lost twice. {found.why}")
+        yield [none] * len(pieces[number][1]), times

@@ -111,7 +111,7 @@ def _draw(found: pmf.Calibration) -> None:
         backend="matplotlib",
         figure_kwargs={"figsize": (8, 3)},
     )
-    plots.viz["figure"].item().savefig(_FIGURE, dpi=130)
+    plots.viz["figure"].item().savefig(_FIGURE, dpi=130, bbox_inches="tight")
 
 
 if __name__ == "__main__":

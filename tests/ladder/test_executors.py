@@ -17,7 +17,7 @@ import pytest
 from models import conjugate_normal
 
 import pmflow as pmf
-from pmflow.errors import FitWarning
+from pmflow.errors import BackendError, FitWarning
 from pmflow.ladder.executors import Lost, done_by
 
 QUIET: dict[str, Any] = {"random_seed": 1, "progressbar": False}
@@ -93,6 +93,13 @@ def test_the_others_arrive_where_one_is_lost_twice() -> None:
         found = pmf.refit(first(), DATA, executor=InPlace(lost={2, 6}), **QUIET)
     assert list(found.failures) == [2]
     assert found.verdicts.count("reliable") == 5
+
+
+def test_an_executor_that_does_nothing_is_told() -> None:
+    with pytest.raises(
+        BackendError, match=r"none of its work: RuntimeError: killed\. Each process"
+    ):
+        pmf.refit(first(), DATA, executor=InPlace(lost=set(range(12))), **QUIET)
 
 
 def test_an_error_of_ours_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
