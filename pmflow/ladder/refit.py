@@ -16,12 +16,14 @@ from pmflow.checks import check_seed
 from pmflow.embedded.threads import one_thread
 from pmflow.errors import BackendError, FitWarning, ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
+from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.private import seed_from
 from pmflow.ladder.again import Again, Asked, Refitted
 from pmflow.ladder.executors import Executor, Lost, check_executor, done_by
 from pmflow.ladder.refits import Refits
 from pmflow.posterior.own_data import OwnData, checked_data
+from pmflow.posterior.packages import without_package
 from pmflow.watch import Stopped, stage, tick, watching, why_stopped
 
 __all__ = ["Job", "made_again", "refit"]
@@ -143,11 +145,12 @@ class Job:
         # a model has no plain pickle; cloudpickle is what PyMC itself sends models with
         import cloudpickle
 
-        means = approx.sample(_DRAWS, random_seed=0, progressbar=False).posterior
-        means = means.mean(("chain", "draw"))
-        free = [rv.name for rv in approx.model.free_RVs if rv.name in means]
-        start = {name: means[name].values for name in free}
-        return cls(cloudpickle.dumps((approx.model, tuple(names), approx.to_state(), start)))
+        free = tuple(rv.name for rv in approx.model.free_RVs)
+        drawn = approx.draw(_DRAWS, 0, free).constrained
+        start = {name: drawn[name].mean(0) for name in free}
+        with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it makes variables
+            model = without_package(approx.model)
+            return cls(cloudpickle.dumps((model, tuple(names), approx.to_state(), start)))
 
     def again(self) -> Again:
         """What makes the fits."""

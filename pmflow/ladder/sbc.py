@@ -89,7 +89,7 @@ def sbc(
     >>> with pm.Model() as model:
     ...     mu = pm.Normal("mu", 0, 1)
     ...     y = pm.Normal("y", mu, 1, observed=np.zeros(5))
-    >>> found = pmf.sbc(model, 50, random_seed=1, progressbar=False)
+    >>> found = pmf.sbc(model, 20, random_seed=1, progressbar=False)
     >>> bool(found.p_values().min() > 0.01)
     True
     """

@@ -14,7 +14,14 @@ from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.posterior.at_points import VarNames
 from pmflow.posterior.copied import copied
 
-__all__ = ["BambiModel", "drawn_names", "finished", "of_the_same_package", "pymc_model_in"]
+__all__ = [
+    "BambiModel",
+    "drawn_names",
+    "finished",
+    "of_the_same_package",
+    "pymc_model_in",
+    "without_package",
+]
 
 
 class BambiModel(pm.Model):
@@ -102,6 +109,14 @@ def _of_bambi(package: Any) -> BambiModel:
             copied(written, into=found)
         _made[id(written)] = found
     return found
+
+
+def without_package(model: pm.Model) -> pm.Model:
+    """The model with draws as they are, for places that its package does not go to.
+
+    To be called within `GLOBAL_STATE`.
+    """
+    return copied(model) if isinstance(model, BambiModel) else model
 
 
 def of_the_same_package(copy: pm.Model, model: pm.Model) -> pm.Model:

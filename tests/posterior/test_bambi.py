@@ -156,3 +156,14 @@ def test_a_model_that_is_held_is_found(model: Any) -> None:
     assert pymc_model_in(Holder(model)) is pymc_model_in(model)
     with pytest.raises(ParameterError, match=r"pm\.Model, or a model of Bambi"):
         pmf.fit(5, model=Holder("nothing"))
+
+
+def test_other_responses_are_fitted_by_the_same_model(fitted: pmf.Approximation) -> None:
+    y = 1 - 2 * DATA["x"] + np.random.default_rng(2).normal(size=N)
+    (found,) = pmf.refit(fitted, [{"y": y}], random_seed=1, progressbar=False)
+    assert found.diagnosis.verdict == "reliable"
+    means = posterior(found.sample(2_000, random_seed=1)).mean()
+    rows = np.column_stack([np.ones(N), DATA["x"], DATA["w"]])
+    known, *_ = np.linalg.lstsq(rows, y)
+    for name, value in zip(["Intercept", "x", "w"], known, strict=True):
+        assert float(means[name]) == pytest.approx(value, rel=0.05, abs=0.05)
