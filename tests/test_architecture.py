@@ -378,6 +378,7 @@ def test_private_names_of_others_are_used_in_one_file() -> None:
     users = {p.relative_to(ROOT).as_posix(): private_names(p) for p in files()}
     assert {p for p, names in users.items() if names} == {"pmflow/graphs/private.py"}
     assert users["pmflow/graphs/private.py"] == [
+        "pymc.distributions.transforms._default_transform",
         "pymc.util._get_seeds_per_chain",
         "_create_dummy_core_node",
     ]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pymc.distributions.transforms import _default_transform
 from pymc.util import RandomState, _get_seeds_per_chain
 from pytensor.graph.basic import Apply
 
-__all__ = ["core_node", "seed_from"]
+__all__ = ["core_node", "default_transform", "seed_from"]
 
 
 def seed_from(random_seed: RandomState) -> int:
@@ -31,3 +32,11 @@ def core_node(node: Apply) -> Apply:
     """
     found: Any = node.op._create_dummy_core_node(node.inputs)
     return found
+
+
+def default_transform(variable: Any) -> Any:
+    """The transform of a random variable's distribution, where the user has chosen no other.
+
+    `pymc.distributions.transforms._default_transform`: a model knows the one that it has alone.
+    """
+    return _default_transform(variable.owner.op, variable)

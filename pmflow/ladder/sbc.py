@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import xarray as xr
-from numpy.typing import NDArray
 from pymc.util import RandomState
 
 from pmflow.checks import check_seed, checked_count, checked_names
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
-from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.private import seed_from
 from pmflow.judging.calibration import Calibration
@@ -26,6 +24,7 @@ from pmflow.ladder.refit import Job, made_again
 from pmflow.ladder.refits import verdicts_of
 from pmflow.posterior.model import checked_model
 from pmflow.posterior.own_data import OwnData, Values, as_the_model_has_it, held_in
+from pmflow.posterior.prior import simulated
 from pmflow.watch import stage, watching
 
 __all__ = ["sbc"]
@@ -76,7 +75,7 @@ def sbc(
         If an argument is wrong, or the model observes nothing.
     UnsupportedError
         If its data can't be simulated: potentials, minibatches, what is observed as a graph of
-        data.
+        data, or a transform that hardly any draw of the prior obeys.
 
     References
     ----------
@@ -105,11 +104,11 @@ def sbc(
     rng = np.random.default_rng(seed_from(random_seed))
     with watching(progressbar=progressbar):
         with stage("Simulating data"):
-            truths, datasets = _simulated(model, number, [*names], [*places], rng)
+            pairs = simulated(model, number, names, rng)
         seeds = rng.integers(2**30, size=number)
         asked: list[Asked] = []
         left_out: dict[int, str] = {}
-        for k, (truth, data) in enumerate(zip(truths, datasets, strict=True)):
+        for k, (truth, data) in enumerate(pairs):
             try:
                 checked = {n: as_the_model_has_it(x, places[n], n) for n, x in data.items()}
             except ParameterError as error:
@@ -119,7 +118,7 @@ def sbc(
         first = _first(model, asked, [*places], int(rng.integers(2**30)))
         job = Job.of(first, [*places])
         found, retried = made_again(job, asked, executor, progressbar=progressbar)
-    return _calibration(number, found, left_out, truths[0], model, retried)
+    return _calibration(number, found, left_out, pairs[0][0], model, retried)
 
 
 def _observed(model: pm.Model) -> dict[str, Any]:
@@ -155,30 +154,6 @@ def _observed(model: pm.Model) -> dict[str, Any]:
             )
         places[rv.name] = place
     return places
-
-
-def _simulated(
-    model: pm.Model,
-    number: int,
-    names: Sequence[str],
-    observed: Sequence[str],
-    rng: np.random.Generator,
-) -> tuple[list[Values], list[Values]]:
-    """Values of variables from the prior, and data from these."""
-    with GLOBAL_STATE:  # PyMC changes PyTensor's flags as it compiles
-        tree = pm.sample_prior_predictive(
-            number,
-            model=model,
-            var_names=[*names, *observed],
-            random_seed=int(rng.integers(2**30)),
-            compile_kwargs={"mode": "FAST_COMPILE"},
-        )
-
-    def each(group: str, wanted: Sequence[str]) -> list[Values]:
-        arrays: dict[str, NDArray[Any]] = {n: tree[group][n].values[0] for n in wanted}
-        return [{name: array[k] for name, array in arrays.items()} for k in range(number)]
-
-    return each("prior", names), each("prior_predictive", observed)
 
 
 def _first(

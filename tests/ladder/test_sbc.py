@@ -15,6 +15,7 @@ from scipy import stats
 import pmflow as pmf
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.ladder.again import below
+from pmflow.posterior.prior import simulated
 
 QUIET: dict[str, Any] = {"random_seed": 1, "progressbar": False}
 NUMBER = 60
@@ -106,6 +107,29 @@ def test_data_that_no_model_can_hold_are_left_out() -> None:
     assert all("must be finite" in why for why in found.failures.values())
     assert np.isnan(found.below["mu"].values[list(found.failures)]).all()
     assert "reliable" in found.verdicts
+
+
+def test_draws_that_a_transform_rules_out_are_left_out() -> None:
+    with pm.Model() as model:
+        cuts = pm.Normal("cuts", 0, 1, shape=3, transform=pm.distributions.transforms.ordered)
+        spread = pm.HalfNormal("spread")
+        pm.Normal("y", cuts, spread, observed=np.zeros(3))
+    pairs = simulated(model, 200, ["cuts"], np.random.default_rng(1))
+    drawn = np.array([truth["cuts"] for truth, _ in pairs])
+    assert [*pairs[0][0]] == ["cuts"]
+    assert (np.diff(drawn) > 0).all()
+    # as the order statistics of three
+    expected = np.sort(np.random.default_rng(2).normal(size=(50_000, 3))).mean(0)
+    np.testing.assert_allclose(drawn.mean(0), expected, atol=0.2)
+
+
+def test_a_transform_that_rules_out_nearly_all_is_told() -> None:
+    means = np.arange(12.0)[::-1]
+    with pm.Model() as model:
+        cuts = pm.Normal("cuts", means, shape=12, transform=pm.distributions.transforms.ordered)
+        pm.Normal("y", cuts, 1.0, observed=np.zeros(12))
+    with pytest.raises(UnsupportedError, match="draws of the prior 0 obey the transforms of cuts"):
+        pmf.sbc(model, 20, **QUIET)
 
 
 def potential() -> pm.Model:
