@@ -26,7 +26,7 @@ help: ## list the targets
 demo: $(INSTALLED) ## fit three models beside NUTS and a flow to a potential, write figures
 	@$(BIN)/python -m pmflow.demo
 
-check: $(INSTALLED) ## run the quick tests, of every part: three minutes
+check: $(INSTALLED) ## run the quick tests, of every part: four minutes
 	@$(BIN)/python -m pytest tests -q -n $(WORKERS) --dist worksteal \
 		-m "not slow and not numba and not jax" $(PYTEST_ARGS)
 

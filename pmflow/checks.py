@@ -22,6 +22,7 @@ __all__ = [
     "checked_count",
     "checked_names",
     "checked_number",
+    "did_you_mean",
     "refuse_with",
 ]
 
@@ -65,13 +66,18 @@ def check_seed(random_seed: Any) -> None:
         )
 
 
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """The sentence of an error that names what is most like what was given, or nothing."""
+    close = get_close_matches(str(given), list(known), n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""
+
+
 def check_names(given: Iterable[Any], accepted: Iterable[str], what: str) -> None:
     """Check that all names are accepted ones; `what` takes them, in words."""
     names = list(accepted)
     for name in given:
         if name not in names:
-            close = get_close_matches(str(name), names, n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(name, names)
             raise ParameterError(f"{what} has no {name!r}. {hint}It takes {', '.join(names)}.")
 
 

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "targets": {"checks", "errors"},
     # layers know no model; a posterior exists before any family
     "flows": {"errors", "grammar", "records"},
-    "posterior": {"errors", "graphs", "records", "watch"},
+    "posterior": {"checks", "errors", "graphs", "records", "watch"},
     "frames": {"draws", "errors", "posterior", "records", "watch"},
     # judging needs only draws and densities; integrating variables out weighs draws too
     "judging": {"checks", "errors", "graphs", "records", "watch"},

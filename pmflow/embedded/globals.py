@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.blocks import Blocks
-from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.conditional import UNKNOWN, Conditional
 from pmflow.embedded.curvature import along
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.given import Given
@@ -205,7 +205,7 @@ class _Diagonals:
         if inner is not None:
             one_by_one = inner.gradients + 2 * len(inner.globals)
             self._inner = inner if one_by_one < whole.gradients else None
-        self.sds = np.full(whole.density.dim, 0.1)
+        self.sds = np.full(whole.density.dim, UNKNOWN)
 
     def measure(self, z: Floats) -> None:
         """Take the units from the curvature at one point, shape (dim,)."""

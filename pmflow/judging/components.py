@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pmflow.checks import did_you_mean
 from pmflow.errors import ParameterError
 from pmflow.watch import importing
 
@@ -170,10 +170,9 @@ def _shared_names(
         )
     for name in names:
         if name not in shared:
-            close = get_close_matches(str(name), shared, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ParameterError(
-                f"{name!r} is not a variable of both.{hint} Both have: {', '.join(shared)}."
+                f"{name!r} is not a variable of both. {did_you_mean(name, shared)}Both have: "
+                f"{', '.join(shared)}."
             )
     return names
 

@@ -11,9 +11,6 @@ import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 
-from pmflow.embedded.gaussian import NoGaussianError
-from pmflow.embedded.marginal import NoCentreError
-from pmflow.embedded.structure import NoStructureError
 from pmflow.errors import PmflowError
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
@@ -21,13 +18,13 @@ from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint
 from pmflow.ladder.automatic import STARTS, fitted
 from pmflow.ladder.reused import reused_flows
-from pmflow.ladder.rung import AbstractRung, Ground, NothingGained
+from pmflow.ladder.rung import AbstractRung, Ground
 from pmflow.ladder.rungs import RUNGS
+from pmflow.ladder.structured import nothing_without
 from pmflow.posterior.density import LogDensity, shared_densities
 from pmflow.posterior.own_data import OwnData, Values
 from pmflow.records import State
 from pmflow.training.options import FitOptions
-from pmflow.watch import OutOfTime
 
 __all__ = ["Again", "Asked", "Refitted", "below"]
 
@@ -90,12 +87,8 @@ class NestedAgainRung(AbstractRung):
         self, ground: Ground, file: Checkpoint | None, begun: FitCheckpoint | None
     ) -> Approximation:
         """Fit it again."""
-        try:
+        with nothing_without():
             return self._before.again(ground.next_seed())
-        except OutOfTime as error:
-            raise NothingGained("no time was left for it") from error
-        except (NoStructureError, NoCentreError, NoGaussianError) as error:
-            raise NothingGained(str(error)) from error
 
 
 class Again:

@@ -21,6 +21,7 @@ from pmflow.embedded.structure import (
 from pmflow.family.approximation import Approximation
 from pmflow.family.embedded_laplace import EmbeddedLaplace
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.ladder.rung import Ground
 from pmflow.ladder.structured import AbstractStructuredRung, check_choice
 from pmflow.records import FitState, Report
 from pmflow.watch import why_stopped
@@ -40,6 +41,11 @@ class NestedRung(AbstractStructuredRung):
 
     name = EmbeddedLaplace.family
     least: int = field(default=_LEAST, kw_only=True)
+
+    @override
+    def applies(self, ground: Ground) -> bool:
+        """Whether it applies: where there is no such fit yet."""
+        return super().applies(ground) and not ground.has_structured
 
     @override
     def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import override
 
@@ -22,7 +24,7 @@ from pmflow.ladder.rung import AbstractSizedRung, Ground, NothingGained
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import OutOfTime
 
-__all__ = ["AbstractStructuredRung", "check_choice", "density_at_start"]
+__all__ = ["AbstractStructuredRung", "check_choice", "density_at_start", "nothing_without"]
 
 _OF_CHOICE = 10
 """Curvatures for each entry that may be global. It takes two: they may cost a fifth of a fit."""
@@ -47,7 +49,7 @@ class AbstractStructuredRung(AbstractSizedRung):
     ) -> Approximation:
         """Read which variables meet, and fit by that."""
         seeds = ground.next_seed(), ground.next_seed()
-        try:  # its time may be over before it has begun
+        with nothing_without():  # its time may be over before it has begun
             flow = NormalizingFlow(
                 "scale-loc",
                 model=ground.model,
@@ -57,10 +59,6 @@ class AbstractStructuredRung(AbstractSizedRung):
             )
             read = partial(read_structure, *density_at_start(flow), seeds[1])
             return self.fitted(flow, ground.structure(read), seeds[1])
-        except OutOfTime as error:
-            raise NothingGained("no time was left for it") from error
-        except (NoStructureError, NoCentreError, NoGaussianError) as error:
-            raise NothingGained(str(error)) from error
 
     @abstractmethod
     def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:
@@ -78,6 +76,17 @@ class AbstractStructuredRung(AbstractSizedRung):
         NoStructureError, NoCentreError, NoGaussianError
             If it can't be.
         """
+
+
+@contextmanager
+def nothing_without() -> Iterator[None]:
+    """Within it a fit that can't be made, or for which no time is left, has gained nothing."""
+    try:
+        yield
+    except OutOfTime as error:
+        raise NothingGained("no time was left for it") from error
+    except (NoStructureError, NoCentreError, NoGaussianError) as error:
+        raise NothingGained(str(error)) from error
 
 
 def density_at_start(flow: NormalizingFlow) -> tuple[LogDensity, Floats]:

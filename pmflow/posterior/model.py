@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pymc as pm
 from pymc.variational import opvi
 from pytensor.compile.sharedvalue import SharedVariable
 
+from pmflow.checks import did_you_mean
 from pmflow.errors import ParameterError
 from pmflow.graphs.evaluate import GLOBAL_STATE, compile_once
 from pmflow.posterior.packages import pymc_model_in
@@ -83,8 +83,7 @@ def check_start(start: Any, model: pm.Model) -> None:
     known = {rv.name for rv in model.free_RVs} | {v.name for v in model.value_vars}
     for name, value in start.items():
         if name not in known:
-            close = get_close_matches(str(name), sorted(known), n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(name, sorted(known))
             raise ParameterError(
                 f"start names {name!r}, which is no free variable of the model. "
                 f"{hint}The free variables are {', '.join(rv.name for rv in model.free_RVs)}."

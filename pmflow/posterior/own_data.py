@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.scalar.basic import Cast
 from pytensor.tensor.shape import Shape, Shape_i
 
+from pmflow.checks import did_you_mean
 from pmflow.errors import ParameterError
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.settled import value_of
@@ -144,8 +144,7 @@ def checked_data(model: pm.Model, data: Any, what: str) -> Values:
     found = {}
     for name, given in data.items():
         if name not in known:
-            close = get_close_matches(str(name), list(known), n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(name, known)
             raise ParameterError(
                 f"{what} names {name!r}, which is no pm.Data and no observed variable of the "
                 f"model. {hint}What can be set: {names}."
