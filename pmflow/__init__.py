@@ -21,6 +21,7 @@ from pmflow.judging.diagnosis import Diagnosis, diagnose
 from pmflow.judging.resampling import importance_resample
 from pmflow.ladder.refit import refit
 from pmflow.ladder.refits import Refits
+from pmflow.ladder.sample import sample
 from pmflow.ladder.sbc import sbc
 from pmflow.ladder.structure_of import structure
 from pmflow.ladder.tried import Ladder, Tried
@@ -70,6 +71,7 @@ __all__ = [
     "plots",
     "refit",
     "resume",
+    "sample",
     "sbc",
     "structure",
     "targets",

@@ -82,6 +82,7 @@ PAGES: dict[str, Callable[[], Names]] = {
     "large_models": lambda: {"returns": RNG.standard_t(5, size=MOST)},
     "minibatches": rows,
     "parallel": dict,
+    "sampling": dict,
     "saving": plane,
     "training": plane,
 }
@@ -95,7 +96,12 @@ FEWER = {
         # optional extras: Dask is not called, as this is not the main program
         ("from dask.distributed import Client, LocalCluster", ""),
         ("from joblib import Parallel, delayed", ""),
-    ]
+    ],
+    "sampling": [
+        ("size=200", "size=20"),
+        ("shape=200", "shape=20"),
+        ("pmf.sample(model,", "pmf.sample(model, 20, tune=20, chains=1, cores=1,"),
+    ],
 }
 
 

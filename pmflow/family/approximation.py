@@ -23,6 +23,7 @@ from pmflow.family.group_states import groups_of
 from pmflow.family.kept import Kept
 from pmflow.family.mean_densities import MeanDensities
 from pmflow.family.state import ApproximationState
+from pmflow.family.transport import Transport
 from pmflow.graphs.checks import checks_as_values
 from pmflow.graphs.evaluate import GLOBAL_STATE, NotVectorizedError, vectorize_over_draws
 from pmflow.graphs.private import seed_from
@@ -88,6 +89,21 @@ class Approximation(Kept, MeanDensities, opvi.Approximation, state=Approximation
     @property
     def joint_density(self) -> LogDensity | None:
         """The density of the model as a function that has been compiled, if there is one."""
+        return None
+
+    def transport(self, seed: int) -> Transport | None:
+        """A map from standard normal numbers to near the posterior, if there is one.
+
+        Parameters
+        ----------
+        seed : int
+            Of the places where it is looked at what the map must be.
+
+        Raises
+        ------
+        UnsupportedError
+            If these do not say.
+        """
         return None
 
     @property

@@ -15,12 +15,14 @@ from pmflow.embedded.check import NestedCheck, check_nested
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
+from pmflow.embedded.interpolated import interpolated
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.embedded.structure import around, verify_pattern
 from pmflow.family.approximation import Approximation
 from pmflow.family.by_numpy import ByNumpy
 from pmflow.family.normalizing_flow import NormalizingFlow
 from pmflow.family.state import EmbeddedLaplaceState
+from pmflow.family.transport import FollowingTransport, Transport
 from pmflow.records import Facts, FitState, Report
 from pmflow.watch import why_stopped
 
@@ -164,6 +166,11 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
         z[:, self._is_global] = theta
         found = self.joint_density.variables(z, 0, self.global_variables)[1]
         return {name: x.reshape(len(theta), -1) for name, x in found.items()}
+
+    @override
+    def transport(self, seed: int) -> Transport:
+        """Global variables by their moments, and local ones in the units that follow from them."""
+        return FollowingTransport(interpolated(self._nested, seed), self.family)
 
     @override
     def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:

@@ -87,6 +87,14 @@ class NormalizingFlowGroup(PlacedFlow):
         noise = pt.specify_shape(noise, (*[None] * (noise.ndim - 1), self.noise_length))
         return self.base.draw(noise, self.base_params, self.ddim)
 
+    def placed(self, noise: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
+        """Draws of the latent vector, shape (*batch, dim), from any noise, and log determinants.
+
+        These are of the layers and of what is behind them, not of the base.
+        """
+        drawn, log_det = self.flow.forward(self.base_draw(noise), self._sized_params)
+        return self._placement.forward(drawn), log_det + self._placement.log_det
+
     @property
     def noise_length(self) -> int:
         """How many standard normal numbers are behind a draw."""

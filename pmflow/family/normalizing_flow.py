@@ -20,6 +20,7 @@ from pmflow.family.flow_group import NormalizingFlowGroup
 from pmflow.family.functions import DrawFunction
 from pmflow.family.group_states import groups_of
 from pmflow.family.state import FlowPoint, NormalizingFlowState
+from pmflow.family.transport import FlowTransport, Transport
 from pmflow.flows import Chain
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
@@ -172,6 +173,11 @@ class NormalizingFlow(Approximation, state=NormalizingFlowState):
         """Where the flow has a frame, the density that this was found by."""
         has_one = self._group.frame is not None and not in_minibatches(self.model)
         return self._group.log_density if has_one else None
+
+    @override
+    def transport(self, seed: int) -> Transport | None:
+        """The map of the flow, where its base is a normal distribution."""
+        return FlowTransport(self._group) if FlowTransport.is_known(self._group) else None
 
     @property
     def flow(self) -> Chain:

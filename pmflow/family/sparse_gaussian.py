@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.check import NestedCheck, check_gaussian
 from pmflow.embedded.gaussian import GaussianState
+from pmflow.embedded.triangular import triangular
 from pmflow.family.approximation import Approximation
 from pmflow.family.by_numpy import ByNumpy
 from pmflow.family.normalizing_flow import NormalizingFlow
+from pmflow.family.sparse_frame import SparseFrame
 from pmflow.family.state import SparseGaussianState
+from pmflow.family.transport import FrameTransport, Transport
 from pmflow.records import Facts, Report
 
 __all__ = ["SparseGaussian"]
@@ -79,6 +82,12 @@ class SparseGaussian(ByNumpy, Approximation, state=SparseGaussianState):
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
         return check_gaussian(self.joint_density, self.gaussian, seed)
+
+    @override
+    def transport(self, seed: int) -> Transport:
+        """The root of its covariance."""
+        frame = SparseFrame.of(self.gaussian.mean, triangular(self.gaussian.factor))
+        return FrameTransport(frame, self.family)
 
     @override
     def drawn_points(self, draws: int, seed: int) -> tuple[Floats, Floats]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,6 +12,8 @@ from pmflow.embedded.colours import Colours
 from pmflow.embedded.dense_factors import DenseFactors, LowRankFactors
 from pmflow.embedded.factor import DenseFactor, Factor, SparseFactor
 from pmflow.embedded.factors import Factors
+from pmflow.embedded.low_rank_factor import DiagonalFactor, LowRankFactor
+from pmflow.embedded.triangular import triangular
 
 type Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 type Case = tuple[Floats, Factors, Factor]
@@ -42,6 +46,41 @@ def test_a_pivot_of_0_is_no_factor() -> None:
     for values in (zero, diagonal, zero):  # before and after one was found
         factor = factors.of(values)
         assert (factor is None) == (values is zero)
+
+
+def as_matrix(factor: Factor) -> Floats:
+    rows = factor.scaled(np.eye(factor.size))
+    return rows @ rows.T
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense", "diagonal", "few rows"])
+def test_any_factor_has_a_triangle_of_the_same_matrix(kind: str) -> None:
+    matrix = precision(8, 0.4, 3)
+    diagonal = DiagonalFactor(np.linspace(1.0, 2.0, 8))
+    row = np.random.default_rng(4).normal(size=(1, 8))
+    factor: Factor | None = {
+        "sparse": SparseFactor(np.zeros(9, int), np.zeros(0, int), np.zeros(0), *kept(8)),
+        "dense": DenseFactor.of(matrix),
+        "diagonal": diagonal,
+        "few rows": LowRankFactor.of(diagonal, row, np.eye(1)),
+    }[kind]
+    assert factor is not None
+    found = triangular(factor)
+    assert isinstance(found, SparseFactor)
+    np.testing.assert_allclose(as_matrix(found), as_matrix(factor), atol=1e-12)
+    assert found.log_det == pytest.approx(factor.log_det)
+
+
+def kept(dim: int) -> tuple[Floats, Any]:
+    """A diagonal, and an order of elimination."""
+    return np.linspace(1.0, 3.0, dim), np.arange(dim)[::-1].copy()
+
+
+def test_of_many_variables_few_rows_are_left_out() -> None:
+    diagonal = DiagonalFactor(np.linspace(1.0, 2.0, 400))
+    factor = LowRankFactor.of(diagonal, np.ones((1, 400)), np.eye(1))
+    assert factor is not None
+    assert not triangular(factor).entries.size
 
 
 class TestFactor:

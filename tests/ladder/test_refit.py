@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pmflow as pmf
 from pmflow.errors import FitWarning, ParameterError, UnsupportedError
 from pmflow.family.state import EmbeddedLaplaceState
 from pmflow.ladder.again import Again, Asked, Refitted
+from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.refit import Job, made_again
 from pmflow.ladder.refits import Refits
 from pmflow.posterior.own_data import OwnData
@@ -94,6 +96,12 @@ def test_a_hierarchy_is_fitted_as_by_itself() -> None:
     assert ladder is not None
     # from where the first fit was: the Gaussian is not looked for
     assert [rung.formula for rung in ladder.rungs] == ["embedded Laplace"]
+
+
+@pytest.mark.parametrize("has_one", [True, False])
+def test_a_second_embedded_fit_is_not_tried(*, has_one: bool) -> None:
+    ground: Any = SimpleNamespace(dim=10, has_structured=has_one, model=eight_schools())
+    assert NestedRung().applies(ground) is not has_one
 
 
 def test_what_comes_of_data_does_not_depend_on_the_others() -> None:
