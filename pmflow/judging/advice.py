@@ -53,8 +53,8 @@ _RESAMPLE = Advice(
     "idata = pmf.importance_resample(approx, 1_000)",
 )
 NUTS = Advice(
-    "NUTS; or write the model in another way, such as non-centred",
-    "idata = pm.sample(model=model, cores=1)",
+    "NUTS, which goes through the posterior in the units of this fit",
+    "idata = pmf.sample(approx)",
 )
 _GO_ON = "approx = pmf.NFVI(approx).fit()"
 
@@ -139,9 +139,7 @@ def _other_methods(facts: Facts) -> list[Advice]:
                 "approx = pmf.fit(model=model)",
             )
         )
-    # a ladder may have run in JAX, and a process in which JAX has run must not be forked
-    cores = ", cores=1" if facts.by == "fit" else ""
-    return [*found, NUTS._replace(code=f"idata = pm.sample(model=model{cores})")]
+    return found if facts.minibatches else [*found, NUTS]
 
 
 def _richer(facts: Facts, shifts: pd.DataFrame) -> list[Advice]:

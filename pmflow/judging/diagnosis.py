@@ -15,7 +15,7 @@ from pmflow.judging.densities import check_densities
 from pmflow.judging.nested import nested_judgement, nested_shifts
 from pmflow.judging.report import as_html, as_text, with_error
 from pmflow.judging.shifts import shift_table
-from pmflow.judging.verdict import judge, with_images
+from pmflow.judging.verdict import ESS_RESAMPLED, judge, with_images
 from pmflow.judging.weights import MIN_DRAWS, importance_weights
 from pmflow.records import FitState, Images, Starts, State
 from pmflow.watch import piece
@@ -244,9 +244,16 @@ def as_resampled(found: Diagnosis, images: Images | None = None) -> Diagnosis:
     """
     if found.verdict == "not reliable":
         return found
+    is_good = found.ess >= ESS_RESAMPLED
     reason = (
         f"draws are weighted and chosen anew; of the proposal they are worth {found.ess:.0%} of "
         f"their number, with a k-hat of {found.k_hat:.2f}"
     )
-    reasons = with_images([reason], images)
-    return replace(found, verdict="reliable", reasons=reasons, advice=())
+    if not is_good:
+        reason += ": few enough that what the proposal hardly reaches may be missed"
+    return replace(
+        found,
+        verdict="reliable" if is_good else "usable after importance resampling",
+        reasons=with_images([reason], images),
+        advice=() if is_good else (str(NUTS),),
+    )

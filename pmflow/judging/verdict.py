@@ -55,6 +55,10 @@ k-hat below 0.7.
 ESS_USABLE_HEAVY = 0.4
 """The same where k-hat is not below `K_LIGHT`: weighting mended 11 of 26 between the two."""
 
+ESS_RESAMPLED = 0.5
+"""Below it resampled draws are not called reliable: of 41 fits weighting did not mend 8, and of 320
+above it 12, all of a t with 3 degrees of freedom or fewer, whose sds no weights can find."""
+
 A_FEW = 0.001
 """Share of draws without finite density that is no reason to distrust the others."""
 

@@ -184,8 +184,8 @@ class ResampledRung(AbstractRung):
     @override
     def applies(self, ground: Ground) -> bool:
         """Whether it applies: where weights lead to the posterior."""
-        _, found = ground.best
-        return found is not None and found.verdict != "not reliable"
+        best, found = ground.best
+        return not best.is_resampled and found is not None and found.verdict != "not reliable"
 
     @override
     def climb(

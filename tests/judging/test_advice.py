@@ -180,7 +180,7 @@ def short_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pmflow.ladder.rungs._SCHEDULE", hurried)
     # as if JAX were not there, which takes seconds to compile a flow
     monkeypatch.setattr("pmflow.ladder.backend.has_jax", lambda: False)
-    monkeypatch.setattr(pm, "sample", partial(_called_as_it_may_be, inspect.signature(pm.sample)))
+    monkeypatch.setattr(pmf, "sample", partial(_called_as_it_may_be, inspect.signature(pmf.sample)))
     with (
         pytensor.config.change_flags(mode="FAST_COMPILE", cxx=""),
         warnings.catch_warnings(),
@@ -287,7 +287,7 @@ SAID: dict[str, tuple[str, ...]] = {
     "one dimension": ("spline*2-scale-loc", 'base="student_t"', "restarts=8"),
     "interrupted": ("NFVI(approx).fit()",),
     "by fit": ("spline*2-", 'frame="gaussian"', "restarts=8"),
-    "by fit, several modes": ("coupling[hidden=64]*2-", "cores=1"),
+    "by fit, several modes": ("coupling[hidden=64]*2-", "pmf.sample(approx)"),
     "stacked": (),
     "one mode of two": ('restarts=8, combine="stack"',),
     "groups": ('NFVI("tril-loc", model=model)', "pmf.fit(model=model)"),
@@ -316,7 +316,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     "nothing to train": ("NFVI(approx)",),
     "many dimensions": ("tril", "frame", "pmf.fit("),
     "reliable": ("importance_resample", "sample"),
-    "usable": ("pm.sample",),
+    "usable": ("pmf.sample",),
 }
 
 

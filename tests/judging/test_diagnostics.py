@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import pmflow as pmf
 from pmflow.errors import ParameterError, UnsupportedError
 from pmflow.inference import verdict
+from pmflow.judging.diagnosis import as_resampled
 from pmflow.judging.shifts import weighted_shifts
 from pmflow.judging.verdict import judge
 from pmflow.judging.weights import importance_weights, k_threshold
@@ -484,3 +485,19 @@ def test_of_many_rows_few_draws_are_judged_after_a_fit(
     monkeypatch.setattr(verdict, "diagnose", seen)
     verdict.judge_and_tell(approx)
     assert asked == [draws]
+
+
+@pytest.mark.parametrize(("ess", "verdict"), [(0.49, VERDICTS[1]), (0.51, VERDICTS[0])])
+def test_resampled_draws_that_are_worth_little_are_not_reliable(ess: float, verdict: str) -> None:
+    """Weighting did not mend 8 of 41 such fits in ``tests.benchmarks.honesty``."""
+    usable = pmf.diagnose(normal_fit(standard(), 0.3, 1.0), 2_000, random_seed=1)
+    assert usable.verdict == VERDICTS[1]
+    found = as_resampled(replace(usable, ess=ess))
+    assert found.verdict == verdict
+    assert f"{ess:.0%} of their number" in str(found)
+    assert ("pmf.sample(approx)" in str(found)) is (ess < 0.5)
+
+
+def test_draws_that_lead_nowhere_are_not_made_better_by_choosing() -> None:
+    bad = pmf.diagnose(normal_fit(standard(), 3.0, 0.2), 2_000, random_seed=1)
+    assert as_resampled(bad).verdict == VERDICTS[2]
