@@ -185,7 +185,8 @@ class ResampledRung(AbstractRung):
     def applies(self, ground: Ground) -> bool:
         """Whether it applies: where weights lead to the posterior."""
         best, found = ground.best
-        return not best.is_resampled and found is not None and found.verdict != "not reliable"
+        is_usable = found is not None and found.verdict != "not reliable"
+        return is_usable and not best.is_resampled
 
     @override
     def climb(

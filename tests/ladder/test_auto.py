@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,14 @@ def test_weights_of_a_poor_fit_are_no_answer() -> None:
         )
 
     assert not ResampledRung().applies(Ground())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_resampled", [True, False])
+def test_what_is_resampled_is_not_resampled_again(*, is_resampled: bool) -> None:
+    best = SimpleNamespace(is_resampled=is_resampled)
+    found = SimpleNamespace(verdict="usable after importance resampling")
+    ground: Any = SimpleNamespace(best=(best, found))
+    assert ResampledRung().applies(ground) is not is_resampled
 
 
 @pytest.mark.slow
