@@ -16,8 +16,10 @@ from pmflow.flows.bases import standard_normal_logp
 from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.posterior.density import LogDensity
 
-__all__ = ["LATENT", "pulled_back"]
+__all__ = ["BASE", "LATENT", "pulled_back"]
 
+BASE = "base"
+"""The free variable, in the space that the map takes."""
 LATENT = "latent"
 """The deterministic that is the latent vector of the model itself."""
 
@@ -38,16 +40,16 @@ def pulled_back(transport: Transport, density: LogDensity) -> pm.Model:
     Returns
     -------
     pymc.Model
-        With the free variable ``base``, which is u, and the deterministic `LATENT`.
+        With the free variable `BASE`, which is u, and the deterministic `LATENT`.
     """
     at, logp = density.graph
-    base = pt.vector("base", shape=(transport.dim,))
+    base = pt.vector(BASE, shape=(transport.dim,))
     z, log_det = transport.forward(base)
     z = pt.specify_shape(z, (transport.dim,))
     (logp,) = graph_replace([logp], {at: z}, strict=False)
     logp = logp + log_det - standard_normal_logp(base)
     with GLOBAL_STATE, pm.Model() as model:  # PyMC changes PyTensor's flags
-        u = pm.Normal("base", shape=transport.dim)
+        u = pm.Normal(BASE, shape=transport.dim)
         z, logp = graph_replace([z, logp], {base: u, **_held([z, logp])}, strict=False)
         pm.Deterministic(LATENT, z)
         pm.Potential("posterior", logp)

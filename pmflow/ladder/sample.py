@@ -18,7 +18,7 @@ from xarray import DataTree
 from pmflow.checks import check_flags, check_names, check_seed, checked_count, checked_names
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
 from pmflow.family.approximation import Approximation
-from pmflow.family.pulled_back import LATENT, pulled_back
+from pmflow.family.pulled_back import BASE, LATENT, pulled_back
 from pmflow.family.transport import Transport
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.private import seed_from
@@ -171,10 +171,14 @@ def _check_options(given: dict[str, Any]) -> None:
     check_names(given, sorted(known), "pmf.sample")
 
 
+def _is_by_pymc(given: dict[str, Any]) -> bool:
+    return given.get("nuts_sampler") == "pymc" or find_spec("nutpie") is None
+
+
 def _cores(given: dict[str, Any]) -> dict[str, int]:
     """One core where PyMC would fork a process in which JAX has run."""
-    by_pymc = given.get("nuts_sampler") == "pymc" or find_spec("nutpie") is None
-    return {"cores": 1} if by_pymc and "cores" not in given and "jax" in sys.modules else {}
+    forks = _is_by_pymc(given) and "cores" not in given and "jax" in sys.modules
+    return {"cores": 1} if forks else {}
 
 
 def _fitted(model: pm.Model, seed: int, *, progressbar: bool) -> Approximation | None:
@@ -213,7 +217,8 @@ def _sampled(
 ) -> DataTree:
     """What NUTS finds in the space of a fit, as variables of its model."""
     model, density = approx.model, approx.groups[0].log_density
-    found = pm.sample(model=pulled_back(transport, density), var_names=[LATENT], **options)
+    kept = [LATENT, BASE] if _is_by_pymc(options) else [LATENT]  # PyMC looks at what is free
+    found = pm.sample(model=pulled_back(transport, density), var_names=kept, **options)
     chains, seed = found["posterior"].sizes["chain"], options["random_seed"]
     z = found["posterior"][LATENT].values.reshape(-1, transport.dim)
     with watching(progressbar=options["progressbar"]), stage("Computing variables"):

@@ -22,7 +22,7 @@ from scipy.stats import kstest
 import pmflow as pmf
 from pmflow.embedded.interpolated import interpolated, smooth_features
 from pmflow.errors import FitWarning, NonFiniteError, ParameterError, UnsupportedError
-from pmflow.family.pulled_back import LATENT, pulled_back
+from pmflow.family.pulled_back import BASE, LATENT, pulled_back
 from pmflow.family.transport import FlowTransport, FollowingTransport, FrameTransport, Transport
 from pmflow.ladder.space import space_for
 
@@ -32,7 +32,6 @@ PLAIN: dict[str, Any] = {
     "nuts_sampler": "pymc",
     "cores": 1,
     "quiet": True,
-    "compute_convergence_checks": False,
     "compile_kwargs": {"mode": Mode("vm", "fast_compile")},
 }
 """PyMC's own sampler without machine code: seconds less, for few draws."""
@@ -281,7 +280,7 @@ def test_a_pulled_back_model_has_names_for_its_numbers_or_holds_them(
     monkeypatch.setattr("pmflow.family.pulled_back._LONG", most)
     approx = fit_of(banana)
     model = pulled_back(transport_of(banana), approx.groups[0].log_density)
-    assert [v.name for v in model.free_RVs] == ["base"]
+    assert [v.name for v in model.free_RVs] == [BASE]
     assert [v.name for v in model.deterministics] == [LATENT]
     found = {v for v in graph_inputs([model.logp()]) if isinstance(v, SharedVariable)}
     assert len({v.name for v in found}) == len(found)
