@@ -13,7 +13,7 @@ import argparse
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -140,23 +140,28 @@ def run(call: Callable[[], DataTree], names: list[str]) -> Counted:
     return Counted(*effective(idata, names), lost, seconds, whole, attrs.get("space", "model"))
 
 
-def row(name: str, seed: int, ours: Counted, nuts: Counted) -> str:
-    """One line of the table."""
-    both = (ours, nuts)
-    sampling, whole = (
-        [x.ess / s for x, s in zip(both, seconds, strict=True)]
-        for seconds in ([x.sampling for x in both], [x.whole for x in both])
-    )
-    numbers = [
-        *(f"{x.ess:,.0f}" for x in both),
-        *(f"{x.rhat:.3f}" for x in both),
-        *(str(x.divergences) for x in both),
-        *(f"{x.sampling:.2f}" for x in both),
-        *(f"{x.whole:.1f}" for x in both),
-        f"{sampling[0] / sampling[1]:,.1f}",
-        f"{whole[0] / whole[1]:,.2f}",
+def row(name: str, pairs: list[tuple[Counted, Counted]]) -> str:
+    """One line of the table, from the calls of all seeds."""
+    both = list(zip(*pairs, strict=True))
+    of_sampling = [(x.ess / x.sampling) / (y.ess / y.sampling) for x, y in pairs]
+    of_all = [(x.ess / x.whole) / (y.ess / y.whole) for x, y in pairs]
+    cells = [
+        name,
+        pairs[0][0].space,
+        *(between([x.ess for x in one]) for one in both),
+        *(between([x.divergences for x in one]) for one in both),
+        *(between([x.sampling for x in one]) for one in both),
+        *(between([x.whole for x in one]) for one in both),
+        between(of_sampling),
+        between(of_all),
     ]
-    return "| " + " | ".join([name, str(seed), ours.space, *numbers]) + " |"
+    return "| " + " | ".join(cells) + " |"
+
+
+def between(numbers: Sequence[float]) -> str:
+    """The least and the largest of some numbers, with two digits or all of a whole one."""
+    few = [f"{x:,.0f}" if x >= 10 or x == int(x) else f"{x:.2g}" for x in sorted(numbers)]
+    return few[0] if few[0] == few[-1] else f"{few[0]} to {few[-1]}"
 
 
 def main() -> None:
@@ -172,15 +177,16 @@ def main() -> None:
     for name in given.only:
         model = MODELS[name]()
         names = [rv.name for rv in model.free_RVs]
+        pairs = []
         for seed in range(1, given.seeds + 1):
             ours = run(partial(pmf.sample, model, random_seed=seed, **quiet), names)
             nuts = run(partial(pm.sample, model=model, random_seed=seed, **quiet), names)
-            rows.append(row(name, seed, ours, nuts))
-            print(rows[-1], flush=True)
+            pairs.append((ours, nuts))
+            print(name, seed, ours, nuts, flush=True)
+        rows.append(row(name, pairs))
     heads = (
-        *("posterior", "seed", "space", "ESS", "NUTS", "R-hat", "NUTS", "divergences", "NUTS"),
-        *("sampling, s", "NUTS", "whole, s", "NUTS", "ESS/s of sampling over NUTS's"),
-        "of the whole call",
+        *("posterior", "space", "ESS", "NUTS", "diverging", "NUTS", "sampling, s", "NUTS"),
+        *("whole, s", "NUTS", "ESS/s of sampling, ratio", "of the whole call"),
     )
     table = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *rows]
     _TO.write_text("\n".join(table) + "\n", encoding="utf-8")
