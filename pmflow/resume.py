@@ -38,6 +38,7 @@ def resume(
     obj_optimizer: Any = None,
     checkpoint_every: float = 60.0,
     progressbar: bool = True,
+    devices: Any = None,
 ) -> Approximation:
     """Go on with a fit from the file that ``fit(checkpoint=path)`` wrote.
 
@@ -59,6 +60,9 @@ def resume(
     checkpoint_every : float
         Seconds.
     progressbar : bool
+    devices : int or list of jax.Device, optional
+        As of `NFVI.fit`: one by default, however many the fit was begun on. Sums over another
+        number of them are rounded otherwise.
 
     Returns
     -------
@@ -86,8 +90,9 @@ def resume(
         "checkpoint": path,
         "checkpoint_every": checkpoint_every,
         "progressbar": progressbar,
+        "devices": devices,
     }
-    FitOptions(**given)  # type: ignore[arg-type]
+    FitOptions(**given)
     state = _read(path, where, model)
     if isinstance(state, ClimbCheckpoint):
         return _go_on_climbing(state, model, where, given, callbacks, obj_optimizer)

@@ -73,6 +73,7 @@ def kept_rows() -> Names:
 
 PAGES: dict[str, Callable[[], Names]] = {
     "auto": lambda: {"model": two_groups()},
+    "devices": dict,
     "extending": dict,
     "formula": plane,
     "frames": plane,

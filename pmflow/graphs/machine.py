@@ -7,7 +7,7 @@ then some ten to a thousand times as fast as its graph run by NumPy.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -29,8 +29,9 @@ from pytensor.tensor.basic import integer_dtypes
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.rewriting.blockwise import local_useless_unbatched_blockwise
 
+from pmflow.graphs.devices import Layout, chosen_layout
 from pmflow.graphs.evaluate import opened, ready_to_compile, static_input, while_compiling
-from pmflow.graphs.work import has_loops
+from pmflow.graphs.work import has_loops, numbers_in
 from pmflow.graphs.workarounds.structure import SEARCHES, without_search_for_structure
 from pmflow.graphs.workarounds.vectorized import for_xla
 from pmflow.graphs.xla import as_jax, compiled_by_xla
@@ -154,7 +155,7 @@ class _Compiled:
         # lengths of dims: JAX must know the shapes of arrays before it runs
         self._lengths = [v for v in shared if v.ndim == 0 and v.dtype in integer_dtypes]
         self._shared = [v for v in shared if v not in self._lengths]
-        self._held = HeldOnDevice(self._shared)
+        self._batch = batch
         self._run, self._shapes = self._compile(), self._shapes_now()
         self(np.zeros((batch, point.type.shape[0]), dtype=point.type.dtype))
 
@@ -184,29 +185,63 @@ class _Compiled:
             for_xla(graph)
             translated = as_jax(graph)
 
+        shapes = [v.type.shape for v in inputs.values()]
+        layout = chosen_layout(
+            self._batch,
+            self._batch * self._point.type.shape[0],
+            shapes,
+            lambda: 3 * self._batch * numbers_in(self._outputs[:1]),
+        )
+        self._held = HeldOnDevice(self._shared, layout)
+
         def scalar(z: Any, *data: Any) -> Any:
             return translated(z, *data)[0]
 
         run = jax.value_and_grad(scalar) if self._gradient == "jax" else translated
-        return compiled_by_xla(jax.vmap(run, in_axes=(0, *(None for _ in inputs))))
+        at_points = jax.vmap(run, in_axes=(0, *(None for _ in inputs)))
+
+        def laid(points: Any, *data: Any) -> Any:
+            return at_points(layout.spread(points, 0), *layout.whole(data, shapes))
+
+        return compiled_by_xla(laid, **layout.of_results)
 
 
 class HeldOnDevice:
-    """Values of shared variables on JAX's device, carried there once for as long as they last."""
+    """Values of shared variables on JAX's device, carried there once for as long as they last.
 
-    def __init__(self, shared: Sequence[SharedVariable]) -> None:
-        self._shared = shared
+    The value of the shared variable counts: what anybody else puts there is carried over.
+    """
+
+    def __init__(self, shared: Sequence[SharedVariable], layout: Layout) -> None:
+        self._shared, self._layout = shared, layout
         self._known: dict[SharedVariable, tuple[Any, Any]] = {}
+        self._left: set[SharedVariable] = set()
 
     def values(self) -> list[Any]:
         """Those of now."""
-        import jax
-
         for variable in self._shared:
             value = variable.get_value(borrow=True)
             if self._known.get(variable, (None, None))[0] is not value:
-                self._known[variable] = (value, jax.numpy.asarray(value))
+                self._known[variable] = (value, self._layout.held(value))
+                self._left.discard(variable)
         return [self._known[variable][1] for variable in self._shared]
+
+    def take(self, values: Sequence[Any], *, leave: Set[SharedVariable]) -> None:
+        """New values that are on the device: the shared variables get them, but for some."""
+        for variable, value in zip(self._shared, values, strict=True):
+            self._known[variable] = (variable.get_value(borrow=True), value)
+            self._left.add(variable)
+        self.fetch(self._left - leave)
+
+    def fetch(self, variables: Set[SharedVariable] | None = None) -> None:
+        """Give shared variables what was left on the device, all of them by default."""
+        for variable in self._left if variables is None else variables:
+            host, value = self._known[variable]
+            if variable.get_value(borrow=True) is host:
+                host = np.array(value)
+                variable.set_value(host, borrow=True)
+                self._known[variable] = (host, value)
+        self._left -= self._left if variables is None else variables
 
 
 def _rewrite(graph: FunctionGraph) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,17 +15,21 @@ from pytensor.compile.mode import Mode, get_mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pmflow.checks import check_names
+from pmflow.checks import check_names, checked_count
 from pmflow.errors import BackendError, ParameterError
 from pmflow.training.optimizers import optimizer_rate
+from pmflow.training.schedule_state import ScheduleSettings
 
 __all__ = [
     "BACKENDS",
+    "check_checkpoint",
     "check_compilation",
     "check_more",
     "check_norm",
     "check_optimizer",
+    "check_schedule",
     "checked_callbacks",
+    "checked_devices",
 ]
 
 BACKENDS = ("numba", "c", "jax")
@@ -71,6 +76,19 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
+def check_schedule(schedule: Any, n: int | None) -> None:
+    """Check a schedule, None for the default, beside a number of steps."""
+    if schedule is None:
+        return
+    if not isinstance(schedule, ScheduleSettings):
+        raise ParameterError(f"schedule must be a pmflow.ScheduleSettings, but is {schedule!r}.")
+    if n is not None:
+        raise ParameterError(
+            "schedule= is for fits that choose their own steps, but n= says how many. "
+            "Leave one out."
+        )
+
+
 def check_compilation(backend: Any, compile_kwargs: Any) -> None:
     """Check how steps are to be compiled, as far as can be seen without compiling."""
     if compile_kwargs is not None:
@@ -93,6 +111,47 @@ def check_compilation(backend: Any, compile_kwargs: Any) -> None:
     if backend == "jax" and importlib.util.find_spec("jax") is None:
         raise BackendError(
             "backend='jax' needs JAX, which is not installed: pip install 'pmflow[jax]'."
+        )
+
+
+def checked_devices(devices: Any, *, uses_jax: bool) -> tuple[Any, ...]:
+    """The devices of JAX that are asked for, by their number or one by one."""
+    if not uses_jax:
+        raise ParameterError(
+            "devices= is for JAX: leave backend= out, or give backend='jax', and no mode."
+        )
+    if importlib.util.find_spec("jax") is None:
+        raise BackendError("devices= needs JAX, which is not installed: pip install 'pmflow[jax]'.")
+    import jax
+
+    found = jax.devices()
+    if isinstance(devices, Sequence) and all(isinstance(d, jax.Device) for d in devices):
+        chosen = tuple(devices)
+        if not chosen or len({d.platform for d in chosen}) > 1 or len(set(chosen)) < len(chosen):
+            raise ParameterError(
+                f"devices must be different devices of one kind, but are {list(devices)!r}."
+            )
+        return chosen
+    number = checked_count("devices", devices, 1)
+    if number > len(found):
+        kind = found[0].platform
+        remedy = f"Give {len(found)} at most."
+        if kind == "cpu":
+            remedy = (
+                "A CPU counts as several in a process that starts with "
+                f"XLA_FLAGS=--xla_force_host_platform_device_count={number}."
+            )
+        raise ParameterError(f"devices={number}, but JAX has {len(found)} ({kind}). {remedy}")
+    return tuple(found[:number])
+
+
+def check_checkpoint(checkpoint: Any, every: Any) -> None:
+    """Check where and how often a fit is written to a file."""
+    if isinstance(every, bool) or not isinstance(every, int | float) or not every >= 0:
+        raise ParameterError(f"checkpoint_every must be a number of seconds, but is {every!r}.")
+    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
+        raise ParameterError(
+            f"checkpoint must be a path, but is of type {type(checkpoint).__name__}."
         )
 
 

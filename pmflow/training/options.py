@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from pmflow.checks import check_flags, checked_count, checked_number
 from pmflow.draws.chunks import checked_chunk_draws
 from pmflow.draws.sobol import can_use_qmc, check_qmc
 from pmflow.errors import ParameterError
+from pmflow.graphs.devices import over_devices
 from pmflow.objectives.estimators import (
     ReverseKL,
     best_estimator,
@@ -25,11 +26,14 @@ from pmflow.objectives.estimators import (
 from pmflow.objectives.objective import AbstractObjective
 from pmflow.training.optimizers import SteadyAdam, optimizer_key
 from pmflow.training.option_checks import (
+    check_checkpoint,
     check_compilation,
     check_more,
     check_norm,
     check_optimizer,
+    check_schedule,
     checked_callbacks,
+    checked_devices,
 )
 from pmflow.training.schedule_state import ScheduleSettings
 from pmflow.watch import Watch, watching
@@ -114,6 +118,11 @@ class FitOptions:
         is not good.
     backend : {"numba", "c", "jax"}, optional
         Defaults to PyTensor's.
+    devices : int or list of jax.Device, optional
+        Over how many of JAX's devices to lay the fit, or over which: the draws of a step, or the
+        rows of data where these are more, each device taking a part. Random numbers are those of
+        one device, losses are the same up to the order of sums. Where a step is too small for
+        parts to be worth it, the log says so and one is used. See :doc:`/devices`.
     compile_kwargs : dict, optional
         Passed on to `pymc.compile`, such as ``{"mode": ...}``.
     include_transformed : bool
@@ -152,6 +161,7 @@ class FitOptions:
     verdict: bool = True
     backend: str | None = field(default=None, metadata=_COMPILED)
     compile_kwargs: Mapping[str, Any] | None = field(default=None, metadata=_COMPILED)
+    devices: Any = None
     include_transformed: bool = False
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_every: float = 60.0
@@ -185,30 +195,12 @@ class FitOptions:
         check_more({name: getattr(self, name) for name in MORE})
         if self.seconds is not None:
             checked_number("seconds", self.seconds, "a number of seconds > 0", least=1e-9)
-        self._check_schedule()
-        self._check_checkpoint()
-
-    def _check_schedule(self) -> None:
-        if self.schedule is None:
-            return
-        if not isinstance(self.schedule, ScheduleSettings):
-            raise ParameterError(
-                f"schedule must be a pmflow.ScheduleSettings, but is {self.schedule!r}."
-            )
-        if self.n is not None:
-            raise ParameterError(
-                "schedule= is for fits that choose their own steps, but n= says how many. "
-                "Leave one out."
-            )
-
-    def _check_checkpoint(self) -> None:
-        every = self.checkpoint_every
-        if isinstance(every, bool) or not isinstance(every, int | float) or not every >= 0:
-            raise ParameterError(f"checkpoint_every must be a number of seconds, but is {every!r}.")
-        if self.checkpoint is not None and not isinstance(self.checkpoint, str | os.PathLike):
-            raise ParameterError(
-                f"checkpoint must be a path, but is of type {type(self.checkpoint).__name__}."
-            )
+        check_schedule(self.schedule, self.n)
+        check_checkpoint(self.checkpoint, self.checkpoint_every)
+        if self.devices is not None:
+            uses_jax = self.backend in (None, "jax") and not (self.compile_kwargs or {}).get("mode")
+            object.__setattr__(self, "devices", checked_devices(self.devices, uses_jax=uses_jax))
+            object.__setattr__(self, "backend", "jax")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -267,11 +259,12 @@ class FitOptions:
             qmc=bool(qmc),
         )
 
-    def watching(self) -> AbstractContextManager[Watch]:
-        """Watch over the fit as asked: what is shown, and when it is to end."""
-        return watching(
-            seconds=self.seconds, progressbar=self.progressbar, theme=self.progressbar_theme
-        )
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Watch over the fit as asked: what is shown, when it is to end, on which devices."""
+        shown = {"progressbar": self.progressbar, "theme": self.progressbar_theme}
+        with over_devices(self.devices or ()), watching(seconds=self.seconds, **shown) as watch:
+            yield watch
 
     @property
     def step(self) -> dict[str, Any]:
@@ -290,6 +283,7 @@ class FitOptions:
             **self.step,
             "obj_optimizer": optimizer_key(self.obj_optimizer),
             "record": bool(self.trackers),
+            "devices": self.devices,
             "exact": self.checkpoint is not None,
         }
 

@@ -9,7 +9,11 @@ from typing import Any
 
 __all__ = ["Pace", "is_due", "next_due"]
 
-_CHUNK_SECONDS = 0.2
+_CHUNK_SECONDS, _LONGEST = 0.2, 1.0
+_BETWEEN = 9.0
+"""Seconds of a chunk for each that is spent between two, where millions of parameters are shown."""
+_FEW = 16
+"""Steps of a chunk, up to which much of its time is what a call costs: such a chunk is longer."""
 _FASTEST_GROWTH = 8
 
 
@@ -46,10 +50,14 @@ def is_due(callback: Callable[..., Any], step: int, first: int) -> bool:
 
 
 class Pace:
-    """Chunks of about a fifth of a second, so that progress moves and Ctrl-C is answered."""
+    """Chunks of about a fifth of a second, so that progress moves and Ctrl-C is answered.
+
+    Up to a second where they would be of few steps, or what is done between them takes long.
+    """
 
     def __init__(self) -> None:
         self._steps = 1
+        self._ended: float | None = None
 
     @property
     def steps(self) -> int:
@@ -60,8 +68,12 @@ class Pace:
     def measure(self, steps: int) -> Iterator[None]:
         """Time a chunk of `steps` steps, and choose the length of the next one by it."""
         began = time.perf_counter()
+        between = 0.0 if self._ended is None else began - self._ended
         yield
-        seconds = max(time.perf_counter() - began, 1e-6)
-        fitting = int(steps * _CHUNK_SECONDS / seconds)
+        self._ended = time.perf_counter()
+        seconds = max(self._ended - began, 1e-6)
+        wanted = min(max(_CHUNK_SECONDS, _BETWEEN * between), _LONGEST)
+        few = min(_FEW, int(steps * _LONGEST / seconds))
+        fitting = max(int(steps * wanted / seconds), few)
         # a short chunk says little about a long one: what each call costs hides what steps cost
         self._steps = max(1, min(fitting, _FASTEST_GROWTH * max(steps, 1)))

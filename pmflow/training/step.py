@@ -89,6 +89,17 @@ class Step:
         return self.updates[self.params.vector]
 
     @property
+    def points(self) -> SharedVariable | None:
+        """A row for each draw of a step, of a Sobol set whose draws are all evaluated at once."""
+        quasi = self._quasi
+        return quasi.points if quasi is not None and quasi.chunk is quasi.points else None
+
+    @property
+    def unread(self) -> set[SharedVariable]:
+        """State of the optimiser that nobody reads while the loop runs."""
+        return set(self._fresh) - {self.failures, *self.handles.values()}
+
+    @property
     def constants(self) -> list[SharedVariable]:
         """Shared variables that the step reads and does not change, such as data."""
         graphs = [self.loss, self.gradient, *self.updates.values()]

@@ -59,8 +59,25 @@ def test_chunks_grow_until_they_take_a_fifth_of_a_second() -> None:
 def test_a_slow_step_is_a_chunk_of_its_own() -> None:
     pace = Pace()
     with pace.measure(1):
-        time.sleep(0.3)
+        time.sleep(0.6)
     assert pace.steps == 1
+
+
+def test_what_a_call_costs_is_not_taken_for_what_steps_cost() -> None:
+    pace = Pace()
+    for _ in range(5):
+        with pace.measure(pace.steps):
+            time.sleep(0.15 + 0.01 * pace.steps)
+    assert pace.steps >= 16
+
+
+def test_chunks_are_longer_where_much_is_done_between_them() -> None:
+    pace = Pace()
+    for _ in range(6):
+        with pace.measure(pace.steps):
+            time.sleep(1e-3 * pace.steps)
+        time.sleep(0.05)
+    assert 0.3 < 1e-3 * pace.steps < 0.8
 
 
 @pytest.mark.parametrize("backend", ["numba", "jax"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
 from typing import Any, override
 
 import numpy as np
@@ -18,9 +20,12 @@ from pytensor.tensor.basic import Split
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.type import RandomType
 
+from pmflow.graphs.devices import Layout, chosen_layout
 from pmflow.graphs.evaluate import made_anew, static_input, while_compiling
 from pmflow.graphs.machine import HeldOnDevice
+from pmflow.graphs.minibatches import has_minibatches
 from pmflow.graphs.private import core_node
+from pmflow.graphs.work import numbers_in
 from pmflow.graphs.workarounds.structure import without_search_for_structure
 from pmflow.graphs.workarounds.vectorized import for_xla
 from pmflow.graphs.xla import as_jax, compiled_by_xla
@@ -46,6 +51,10 @@ class JaxLoop(Loop):
     length see the same ones.
     """
 
+    _generators: dict[Any, Any]
+    _keys: list[Any]
+    _steps: int
+
     @override
     def _build(self, compile_kwargs: dict[str, Any]) -> None:
         import jax
@@ -57,38 +66,68 @@ class JaxLoop(Loop):
         inputs = [static_input(v) for v in [*self._state, *self._constants]]
         noise = [draw() for draw in draws]
         graph = _rewritten([*inputs, *noise], rebuild(*inputs, noise=noise))
+        self._layout = self._chosen_layout(draws)
         self._run = compiled_by_xla(
             _make_run(
                 as_jax(graph),
                 dtypes=[getattr(x.type, "dtype", None) for x in inputs[: len(self._state)]],
                 failures=self._state.index(self.step.failures),
                 draws=draws,
+                laid=self._laid,
+                layout=self._layout,
             ),
             donate_argnums=4,
+            **self._layout.of_results,
         )
         shapes = [(self.most_steps, *x.type.shape) for x in self._traced]
-        self._buffers = [
+        buffers = [
             jax.numpy.zeros(shape, x.type.dtype)
             for shape, x in zip(shapes, self._traced, strict=True)
         ]
-        self._held = HeldOnDevice(self._constants)
+        self._buffers = self._layout.everywhere(buffers)
+        self._held = HeldOnDevice(self._constants, self._layout)
+        numbers = [v for v in self._state if not isinstance(v.type, RandomType)]
+        self._trained = HeldOnDevice(numbers, Layout(self._layout.devices))
         self._seed_generators()
+
+    def _chosen_layout(self, draws: list[Any]) -> Layout:
+        step = self.step
+        shapes = [draw.shape for draw in draws]
+        if step.points is not None:
+            shapes.append(step.points.type.shape)
+        rows = [
+            s for v, s in zip(self._constants, self._shapes, strict=True) if v is not step.points
+        ]
+        return chosen_layout(
+            min((shape[0] for shape in shapes), default=1),
+            sum(map(prod, shapes)),
+            [] if has_minibatches([self.step.loss]) else rows,
+            lambda: 3 * numbers_in([self.step.loss]),
+        )
+
+    def _laid(self, constants: Any) -> list[Any]:
+        """The constants as the step knows them, with the points of its draws where they belong."""
+        whole = self._layout.whole(constants, self._shapes)
+        return [
+            self._layout.spread(x, 0) if v is self.step.points else x
+            for v, x in zip(self._constants, whole, strict=True)
+        ]
 
     @override
     def advance(self, n: int) -> Trace:
         """Do `n` steps, or fewer if too many in a row fail."""
-        state = [self._generators.get(v, v.get_value(borrow=True)) for v in self._state]
-        constants = self._held.values()
+        numbers, constants = iter(self._trained.values()), self._held.values()
+        state = [
+            self._generators[v] if v in self._generators else next(numbers) for v in self._state
+        ]
         buffers, self._buffers = self._buffers, []
         done, state, self._buffers = self._run(
             n, (self._steps, self._keys), state, constants, buffers
         )
         self._steps += int(done)
-        for shared, value in zip(self._state, state, strict=True):
-            if shared in self._generators:
-                self._generators[shared] = value
-            else:
-                shared.set_value(np.array(value))
+        new = dict(zip(self._state, state, strict=True))
+        self._generators = {v: new.pop(v) for v in self._generators}
+        self._trained.take([*new.values()], leave=self.step.unread)
         return as_trace([np.array(np.asarray(buffer)[: int(done)]) for buffer in self._buffers])
 
     @override
@@ -100,6 +139,7 @@ class JaxLoop(Loop):
     @override
     def to_state(self) -> LoopState:
         """Where the loop is between two calls, for `go_to`."""
+        self._trained.fetch()
         taken = {
             f"state_{place}": np.array(v.get_value())
             for place, v in enumerate(self._state)
@@ -139,7 +179,9 @@ class JaxLoop(Loop):
         from pytensor.link.jax.dispatch import jax_typify
 
         self._generators = {
-            v: jax_typify(v.get_value()) for v in self._state if isinstance(v.type, RandomType)
+            v: self._layout.everywhere(jax_typify(v.get_value()))
+            for v in self._state
+            if isinstance(v.type, RandomType)
         }
         self._keys = [self._generators[v]["jax_state"] for v in self._keyed]
         self._steps = 0
@@ -186,10 +228,19 @@ def _bind_constants_of_batches(graph: FunctionGraph, node: Any) -> list[Any] | N
     return Blockwise(inner, signature="->".join(as_text)).make_node(*batched).outputs
 
 
-def _make_run(step: Any, *, dtypes: list[Any], failures: int, draws: list[Any]) -> Any:
+def _make_run(
+    step: Any,
+    *,
+    dtypes: list[Any],
+    failures: int,
+    draws: list[Any],
+    laid: Callable[[Any], Any],
+    layout: Layout,
+) -> Any:
     """The function ``(n, (steps before, keys), state, constants, buffers)`` that loops over steps.
 
-    An outer loop over blocks of draws, an inner one over the steps of a block.
+    An outer loop over blocks of draws, an inner one over the steps of a block. `laid` puts the
+    constants where the layout has them.
     """
     import jax
 
@@ -198,6 +249,7 @@ def _make_run(step: Any, *, dtypes: list[Any], failures: int, draws: list[Any]) 
 
     def run(n: Any, random: Any, state: Any, constants: Any, buffers: Any) -> Any:
         before, keys = random
+        constants = laid(constants)
 
         def body(carry: Any, place: Any, noise: Any) -> Any:
             i, state, buffers = carry
@@ -213,10 +265,11 @@ def _make_run(step: Any, *, dtypes: list[Any], failures: int, draws: list[Any]) 
         def do_block(carry: Any) -> Any:
             i = carry[0]
             number, place = (before + i) // block, (before + i) % block
-            noise = [
+            made = [
                 jax.random.normal(jax.random.fold_in(key, number), (block, *draw.shape), draw.dtype)
                 for key, draw in zip(keys, draws, strict=True)
             ]
+            noise = [layout.spread(array, 1) for array in made]
             end = jax.numpy.minimum(n, i + block - place)
             return jax.lax.while_loop(
                 lambda c: (c[0] < end) & (c[1][failures] < MAX_FAILURES),
