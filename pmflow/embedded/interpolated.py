@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.embedded.blocks import relative_weights
 from pmflow.embedded.factor import SparseFactor
 from pmflow.embedded.nested import Nested, modes_at
 from pmflow.embedded.triangular import triangular
@@ -125,7 +126,7 @@ def interpolated(nested: Nested, seed: int) -> Interpolated:
     theta, log_marginal = theta[is_known], log_marginal[is_known]
     x = smooth_features(state.proposal.standardised(theta), size, np)
     # by the square root of the density: farther out than draws are, and not much farther
-    weights = _relative(log_marginal / 2 - state.proposal.log_density(theta))
+    weights = relative_weights(log_marginal / 2 - state.proposal.log_density(theta))
     (first, *_) = factors
     log_diagonal = _fitted(x, weights, [np.log(f.diagonal) for f in factors])
     entries = _fitted(x, weights, [f.entries for f in factors])
@@ -139,11 +140,6 @@ def interpolated(nested: Nested, seed: int) -> Interpolated:
         entries,
         first.triangle,
     )
-
-
-def _relative(log_weights: Floats) -> Floats:
-    weights = np.exp(log_weights - log_weights.max())
-    return np.asarray(weights / weights.mean())
 
 
 def _fitted(x: Floats, weights: Floats, values: list[Floats]) -> Floats:

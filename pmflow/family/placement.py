@@ -17,7 +17,7 @@ from pmflow.flows.bases import standard_normal_logp
 from pmflow.flows.kernels.sparse_triangle import sparse_triangle
 from pmflow.frames import Frame
 
-__all__ = ["Placement"]
+__all__ = ["Placement", "shared_value"]
 
 type Floats = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class Placement:
         self._kind = _kind_of(frame)
         numbers = self._numbers(offset, frame, origin)
         self.names = tuple(numbers)
-        self.shared = [_shared(value, name) for name, value in numbers.items()]
+        self.shared = [shared_value(value, name) for name, value in numbers.items()]
         self._loc, self._origin, self.log_det, *rest = self.shared
         self._matrix = self._kind(frame, rest)
 
@@ -152,7 +152,8 @@ def _kind_of(frame: Frame | None) -> type[_Nothing]:
     return _Root if isinstance(frame, SparseFrame) else _Matrix
 
 
-def _shared(value: float | NDArray[np.float64], name: str) -> Any:
+def shared_value(value: float | NDArray[np.float64], name: str | None = None) -> Any:
+    """A shared variable of static shape and PyTensor's precision."""
     return pytensor.shared(floatX(np.asarray(value)), name, shape=np.shape(value))
 
 

@@ -6,15 +6,12 @@ from abc import ABC, abstractmethod
 from typing import override
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
-from numpy.typing import NDArray
-from pymc.pytensorf import floatX
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.embedded.interpolated import Interpolated, smooth_features
 from pmflow.family.flow_group import NormalizingFlowGroup
-from pmflow.family.placement import Placement
+from pmflow.family.placement import Placement, shared_value
 from pmflow.flows.bases import Normal
 from pmflow.flows.kernels.sparse_triangle import sparse_triangle
 from pmflow.frames import Frame
@@ -100,7 +97,7 @@ class FollowingTransport(Transport):
         self.dim = len(found.outer) + len(found.inner)
         # whoever compiles it decides which of these become constants
         self._mean, self._root, self._mode, self._log_diagonal, self._entries = map(
-            _shared, (found.mean, found.root, found.mode, found.log_diagonal, found.entries)
+            shared_value, (found.mean, found.root, found.mode, found.log_diagonal, found.entries)
         )
 
     @override
@@ -117,8 +114,3 @@ class FollowingTransport(Transport):
         order = np.argsort(np.concatenate([found.outer, found.inner]))
         z = pt.concatenate([globals_, mode + turned])[order]
         return z, log_scales.sum() + pt.log(pt.diag(self._root)).sum()
-
-
-def _shared(value: NDArray[np.float64]) -> TensorVariable:
-    found: TensorVariable = pytensor.shared(floatX(value), shape=value.shape)
-    return found

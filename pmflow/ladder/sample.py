@@ -217,7 +217,8 @@ def _sampled(
 ) -> DataTree:
     """What NUTS finds in the space of a fit, as variables of its model."""
     model, density = approx.model, approx.groups[0].log_density
-    kept = [LATENT, BASE] if _is_by_pymc(options) else [LATENT]  # PyMC looks at what is free
+    # the base too: samplers that look at convergence look at what is free
+    kept = [LATENT, BASE]
     found = pm.sample(model=pulled_back(transport, density), var_names=kept, **options)
     chains, seed = found["posterior"].sizes["chain"], options["random_seed"]
     z = found["posterior"][LATENT].values.reshape(-1, transport.dim)

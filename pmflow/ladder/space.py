@@ -72,8 +72,9 @@ def space_for(
     if framed is None:
         return None
     frame, narrowness = framed
-    if _is_trusted(approx) and _bend(samples, frame) > _BENT:
-        return approx.proposal.transport(seed)
+    is_bent = _is_trusted(approx) and _bend(samples, frame) > _BENT
+    if is_bent and (own := approx.proposal.transport(seed)) is not None:
+        return own
     return FrameTransport(frame, "mean and covariance of the fit") if narrowness > _NARROW else None
 
 

@@ -126,7 +126,7 @@ def test_the_map_makes_the_posterior_a_normal_distribution() -> None:
     assert max(by_frame) > 20 * max(away)
 
 
-def tied() -> pm.Model:
+def centred() -> pm.Model:
     """Groups and their mean, which a small scale ties to each other."""
     with pm.Model() as model:
         mu, tau = pm.Normal("mu", 0, 5), pm.HalfCauchy("tau", 5)
@@ -136,11 +136,11 @@ def tied() -> pm.Model:
 
 
 def test_the_map_is_as_exact_as_a_scale_is_small() -> None:
-    density = fit_of(tied).groups[0].log_density
+    density = fit_of(centred).groups[0].log_density
     rng = np.random.default_rng(2)
     for scale in np.linspace(-3, 3, 7):
         u = np.column_stack([np.full(60, scale), rng.normal(size=(60, 9))])
-        at, log_det = map(np.array, zip(*map(mapped(tied), u), strict=True))
+        at, log_det = map(np.array, zip(*map(mapped(centred), u), strict=True))
         assert np.std(density.value(at) + log_det + (u**2).sum(1) / 2) < 1.0
 
 
