@@ -18,12 +18,12 @@ from xarray import DataTree
 from pmflow.checks import check_flags, check_names, checked_count, checked_number
 from pmflow.errors import ParameterError
 from pmflow.family.approximation import Approximation
-from pmflow.family.placed_flow import START_SPREAD
 from pmflow.flows.bases import AbstractBase
 from pmflow.flows.formula import Formula
 from pmflow.frames import Frame
 from pmflow.inference.approx import approximation_for
 from pmflow.inference.checkpoint import Checkpoint, FitCheckpoint, FitKeeper, checkpoint_for
+from pmflow.inference.random_starts import FitOnce, check_elsewhere, random_starts, start_seeds
 from pmflow.inference.verdict import judge_and_tell
 from pmflow.records import FitState, Outcome
 from pmflow.starts.restarts import StartsState, fit_from_starts, sample_starts
@@ -178,41 +178,37 @@ class NFVI(KLqp):
         """
         options = options.filled(self.approx, float(self.objective.op.beta))
         options = replace(options, score=self._maybe_score(options.score))
+        check_elsewhere(options)
         check_trackers(options.callbacks or (), self)
         file = file or checkpoint_for(options, self.approx.model)
         if begun is not None:
             move_seeds = begun.move_seeds
-            self._take(Outcome(begun.run.losses, begun.run.begin))
-        elif moves is None:
-            size = options.restarts - 1
-            move_seeds = tuple(self.approx.rng.randint(2**30, size=size, dtype=np.int64).tolist())
+            self.take_on(Outcome(begun.run.losses, begun.run.begin, 0, self.approx.fit_state))
         else:
-            move_seeds = ()
+            move_seeds = start_seeds(self.approx, options) if moves is None else ()
         self.approx.receive(replace(self.approx.report, starts=None, points=()))
         left = [begun]  # the start that was under way is taken up once
 
-        def fit_once(at: StartsState) -> FitState | None:
+        def fit_here(at: StartsState) -> FitState | None:
             start = left.pop() if left else None
             keep = None if file is None else partial(FitKeeper, self, options, file, at, move_seeds)
-            return self._fit_once(options, keep, start)
+            return self.fit_once(options, keep, start)
 
+        fit: FitOnce = fit_here
         if moves is None:
-            # the start of an annealed fit covers its neighbourhood itself
-            spread = 0.0 if options.anneal else START_SPREAD
-            group = self.approx.groups[0]
-            moves = [partial(group.move, seed, spread) for seed in move_seeds]
+            moves, fit = random_starts(self, options, move_seeds, fit)
         starts = None if begun is None else begun.starts
         with options.watching():
-            result = fit_from_starts(self.approx, moves, options.combine, fit_once, starts)
+            result = fit_from_starts(self.approx, moves, options.combine, fit, starts)
             if options.is_automatic and options.verdict:
                 judge_and_tell(result)
         return result
 
-    def _fit_once(
+    def fit_once(
         self,
         options: FitOptions,
-        keep: Callable[[int], FitKeeper] | None,
-        begun: FitCheckpoint | None,
+        keep: Callable[[int], FitKeeper] | None = None,
+        begun: FitCheckpoint | None = None,
     ) -> FitState | None:
         """Train from where the flow is, or go on where the fit was broken off."""
         if begun is None:
@@ -225,7 +221,7 @@ class NFVI(KLqp):
             self._trainer,
             options,
             seed,
-            self._so_far,
+            self.so_far,
             keeper=keep and keep(course_seed),
             begun=None if begun is None else begun.run,
         )
@@ -241,11 +237,8 @@ class NFVI(KLqp):
         try:
             run.go(course, progress)
         finally:
-            outcome = run.last
-            self._take(outcome)
-            report = replace(self.approx.report, hist=outcome.losses, fit_state=outcome.fit_state)
-            self.approx.receive(report)
-        return outcome.fit_state
+            state = self.take_on(run.last)
+        return state
 
     def sample_starts(self, draws: int = 500, *, random_seed: RandomState = None) -> DataTree:
         """Draw from the fit of each start: a DataTree with the start as the chain.
@@ -282,19 +275,22 @@ class NFVI(KLqp):
     def __reduce__(self) -> tuple[Any, ...]:
         # compiled functions stay behind: the copy can be fitted, not refined
         beta = float(self.objective.op.beta)
-        return _revived, (type(self), self.approx, beta, self._so_far)
+        return _revived, (type(self), self.approx, beta, self.so_far)
 
     @property
-    def _so_far(self) -> Outcome:
+    def so_far(self) -> Outcome:
         """What the fits so far have come to."""
-        return Outcome(self.hist, self._steps_done, self.skipped)
+        return Outcome(self.hist, self._steps_done, self.skipped, self.approx.fit_state)
 
-    def _take(self, outcome: Outcome) -> NFVI:
+    def take_on(self, outcome: Outcome) -> FitState | None:
         """Go on from what fits have come to."""
         self.hist, self.skipped, self._steps_done = outcome.losses, outcome.skipped, outcome.steps
-        return self
+        report = replace(self.approx.report, hist=outcome.losses, fit_state=outcome.fit_state)
+        self.approx.receive(report)
+        return outcome.fit_state
 
 
 def _revived(kind: type[NFVI], approx: Approximation, beta: float, so_far: Outcome) -> NFVI:
     """What `NFVI.__reduce__` took apart."""
-    return kind(approx, beta=beta)._take(so_far)
+    (made := kind(approx, beta=beta)).take_on(so_far)
+    return made

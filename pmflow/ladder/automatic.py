@@ -76,6 +76,11 @@ def fit_automatically(
                 f"method='auto' chooses {name} by itself. Leave {name} out, or say which flow to "
                 "fit: method='nfvi=scale-loc'."
             )
+    if options.get("executor") is not None:
+        raise ParameterError(
+            "executor= is for the starts of one flow: method='nfvi=planar*8', restarts=16. For one "
+            "model and many sets of data there is pmflow.refit(..., executor=...)."
+        )
     if symmetry not in ("all", "one"):
         raise ParameterError(
             f"symmetry must be 'all' or 'one' of the mirror images of a posterior, but is "

@@ -20,10 +20,10 @@ from pmflow.graphs.evaluate import GLOBAL_STATE
 from pmflow.graphs.minibatches import in_minibatches
 from pmflow.graphs.private import seed_from
 from pmflow.ladder.again import Again, Asked, Refitted
-from pmflow.ladder.executors import Executor, Lost, check_executor, done_by
 from pmflow.ladder.refits import Refits
 from pmflow.posterior.own_data import OwnData, checked_data
 from pmflow.posterior.packages import without_package
+from pmflow.starts.executors import NOTHING_DONE, Executor, Lost, check_executor, done_by
 from pmflow.watch import Stopped, stage, tick, watching, why_stopped
 
 __all__ = ["Job", "made_again", "refit"]
@@ -238,10 +238,6 @@ def _pieces(
             continue
         lost.append(found)
         if len(lost) == len(pieces):
-            raise BackendError(
-                f"The executor has done none of its work: {found.why}. Each process imports your "
-                'script: is what begins the work under `if __name__ == "__main__":`? And pmflow '
-                "must be installed there too."
-            )
+            raise BackendError(f"{NOTHING_DONE}: {found.why}")
         none = Refitted(None, f"Its worker was lost twice. {found.why}")
         yield [none] * len(pieces[number][1]), times

@@ -19,12 +19,12 @@ from pmflow.graphs.private import seed_from
 from pmflow.judging.calibration import Calibration
 from pmflow.ladder.again import Asked, Refitted
 from pmflow.ladder.automatic import fit_automatically
-from pmflow.ladder.executors import Executor, check_executor
 from pmflow.ladder.refit import Job, made_again
 from pmflow.ladder.refits import verdicts_of
 from pmflow.posterior.model import checked_model
 from pmflow.posterior.own_data import OwnData, Values, as_the_model_has_it, held_in
 from pmflow.posterior.prior import simulated
+from pmflow.starts.executors import Executor, check_executor
 from pmflow.watch import stage, watching
 
 __all__ = ["sbc"]

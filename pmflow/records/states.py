@@ -224,6 +224,12 @@ class Outcome:
     skipped: int = 0
     fit_state: FitState | None = None
 
+    def then(self, other: Outcome) -> Outcome:
+        """Add a run after it that began to count anew."""
+        losses = np.concatenate([self.losses, other.losses])
+        steps, skipped = self.steps + other.steps, self.skipped + other.skipped
+        return Outcome(losses, steps, skipped, other.fit_state)
+
 
 @dataclass(frozen=True, eq=False)
 class Report(State):

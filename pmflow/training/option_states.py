@@ -21,7 +21,7 @@ __all__ = ["OptionsState", "options_of", "options_state"]
 
 _OTHERWISE = {
     *("callbacks", "progressbar", "progressbar_theme", "checkpoint", "checkpoint_every"),
-    *("schedule", "obj_optimizer", "compile_kwargs", "seconds", "objective", "devices"),
+    *("schedule", "obj_optimizer", "compile_kwargs", "seconds", "objective", "devices", "executor"),
     *MORE,
 }
 """Options that are given again, or kept in a field of their own."""

@@ -105,6 +105,8 @@ class FitOptions:
         From how many starts to fit, one after the other: the first where the flow is, the others
         within 2 of it in unconstrained space, with a frame of their own where there is one.
         ``approx.starts`` says how far they agree: the only guard against missed modes.
+    executor : object with a method submit, optional
+        Makes the fits of several starts side by side: see :doc:`/parallel`. The same fits.
     combine : {"best", "stack"}
         What several starts give: the fit with the highest ELBO, or a mixture of all modes that were
         found, by their evidence.
@@ -155,6 +157,7 @@ class FitOptions:
     estimator: str | None = field(default=None, metadata=_COMPILED)
     qmc: bool | None = field(default=None, metadata=_COMPILED)
     restarts: int = 1
+    executor: Any = None
     combine: str = "best"
     anneal: bool = field(default=False, metadata=_COMPILED)
     schedule: ScheduleSettings | None = None
@@ -272,6 +275,11 @@ class FitOptions:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata == _COMPILED}
 
     @property
+    def is_exact(self) -> bool:
+        """Whether another process must come to the same numbers, to the last digit."""
+        return self.checkpoint is not None or self.executor is not None
+
+    @property
     def trackers(self) -> list[Any]:
         """Callbacks whose parameters and gradients the loop records."""
         return [c for c in self.callbacks or () if getattr(c, "watched_names", ())]
@@ -284,7 +292,7 @@ class FitOptions:
             "obj_optimizer": optimizer_key(self.obj_optimizer),
             "record": bool(self.trackers),
             "devices": self.devices,
-            "exact": self.checkpoint is not None,
+            "exact": self.is_exact,
         }
 
 

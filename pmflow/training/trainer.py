@@ -76,8 +76,7 @@ class Trainer:
             )
             graphs = build_step(loss, **settings)
         # Numba's fast mathematics rounds otherwise in code that comes from its disk cache
-        exact = options.checkpoint is not None
-        with changed_flags(numba__fastmath=False) if exact else nullcontext():
+        with changed_flags(numba__fastmath=False) if options.is_exact else nullcontext():
             loop, first = compile_loop(
                 graphs, record=bool(options.trackers), compile_kwargs=compile_kwargs, seed=seed
             )

@@ -11,9 +11,15 @@ from typing import Any, Protocol
 from pmflow.errors import ParameterError
 from pmflow.watch import tick
 
-__all__ = ["Executor", "Lost", "check_executor", "done_by"]
+__all__ = ["NOTHING_DONE", "Executor", "Lost", "check_executor", "done_by"]
 
 _log = logging.getLogger("pmflow")
+
+NOTHING_DONE = (
+    "The executor has done none of its work. Each process imports your script: is what begins the "
+    'work under `if __name__ == "__main__":`? And pmflow must be installed there too. The last'
+)
+"""What to say where nothing has arrived, before what the executor says."""
 
 _LOOK = 0.02
 """Seconds between two looks at whether a piece of work is done, or Ctrl-C was pressed."""
