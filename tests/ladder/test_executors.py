@@ -7,14 +7,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 from models import conjugate_normal
+from workers import InPlace
 
 import pmflow as pmf
 from pmflow.errors import BackendError, FitWarning
@@ -23,22 +23,6 @@ from pmflow.starts.executors import Lost, done_by
 QUIET: dict[str, Any] = {"random_seed": 1, "progressbar": False}
 RNG = np.random.default_rng(5)
 DATA = [{"y": RNG.normal(k, 1.0, size=20)} for k in range(6)]
-
-
-class InPlace(Executor):
-    """Does the work at once; some of its workers die."""
-
-    def __init__(self, lost: set[int]) -> None:
-        self.begun, self._lost = 0, lost
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        if self.begun in self._lost:
-            future.set_exception(RuntimeError("killed\nby someone"))
-        else:
-            future.set_result(fn(*args, **kwargs))
-        self.begun += 1
-        return future
 
 
 @cache
@@ -63,7 +47,7 @@ def double(x: int) -> int:
 
 
 def test_what_is_lost_is_done_once_more() -> None:
-    found = list(done_by(InPlace(lost={1, 5}), double, [1, 2, 3, 4]))
+    found = list(done_by(InPlace(1, 5), double, [1, 2, 3, 4]))
     assert found[0] == (0, 2, 0)
     number, lost, again = found[1]  # the fifth one begun is the second try
     assert (number, again) == (1, 1)
@@ -72,17 +56,17 @@ def test_what_is_lost_is_done_once_more() -> None:
 
 
 def test_what_is_lost_twice_is_told() -> None:
-    (_, found, again), _ = done_by(InPlace(lost={0, 2}), double, [1, 2])
+    (_, found, again), _ = done_by(InPlace(0, 2), double, [1, 2])
     assert found == Lost("RuntimeError: killed")
     assert again == 1
 
 
 def test_fits_are_the_same_wherever_they_are_made() -> None:
-    assert_same(pmf.refit(first(), DATA, executor=InPlace(lost=set()), **QUIET))
+    assert_same(pmf.refit(first(), DATA, executor=InPlace(), **QUIET))
 
 
 def test_a_worker_that_dies_is_counted_and_nothing_lost() -> None:
-    found = pmf.refit(first(), DATA, executor=InPlace(lost={2}), **QUIET)
+    found = pmf.refit(first(), DATA, executor=InPlace(2), **QUIET)
     assert_same(found)
     assert found.retried == 1
     assert repr(found) == "6 fits: 6 reliable; 1 begun again"
@@ -90,14 +74,14 @@ def test_a_worker_that_dies_is_counted_and_nothing_lost() -> None:
 
 def test_the_others_arrive_where_one_is_lost_twice() -> None:
     with pytest.warns(FitWarning, match="1 of 6 fits could not be made. The first: Its worker was"):
-        found = pmf.refit(first(), DATA, executor=InPlace(lost={2, 6}), **QUIET)
+        found = pmf.refit(first(), DATA, executor=InPlace(2, 6), **QUIET)
     assert list(found.failures) == [2]
     assert found.verdicts.count("reliable") == 5
 
 
 def test_an_executor_that_does_nothing_is_told() -> None:
     with pytest.raises(BackendError, match=r"none of its work.*The last: RuntimeError: killed"):
-        pmf.refit(first(), DATA, executor=InPlace(lost=set(range(12))), **QUIET)
+        pmf.refit(first(), DATA, executor=InPlace(*range(12)), **QUIET)
 
 
 def test_an_error_of_ours_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +90,7 @@ def test_an_error_of_ours_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("pmflow.ladder.again.Again.__call__", broken)
     with pytest.raises(ZeroDivisionError, match="in the fit"):
-        pmf.refit(first(), DATA, executor=InPlace(lost=set()), **QUIET)
+        pmf.refit(first(), DATA, executor=InPlace(), **QUIET)
 
 
 def test_in_two_threads() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from multiprocessing import get_context
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pymc as pm
 import pytest
 from models import conjugate_normal
+from workers import InPlace
 
 import pmflow as pmf
 from pmflow.errors import BackendError, NonFiniteError, ParameterError
@@ -20,22 +20,6 @@ FAST: dict[str, Any] = {
     **{"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False, "n": 30},
     **{"obj_n_mc": 4, "restarts": 4, "combine": "stack"},
 }
-
-
-class Dying(Executor):
-    """Does the work at once; some of its workers die."""
-
-    def __init__(self, *lost: int) -> None:
-        self.begun, self._lost = 0, lost
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        if self.begun in self._lost:
-            future.set_exception(RuntimeError("killed"))
-        else:
-            future.set_result(fn(*args, **kwargs))
-        self.begun += 1
-        return future
 
 
 def two_modes() -> pm.Model:
@@ -71,11 +55,11 @@ def assert_same(one: pmf.NFVI, other: pmf.NFVI) -> None:
 
 
 def test_they_are_the_same() -> None:
-    assert_same(fitted(Dying()), here())
+    assert_same(fitted(InPlace()), here())
 
 
 def test_what_a_worker_that_died_had_is_done_once_more() -> None:
-    executor = Dying(2)
+    executor = InPlace(2)
     assert_same(fitted(executor), here())
     assert executor.begun == 5
 
@@ -93,7 +77,7 @@ def test_two_processes() -> None:
 
 
 def test_a_start_that_is_lost_twice_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    found = fitted(Dying(1, 4))
+    found = fitted(InPlace(1, 4))
     assert len(found.hist) == 90
     assert found.approx.starts is not None
     assert len(found.approx.starts.modes) == 3
@@ -102,7 +86,7 @@ def test_a_start_that_is_lost_twice_is_left_out(caplog: pytest.LogCaptureFixture
 
 def test_an_executor_that_does_nothing_is_told() -> None:
     with pytest.raises(BackendError, match=r"none of its work.*__main__.*RuntimeError: killed"):
-        fitted(Dying(*range(9)))
+        fitted(InPlace(*range(9)))
 
 
 def test_starts_that_fail_are_left_out_or_raised() -> None:
@@ -110,16 +94,16 @@ def test_starts_that_fail_are_left_out_or_raised() -> None:
         pm.Potential("nowhere", pm.Normal("x") * np.nan)
     inference = pmf.NFVI("loc", model=model, random_seed=1)
     with pytest.raises(NonFiniteError):
-        inference.fit(executor=Dying(), **FAST)
+        inference.fit(executor=InPlace(), **FAST)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"executor": 3}, "executor must have a method submit"),
-        ({"executor": Dying(), "restarts": 1}, "but restarts=1"),
-        ({"executor": Dying(), "callbacks": [print]}, "callbacks= can't follow"),
-        ({"executor": Dying(), "checkpoint": "run.nc"}, "checkpoint= can't follow"),
+        ({"executor": InPlace(), "restarts": 1}, "but restarts=1"),
+        ({"executor": InPlace(), "callbacks": [print]}, "callbacks= can't follow"),
+        ({"executor": InPlace(), "checkpoint": "run.nc"}, "checkpoint= can't follow"),
     ],
 )
 def test_what_can_not_be_done_elsewhere(options: dict[str, Any], words: str) -> None:
@@ -130,4 +114,4 @@ def test_what_can_not_be_done_elsewhere(options: dict[str, Any], words: str) -> 
 
 def test_the_ladder_has_no_starts_for_an_executor() -> None:
     with pytest.raises(ParameterError, match="executor= is for the starts of one flow"):
-        pmf.fit(model=conjugate_normal(np.ones(3)), executor=Dying())
+        pmf.fit(model=conjugate_normal(np.ones(3)), executor=InPlace())
