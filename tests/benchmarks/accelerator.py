@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +24,15 @@ from numpy.typing import NDArray
 
 import pmflow as pmf
 
-from .large.models import binary_intercepts, volatility
-from .speed.child import measure_row
-from .speed.rows import LEARNING_RATE, growth_row
-from .speed.timing import measure_subject
-
 _DRAWS = 10_000
 _COLUMNS = 21
+_RATE = 0.01
+"""Of Adam, as in the table of speed."""
+
+
+def _of(name: str) -> Any:
+    """A part of another benchmark."""
+    return import_module(f"tests.benchmarks.{name}")
 
 
 class _Data(NamedTuple):
@@ -65,7 +68,7 @@ class _Pmflow:
         self._inference = pmf.NFVI("scale-loc", model=_model(groups, data), random_seed=1)
 
     def start(self) -> None:
-        optimizer = pm.adam(learning_rate=LEARNING_RATE)
+        optimizer = pm.adam(learning_rate=_RATE)
         self._inference.fit(1, obj_optimizer=optimizer, backend="jax", progressbar=False)
 
     def run(self, steps: int) -> int:
@@ -110,7 +113,7 @@ class _ByHand:
             params, m, v, t = state
             value, g = jax.value_and_grad(loss)(params, jax.random.normal(key, (dim,)))
             t, m, v = t + 1, 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-            rate = LEARNING_RATE * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            rate = _RATE * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
             return (params - rate * m / (jnp.sqrt(v) + 1e-8), m, v, t), value
 
         def block(state: Any, keys: Any) -> Any:
@@ -142,21 +145,24 @@ def _told(name: str, found: dict[str, Any]) -> None:
 
 
 def _speeds(groups: int, rows: int, seconds: float) -> None:
-    row = growth_row("draws", _DRAWS)
+    row = _of("speed.rows").growth_row("draws", _DRAWS)
     for subject in ("pmflow jax", "hand-written JAX", "pmflow jax"):
-        found = measure_row({"subject": subject, "row": vars(row), "seconds": seconds})
+        found = _of("speed.child").measure_row(
+            {"subject": subject, "row": vars(row), "seconds": seconds}
+        )
         _told(f"{row.title}, {subject}", found)
     data = _data(groups, rows)
     title = f"hierarchy of {_COLUMNS * (2 + groups):,} dimensions, {rows:,} rows"
     for build in (_Pmflow, _ByHand):
-        _told(f"{title}, {build.__name__}", measure_subject(build(groups, data), seconds=seconds))
+        found = _of("speed.timing").measure_subject(build(groups, data), seconds=seconds)
+        _told(f"{title}, {build.__name__}", found)
 
 
 def _fit(name: str) -> dict[str, Any]:
     models = {
         "eight schools": _schools,
-        "hierarchy of 2,000 groups": lambda: binary_intercepts.build_model(2_000, rows_each=5)[0],
-        "volatility of 1,000 steps": lambda: volatility.build_model(1_000)[0],
+        "hierarchy of 2,000 groups": lambda: _large("binary_intercepts", 2_000, 5),
+        "volatility of 1,000 steps": lambda: _large("volatility", 1_000),
         "100,000 rows": _wide,
     }
     warnings.simplefilter("ignore")
@@ -168,6 +174,11 @@ def _fit(name: str) -> dict[str, Any]:
         seconds.append(round(time.perf_counter() - began, 1))
     assert approx.diagnosis is not None
     return {"seconds": seconds, "verdict": approx.diagnosis.verdict}
+
+
+def _large(name: str, *size: int) -> pm.Model:
+    found: pm.Model = _of(f"large.models.{name}").build_model(*size)[0]
+    return found
 
 
 def _schools() -> pm.Model:

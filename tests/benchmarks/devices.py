@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,6 @@ import pymc as pm
 
 import pmflow as pmf
 from pmflow.graphs import devices as layouts
-
-from .large.models import binary_intercepts
-from .speed.models import build_model
-from .speed.rows import LEARNING_RATE, ROWS
 
 _HIERARCHY = "hierarchy"
 _DEVICES = (1, 2, 4, 8)
@@ -43,16 +40,18 @@ def _one(name: str, devices: int) -> dict[str, Any]:
     jax.config.update("jax_enable_compilation_cache", val=False)  # type: ignore[no-untyped-call]
     vars(layouts)["_WORTH"] = {"cpu": 0}
     if name == _HIERARCHY:
-        model = binary_intercepts.build_model(20_000, rows_each=50)[0]
+        hierarchy = import_module("tests.benchmarks.large.models.binary_intercepts")
+        model = hierarchy.build_model(20_000, rows_each=50)[0]
         formula, draws = "scale-loc", 1
     else:
-        row = ROWS[name]
-        model, formula, draws = build_model(row.target), row.formula, row.draws
+        row = import_module("tests.benchmarks.speed.rows").ROWS[name]
+        model = import_module("tests.benchmarks.speed.models").build_model(row.target)
+        formula, draws = row.formula, row.draws
     inference = pmf.NFVI(formula, model=model, random_seed=1)
     inference.fit(
         _STEPS,
         obj_n_mc=draws,
-        obj_optimizer=pm.adam(learning_rate=LEARNING_RATE),
+        obj_optimizer=pm.adam(learning_rate=0.01),
         devices=devices,
         progressbar=False,
     )

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import argparse
 import time
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 import pmflow as pmf
 
-from .speed.models import build_model
-
 __all__ = ["main"]
 
 
 def _fitted(executor: Any, steps: int) -> tuple[float, Any]:
-    inference = pmf.NFVI("planar*8", model=build_model("potential_1"), random_seed=1)
+    model = import_module("tests.benchmarks.speed.models").build_model("potential_1")
+    inference = pmf.NFVI("planar*8", model=model, random_seed=1)
     began = time.perf_counter()
     inference.fit(
         steps, obj_n_mc=64, restarts=16, backend="numba", executor=executor, progressbar=False
