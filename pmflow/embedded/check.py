@@ -53,6 +53,8 @@ class NestedCheck:
         Where that is told to first order: of local variables given the global ones.
     mean, sd : ndarray, shape (dim,)
         Of the draws, unconstrained.
+    estimates : tuple of Elbo
+        ELBO, log evidence, and the divergence between, each with its error.
     tails : dict of str to float
         Of each global variable the k-hat of what proposed ones add to its variance, the largest of
         its entries, see `tail_of_squares`.
@@ -68,27 +70,8 @@ class NestedCheck:
     is_first_order: NDArray[np.bool_]
     mean: Floats
     sd: Floats
+    estimates: tuple[Elbo, Elbo, Elbo]
     tails: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def estimates(self) -> tuple[Elbo, Elbo, Elbo]:
-        """ELBO, log evidence, and the divergence between, each with its error.
-
-        Of one Gaussian to second order: the divergence is half the variance of log weights.
-        """
-        weights = self.of_globals
-        if weights is None:
-            elbo = Elbo.of(self.log_weights[0])
-            kl = Elbo.of((self.log_weights[0] - elbo.value) ** 2 / 2)
-            return elbo, Elbo(elbo.value + kl.value, float(np.hypot(elbo.error, kl.error))), kl
-        evidence = Elbo(weights.log_evidence, weights.log_evidence_se)
-        missed = Elbo.of(self.log_weights.mean(1))
-        error = float(np.hypot(missed.error, evidence.error))
-        return (
-            Elbo(evidence.value + missed.value, error),
-            evidence,
-            Elbo(0.0 - missed.value, missed.error),
-        )
 
 
 def check_nested(nested: Nested, seed: int, as_seen: AsSeen) -> NestedCheck:
@@ -132,8 +115,18 @@ def check_nested(nested: Nested, seed: int, as_seen: AsSeen) -> NestedCheck:
         is_first_order=np.isin(np.arange(conditional.density.dim), conditional.locals),
         mean=seen.points.mean,
         sd=seen.points.sd,
+        estimates=_estimates(proposed.weights, seen.log_weights),
         tails=tails,
     )
+
+
+def _estimates(weights: Weights, log_weights: Floats) -> tuple[Elbo, Elbo, Elbo]:
+    """ELBO, log evidence and divergence by global variables and local ones given them."""
+    evidence = Elbo(weights.log_evidence, weights.log_evidence_se)
+    missed = Elbo.of(log_weights.mean(1))
+    error = float(np.hypot(missed.error, evidence.error))
+    elbo = Elbo(evidence.value + missed.value, error)
+    return elbo, evidence, Elbo(0.0 - missed.value, missed.error)
 
 
 def _with_tails(
@@ -166,6 +159,10 @@ def check_gaussian(density: LogDensity, gaussian: GaussianState, seed: int) -> N
     variances = (deviation**2).mean(0)
     tilt = (1 + log_weights - log_weights.mean())[:, None]
 
+    elbo = Elbo.of(log_weights)
+    # to second order the divergence is half the variance of log weights
+    kl = Elbo.of((log_weights - elbo.value) ** 2 / 2)
+    evidence = Elbo(elbo.value + kl.value, float(np.hypot(elbo.error, kl.error)))
     sd = np.sqrt(variances)
     shift, shift_error = _of_pairs(steps * tilt) / sd
     growth, growth_error = _of_pairs(steps * deviation * tilt) / variances
@@ -180,6 +177,7 @@ def check_gaussian(density: LogDensity, gaussian: GaussianState, seed: int) -> N
         is_first_order=np.zeros(dim, dtype=bool),
         mean=gaussian.mean,
         sd=sd,
+        estimates=(elbo, evidence, kl),
     )
 
 

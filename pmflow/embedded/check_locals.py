@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.draws.standard import means_of_pairs, mirrored_draws
+from pmflow.embedded.choices import CHOICES, Chosen, chosen_at
 from pmflow.embedded.given import Given
-from pmflow.embedded.nested import CHOICES, Nested
+from pmflow.embedded.nested import Nested
 from pmflow.embedded.proposed import Proposed
 from pmflow.judging.nested import MOST_OFF_TO_FIRST_ORDER, is_open
 from pmflow.records import systematic_choice
@@ -76,16 +77,47 @@ class SeenLocals:
 
     def look(self, nested: Nested, places: list[Given], rng: np.random.Generator) -> None:
         """Draw at all places once more."""
-        at_place = _of_choices if nested.state.locals_by == "weights" else _at_place
         seen = []
         for given in places:
-            log_weights, step, widened, squares, points = at_place(nested, given, rng)
-            seen.append(log_weights)
-            self._steps.add(means_of_pairs(step))
-            self._widened.add(means_of_pairs(widened))
-            self._squares.add(squares)
-            self.points.add(points)
+            tick()
+            if nested.state.locals_by == "weights":
+                seen.append(np.zeros(CHOICES))
+                self.look_at(chosen_at(nested.conditional, given, CHOICES, rng), CHOICES)
+            else:
+                seen.append(self._look_around(nested, given, rng))
         self.log_weights = np.concatenate([self.log_weights, np.stack(seen)], axis=1)
+
+    def look_at(self, made: Chosen, choices: int) -> None:
+        """Take draws of blocks that are chosen by their weights.
+
+        That leaves the error of a choice among few, see `Chosen.lost`.
+
+        Parameters
+        ----------
+        made : Chosen
+        choices : int
+            Of how many one is chosen where the fit is drawn from.
+        """
+        deviation = made.deviation - made.mean
+        squares = made.weights * deviation**2
+        lost = made.lost / (choices // 2)
+        self._add(lost * deviation, lost * (deviation**2 - squares.mean(0)), squares, made.z)
+
+    def _look_around(self, nested: Nested, given: Given, rng: np.random.Generator) -> Floats:
+        """Take Gaussian draws at one place, and give their log weights."""
+        inner = nested.conditional.locals
+        z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
+        log_p, slope = nested.conditional.value_and_slope(z)
+        # the gradient of log w in units of the covariance
+        step = given.factor.solve(slope) - given.slope(deviation)
+        self._add(step, step * deviation, deviation**2, z)
+        return log_p - log_q
+
+    def _add(self, step: Floats, widened: Floats, squares: Floats, points: Floats) -> None:
+        self._steps.add(means_of_pairs(step))
+        self._widened.add(means_of_pairs(widened))
+        self._squares.add(squares)
+        self.points.add(points)
 
     def moved(self, inner: NDArray[np.int64]) -> Floats:
         """Shifts and growths of the local variables with their errors, shape (4, locals)."""
@@ -113,36 +145,3 @@ def moved_locals(nested: Nested, proposed: Proposed, rng: np.random.Generator) -
                 break
             found.look(nested, places, rng)
     return found
-
-
-def _at_place(
-    nested: Nested, given: Given, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Log weights of draws at one place, what weighting adds to means and variances, and points.
-
-    The fourth are squared deviations.
-    """
-    tick()
-    inner = nested.conditional.locals
-    z, deviation, log_q = given.drawn(mirrored_draws(_PAIRS, len(inner), rng), inner)
-    log_p, slope = nested.conditional.value_and_slope(z)
-    # the gradient of log w in units of the covariance
-    step = given.factor.solve(slope) - given.slope(deviation)
-    return log_p - log_q, step, step * deviation, deviation**2, z
-
-
-def _of_choices(
-    nested: Nested, given: Given, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """The same where blocks of local variables are chosen by their weights.
-
-    That leaves the error of a choice among few: to first order, what is chosen is off by its
-    covariance with the squared weights, over their number.
-    """
-    tick()
-    made = nested.chosen(given, CHOICES, rng)
-    deviation = made.deviation - (made.weights * made.deviation).mean(0)
-    squares = made.weights * deviation**2
-    lost = made.weights**2 / CHOICES
-    widened = lost * (deviation**2 - squares.mean(0))
-    return np.zeros(CHOICES), lost * deviation, widened, squares, made.z

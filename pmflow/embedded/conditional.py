@@ -16,7 +16,9 @@ from pmflow.embedded.curves import Curves
 from pmflow.embedded.factor import Factor, log_dets_of
 from pmflow.embedded.factors import Factors
 from pmflow.embedded.given import Modes
+from pmflow.embedded.parabolas import without_exact
 from pmflow.embedded.slopes import curves_at
+from pmflow.embedded.third import ThirdDerivatives
 from pmflow.embedded.wide import WideFactors, wide_of
 from pmflow.posterior.density import LogDensity
 from pmflow.watch import tick
@@ -29,8 +31,6 @@ _FOUND = 0.03
 """Newton's decrement below which one step more, unchecked, ends at the mode: in sds. The log
 determinant is that before this step: of 0.1 it is up to 0.2 nats off, where local variables are
 thousands, and that is noise to whoever compares two places."""
-_EXACT = 1e-5
-"""Share of Newton's decrement that is left where the density is a parabola."""
 _LOST = 1.0
 """Newton's decrement above which a climb that has ended has not found the mode."""
 _HALVINGS = 16
@@ -186,7 +186,7 @@ class Conditional:
                 decrement[i] = np.sqrt(max(slope[i] @ steps[i], 0.0))
             climbing = climbing[decrement[climbing] > _FOUND]
             climbing = self._step(climbing, z, log_p, slope, steps)
-            climbing = self._without_exact(climbing, slope, factors, damping, decrement, steps)
+            climbing = without_exact(climbing, slope, factors, damping, decrement, steps, _FOUND)
         return self._ended(z, log_p, steps, factors, decrement, damping)
 
     @property
@@ -198,6 +198,17 @@ class Conditional:
     def blocks(self) -> Blocks | None:
         """Of local variables that meet each other and no others, where these are many and small."""
         return Blocks.of_pattern(self.factors.pattern) if self.factors.is_apart else None
+
+    @property
+    def is_in_blocks(self) -> bool:
+        """Whether they are in several blocks of more than one variable."""
+        return self.blocks is not None and not self.is_independent
+
+    @cached_property
+    def third(self) -> ThirdDerivatives:
+        """How the local variables change with the global ones, where they are in blocks."""
+        assert self.blocks is not None
+        return ThirdDerivatives(self.density, self.pattern, self.globals, self.locals, self.blocks)
 
     def curved(self, modes: Modes) -> Modes:
         """The same with the density of each local variable, which are independent."""
@@ -253,31 +264,6 @@ class Conditional:
             z[moved], log_p[moved], slope[moved] = ahead[is_up], value[is_up], new[is_up]
             todo, rate = todo[~is_up], rate / 3
         return np.setdiff1d(climbing, todo)
-
-    @staticmethod
-    def _without_exact(
-        climbing: Integers,
-        slope: Floats,
-        factors: list[Factor | None],
-        damping: Floats,
-        decrement: Floats,
-        steps: Floats,
-    ) -> Integers:
-        """Those whose last step has not led to the mode: one that has was down a parabola.
-
-        Then no entry of the slope is left, so there is no third derivative along the step, and the
-        curvature is what it was.
-        """
-        goes_on = np.ones(len(climbing), dtype=bool)
-        for k, i in enumerate(climbing):
-            factor = factors[i]
-            if factor is None:  # none was found at all
-                continue
-            step = factor.solve(slope[i : i + 1])[0]
-            left = np.sqrt(max(slope[i] @ step, 0.0))
-            if not damping[i] and left < min(_FOUND, _EXACT * decrement[i]):
-                steps[i], decrement[i], goes_on[k] = step, left, False
-        return climbing[goes_on]
 
     def _ended(
         self,

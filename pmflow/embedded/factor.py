@@ -64,6 +64,10 @@ class Factor(State, ABC):
     def scaled(self, d: Floats) -> Floats:
         """Rows of shape (n, size) whose squared lengths are d' P d: `coloured`, undone."""
 
+    def in_order(self, rows: Floats) -> Floats:
+        """Rows of shape (n, size) by the variables of P as rows by those of its root."""
+        return rows
+
     def squared_norm(self, d: Floats) -> Floats:
         """D' P d of rows of shape (n, size), shape (n,)."""
         return np.asarray((self.scaled(d) ** 2).sum(1))
@@ -107,6 +111,10 @@ class SparseFactor(Factor):
     @override
     def size(self) -> int:
         return len(self.diagonal)
+
+    @override
+    def in_order(self, rows: Floats) -> Floats:
+        return rows[:, self.order]
 
     @cached_property
     @override

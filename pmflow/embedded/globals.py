@@ -147,12 +147,20 @@ def choose_globals(held: Held, most: int = MOST) -> NDArray[np.bool_]:
 
 
 def with_hubs(
-    pattern: csr_array, places: Mapping[str, slice], chosen: NDArray[np.bool_]
+    pattern: csr_array, places: Mapping[str, slice], chosen: NDArray[np.bool_], most: int = FEW
 ) -> NDArray[np.bool_]:
     """The global variables, and those by which the others meet, if few more set them apart.
 
     Then each of the others, or each small block of them, can be integrated over by itself. What was
     given, where they would be too many or leave too few.
+
+    Parameters
+    ----------
+    pattern : csr_array, shape (dim, dim)
+    places : mapping of str to slice
+    chosen : ndarray of bool, shape (dim,)
+    most : int
+        Entries of all global variables.
     """
     more = chosen.copy()
     for place in _candidates(pattern, places):  # those that meet the most others come first
@@ -160,7 +168,7 @@ def with_hubs(
             break
         more[place] = True
     is_enough = (~more).sum() > _FEWEST_LEFT and _are_apart(pattern, ~more)
-    return more if is_enough and more.sum() <= FEW else chosen
+    return more if is_enough and more.sum() <= most else chosen
 
 
 def _are_apart(pattern: csr_array, is_inner: NDArray[np.bool_]) -> bool:

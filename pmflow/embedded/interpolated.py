@@ -106,14 +106,15 @@ def interpolated(nested: Nested, seed: int) -> Interpolated:
     size = len(conditional.globals)
     wanted = smooth_features(np.zeros((1, size)), size, np).shape[1]
     theta = state.proposal.draws(max(_POINTS, 2 * wanted), seed)
+    explicit = None if state.marginal is None else state.marginal.log_density(theta)
     modes: list[Floats] = []
     factors: list[SparseFactor] = []
     log_marginal = np.full(len(theta), -np.inf)
     with stage("Reading the local variables off"):
         for part, found in modes_at(conditional, state.centre, theta, independent=False):
-            log_marginal[part] = np.where(
-                [f is None for f in found.factors], -np.inf, found.log_marginal
-            )
+            marginal = found.log_marginal if explicit is None else explicit[part]
+            is_known = np.isfinite(found.log_marginal) & [f is not None for f in found.factors]
+            log_marginal[part] = np.where(is_known, marginal, -np.inf)
             known = np.flatnonzero(np.isfinite(log_marginal[part]))
             modes += [found.z[i, conditional.locals] for i in known]
             factors += [triangular(found.factors[i]) for i in known]

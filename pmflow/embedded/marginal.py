@@ -173,11 +173,22 @@ def _ahead(conditional: Conditional, here: Centre, step: Floats) -> Centre | Non
 
 def _centre(conditional: Conditional, modes: Modes, before: Centre | None) -> Centre:
     """Slope and curvature at one conditional mode, with what was learnt on the way to it."""
-    density, inner, outer = conditional.density, conditional.locals, conditional.globals
-    z, factor = modes.z[0], modes.factors[0]
-    size = len(outer)
-    units = np.full(size, 0.1) if before is None else 1 / np.sqrt(np.diag(before.precision))
+    outer, z, factor = conditional.globals, modes.z[0], modes.factors[0]
+    units = np.full(len(outer), 0.1) if before is None else 1 / np.sqrt(np.diag(before.precision))
     lengths = _STEP * np.minimum(units, 1.0)
+    is_known = before is not None and conditional.is_in_blocks
+    far_away = _with_blocks if is_known else _by_differences
+    slope, precision, follow = far_away(conditional, z, factor, lengths)
+    found = Centre(z, float(modes.log_marginal[0]), slope, precision, follow, factor)
+    return found if before is None else replace(found, precision=_learnt(found, before, outer))
+
+
+def _by_differences(
+    conditional: Conditional, z: Floats, factor: Factor, lengths: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Slope and precision of the marginal, and how the local variables follow."""
+    density, inner, outer = conditional.density, conditional.locals, conditional.globals
+    size = len(outer)
     steps = along(outer, lengths, density.dim)
     _, gradient = density.value_and_gradient(np.concatenate([z - steps, z + steps, z[None]]))
     change = (gradient[:size] - gradient[size:-1]) / (2 * lengths[:, None])
@@ -189,10 +200,18 @@ def _centre(conditional: Conditional, modes: Modes, before: Centre | None) -> Ce
     precisions = conditional.precisions(np.concatenate([z[None], z + moved]))
     here, *ahead = log_dets_of(map(conditional.factors.of, precisions))
     bent = (np.array(ahead) - here) / lengths
-    slope = gradient[-1, outer] - bent / 2
-    precision = change[:, outer] + cross @ follow.T
-    found = Centre(z, float(modes.log_marginal[0]), slope, _definite(precision), follow, factor)
-    return found if before is None else replace(found, precision=_learnt(found, before, outer))
+    precision = _definite(change[:, outer] + cross @ follow.T)
+    return gradient[-1, outer] - bent / 2, precision, follow
+
+
+def _with_blocks(
+    conditional: Conditional, z: Floats, factor: Factor, lengths: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The same but for the precision, which is learnt, by fewer gradients."""
+    _, (here,) = conditional.density.value_and_gradient(z[None])
+    follow = factor.solve(conditional.third.crossed(z, lengths))
+    bent = conditional.third.traces(z, here, factor, follow)
+    return here[conditional.globals] - bent / 2, np.eye(len(lengths)), follow
 
 
 def _learnt(here: Centre, before: Centre, outer: NDArray[np.int64]) -> Floats:
@@ -200,7 +219,7 @@ def _learnt(here: Centre, before: Centre, outer: NDArray[np.int64]) -> Floats:
     step, change = (here.z - before.z)[outer], before.slope - here.slope
     old = before.precision
     if not step.any():
-        return here.precision
+        return old
     along = old @ step
     # damped, so that it stays positive definite (Powell, 1978)
     inner, wanted = step @ along, step @ change

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.proposal import Proposal
 
-__all__ = ["nearest_gaussian"]
+__all__ = ["foretelling", "nearest_gaussian"]
 
 _PENALTIES = np.logspace(-5, 2, 15)
 """Of curvatures, relative to the weight of all draws: that is taken which foretells draws best."""
@@ -50,7 +50,7 @@ def nearest_gaussian(
     roots = np.exp((log_shares - log_shares.max()) / 4)
     one, other = np.tril_indices(size)
     x = np.concatenate([np.ones((len(y), 1)), y, y[:, one] * y[:, other]], axis=1)
-    found = _foretelling(x, above, roots, 1 + size)
+    found = foretelling(x, above, roots, 1 + size)
     bent = np.zeros((size, size))
     bent[one, other] = found[1 + size :]
     values, vectors = np.linalg.eigh(np.eye(size) - bent - bent.T)
@@ -61,7 +61,7 @@ def nearest_gaussian(
     return proposal.mean + proposal.factor @ step, root @ root.T
 
 
-def _foretelling(x: Floats, y: Floats, roots: Floats, free: int) -> Floats:
+def foretelling(x: Floats, y: Floats, roots: Floats, free: int) -> Floats:
     """Coefficients by least squares, with that penalty by which each row is foretold best.
 
     By all others, that is: errors of leaving one out are had from one decomposition.

@@ -11,17 +11,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.draws.standard import mirrored_draws
-from pmflow.embedded.blocks import Blocks, chosen, relative_weights
+from pmflow.embedded.bent import Bent
+from pmflow.embedded.blocks import Blocks
+from pmflow.embedded.choices import CHOICES, chosen_at
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.given import Given, Modes
 from pmflow.embedded.marginal import Centre
 from pmflow.embedded.proposal import Proposal
+from pmflow.embedded.scores import Scorer
 from pmflow.embedded.weighing import blocks_for
 from pmflow.records import State, systematic_choice
 from pmflow.watch import tick
 
-__all__ = ["CHOICES", "Chosen", "Nested", "NestedState", "features", "modes_at"]
+__all__ = ["Nested", "NestedState", "features", "modes_at"]
 
 _CURVATURES = 6
 """At most, of a climb to a conditional mode from where the centre predicts it."""
@@ -37,9 +39,6 @@ _EFFECTIVE = 800.0
 """Effective draws among them that are worth more than most."""
 _WORK, _MORE_WORK = 2e9, 1e10
 """Numbers that the density may go through for more than the fewest, and for more than most."""
-CHOICES = 32
-"""Draws of each block of local variables of which one is chosen."""
-
 type Floats = NDArray[np.float64]
 
 
@@ -69,6 +68,10 @@ class NestedState(State):
         Log of the integral of the corrected marginal.
     ess : float
         Effective draws of the global variables as a fraction of those proposed.
+    marginal : Bent or None
+        That of the global variables, where it was found by its scores: it is drawn from as it is.
+    choices : int
+        Draws of each block of local variables of which one is chosen, where they are by weights.
     """
 
     centre: Centre
@@ -80,6 +83,8 @@ class NestedState(State):
     pull: Floats
     log_evidence: float
     ess: float
+    marginal: Bent | None = None
+    choices: int = CHOICES
 
 
 def features(y: Floats, number: int) -> Floats:
@@ -99,23 +104,6 @@ def features(y: Floats, number: int) -> Floats:
     return np.concatenate([np.ones((len(y), 1)), y, y**2, y[:, first] * y[:, second]], 1)[
         :, :number
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """Draws of local variables by weights.
-
-    Attributes
-    ----------
-    z : ndarray, shape (n, dim)
-    deviation, weights : ndarray, shape (choices, locals)
-        The draws that they are chosen from, from the middle, and the weights of their blocks, with
-        means of 1.
-    """
-
-    z: Floats
-    deviation: Floats
-    weights: Floats
 
 
 class Nested:
@@ -144,12 +132,20 @@ class Nested:
                     if factor is not None:  # else no mode was found
                         point[conditional.locals] += factor.solve(pull[None])[0]
             log_marginal = modes.log_marginal + correction[part]
+            if state.marginal is not None:
+                explicit = state.marginal.log_density(theta[part]) + state.log_evidence
+                log_marginal = np.where(np.isfinite(modes.log_marginal), explicit, -np.inf)
             yield part, Given(z, modes.factors, log_marginal, modes.curves)
 
     def correction(self, theta: Floats) -> Floats:
         """What is added to the log marginal by Laplace's approximation, shape (n,)."""
         wanted = self.state.correction
         return np.asarray(features(self.state.unit.standardised(theta), len(wanted)) @ wanted)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Of the scores of its global variables."""
+        return Scorer(self.conditional, self.state.centre)
 
     @cached_property
     def weighed_by(self) -> Blocks | None:
@@ -182,10 +178,11 @@ class Nested:
         fewer than the draws, and local variables are drawn several times given the same ones.
         """
         rng = np.random.default_rng(seed)
-        theta = self.state.proposal.draws(self._candidates(number), int(rng.integers(2**30)))
+        source = self.state.marginal or self.state.proposal
+        theta = source.draws(self._candidates(number), int(rng.integers(2**30)))
         every = list(self.each(theta))
         log_marginal = np.concatenate([given.log_marginal for given in every])
-        log_weights = log_marginal - self.state.proposal.log_density(theta)
+        log_weights = log_marginal - source.log_density(theta)
         weights = np.exp(log_weights - log_weights.max())
         chosen = systematic_choice(weights, number, 1 - rng.random())
         points, values = [], []
@@ -194,7 +191,7 @@ class Nested:
                 continue
             tick()
             if self.state.locals_by == "weights":
-                z = self.chosen(given, int(count), rng).z
+                z = chosen_at(self.conditional, given, int(count), rng, self.state.choices).z
                 log_q = self.conditional.density.value(z)
             else:
                 e = rng.standard_normal((count, len(self.conditional.locals)))
@@ -206,24 +203,14 @@ class Nested:
             mixed
         ] - self.state.log_evidence
 
-    def chosen(self, given: Given, number: int, rng: np.random.Generator) -> Chosen:
-        """Draws at one place, each block of local variables by its weights."""
-        inner, blocks = self.conditional.locals, self.conditional.blocks
-        assert blocks is not None
-        e = mirrored_draws(CHOICES // 2, len(inner), rng)
-        deviation, log_weights = blocks.log_weights(
-            self.conditional.value_and_slope, given.z[0], inner, given.factor, e
-        )
-        weights = relative_weights(log_weights)
-        z = np.repeat(given.z, number, axis=0)
-        places = chosen(weights, number, rng)[:, blocks.labels]
-        z[:, inner] += np.take_along_axis(deviation, places, axis=0)
-        return Chosen(z, deviation, weights[:, blocks.labels])
-
     def _candidates(self, number: int) -> int:
-        """How many global variables are proposed for so many draws: a power of 2."""
-        wanted = math.ceil(_CANDIDATES * number / self.state.ess)
+        """How many global variables are proposed for so many draws: a power of 2, as a rule."""
         density = self.conditional.density
+        if self.state.marginal is not None:  # none is proposed in vain
+            cost = self.conditional.gradients + Blocks.nodes * self.state.choices
+            most = density.draws_within(_MORE_WORK / cost, most=number, least=_FEWEST)
+            return min(number, most)
+        wanted = math.ceil(_CANDIDATES * number / self.state.ess)
         cost = self.conditional.gradients + 8
         most = density.draws_within(_WORK / cost, most=_MOST, least=_FEWEST)
         if most == _MOST:  # many global variables have few effective draws

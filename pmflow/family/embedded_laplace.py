@@ -11,7 +11,9 @@ import pymc as pm
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from pmflow.embedded.by_scores import fit_by_scores
 from pmflow.embedded.check import NestedCheck, check_nested
+from pmflow.embedded.check_scores import check_by_scores
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
@@ -149,7 +151,8 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
         """
         conditional, start = self._nested.conditional.anew(), self.nested.centre.z
         verify_pattern(conditional, around(start, seed), seed)
-        nested = fit_nested(conditional, start, seed)
+        way = fit_nested if self.nested.marginal is None else fit_by_scores
+        nested = way(conditional, start, seed)
         report = Report(
             fit_state=FitState(0, 0, why_stopped() or "converged", "by Newton's method")
         )
@@ -158,6 +161,8 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
 
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
+        if self.nested.marginal is not None:
+            return check_by_scores(self._nested, seed)
         return check_nested(self._nested, seed, self._as_seen)
 
     def _as_seen(self, theta: Floats) -> dict[str, Floats]:

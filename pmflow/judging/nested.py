@@ -115,8 +115,9 @@ def nested_judgement(
         Of the posterior, where the fit has one of several.
     """
     weights, of_what, order, against = check.of_globals, "its variables", "second", []
-    if weights is not None:
+    if check.is_first_order.any():
         of_what, order = "given the global variables the local ones", "first"
+    if weights is not None:
         against = _of_marginal(weights)
     if not np.isfinite(check.log_weights).all():
         return False, (*against, "the density is not finite at some draws")

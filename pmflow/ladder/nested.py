@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import override
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmflow.embedded.by_scores import MANY, fit_by_scores
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
 from pmflow.embedded.globals import FEW, Held, choose_globals, is_gaussian, with_hubs
+from pmflow.embedded.nested import Nested
 from pmflow.embedded.structure import (
     NoStructureError,
     around,
@@ -33,6 +36,11 @@ _LEAST = 3
 _GRADIENTS, _WORK = 15_000, 1e11
 """About how many gradients it takes to integrate each local variable by itself at all global ones,
 and numbers that the density may go through for them."""
+_GRADIENTS_BY_SCORES, _WORK_BY_SCORES = 40_000, 4e11
+"""The same for the scores of many global variables: with nothing beside that is right, it may take
+minutes."""
+
+type Way = Callable[[Conditional, NDArray[np.float64], int], Nested]
 
 
 @dataclass(frozen=True)
@@ -50,27 +58,57 @@ class NestedRung(AbstractStructuredRung):
     @override
     def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:
         """Choose the global variables, and integrate the others out."""
-        whole, start = held.whole, held.start
         check_choice(held)
-        is_global = choose_globals(held)
-        conditional = _given(held, is_global)
-        # what a marginal by Gaussians misses is known too badly of many variables to be corrected
-        if is_global.sum() > FEW and not is_gaussian(conditional, start):
-            is_global = choose_globals(held, FEW)
-            conditional = _given(held, is_global)
-        more = is_global
-        if whole.factors.is_apart:
-            more = with_hubs(whole.pattern, held.places, is_global)
-        is_cheap = whole.density.work * _GRADIENTS < _WORK
-        if is_cheap and more.sum() > is_global.sum() and not is_gaussian(conditional, start):
-            is_global = more
-            conditional = _given(held, is_global)
+        conditional, way = _chosen(held)
         check_affordable(conditional, CURVATURES)
-        verify_pattern(conditional, around(start, seed), seed)
-        nested = fit_nested(conditional, start, seed)
+        verify_pattern(conditional, around(held.start, seed), seed)
+        nested = way(conditional, held.start, seed)
+        is_global = np.isin(np.arange(conditional.density.dim), conditional.globals)
         state = FitState(0, 0, why_stopped() or "converged", "by Newton's method")
-        report = Report(fit_state=state)
-        return EmbeddedLaplace(flow, whole.pattern, is_global, nested.state, report, conditional)
+        pattern, report = held.whole.pattern, Report(fit_state=state)
+        return EmbeddedLaplace(flow, pattern, is_global, nested.state, report, conditional)
+
+
+def _chosen(held: Held) -> tuple[Conditional, Way]:
+    """The other variables given the global ones, and how these are integrated over.
+
+    Raises
+    ------
+    NoStructureError
+        If there are none of the one or the other.
+    """
+    whole = held.whole
+    many = _many(held)
+    if many is not None:
+        return many, fit_by_scores
+    is_global = choose_globals(held)
+    conditional = _given(held, is_global)
+    # what a marginal by Gaussians misses is known too badly of many variables to be corrected
+    if is_global.sum() > FEW and not is_gaussian(conditional, held.start):
+        is_global = choose_globals(held, FEW)
+        conditional = _given(held, is_global)
+    more = is_global
+    if whole.factors.is_apart:
+        more = with_hubs(whole.pattern, held.places, is_global)
+    is_cheap = whole.density.work * _GRADIENTS < _WORK
+    is_more = more.sum() > is_global.sum()
+    if is_cheap and is_more and not is_gaussian(conditional, held.start):
+        conditional = _given(held, more)
+    return conditional, fit_nested
+
+
+def _many(held: Held) -> Conditional | None:
+    """What is left in blocks by many global variables; None where there is no such thing."""
+    whole = held.whole
+    if not whole.factors.is_apart or whole.density.work * _GRADIENTS_BY_SCORES > _WORK_BY_SCORES:
+        return None
+    is_global = choose_globals(held, MANY)
+    is_global = with_hubs(whole.pattern, held.places, is_global, MANY)
+    if is_global.sum() <= FEW or is_global.all():
+        return None
+    conditional = _given(held, is_global)
+    is_in_blocks = conditional.is_in_blocks and not is_gaussian(conditional, held.start)
+    return conditional if is_in_blocks else None
 
 
 def _given(held: Held, is_global: NDArray[np.bool_]) -> Conditional:

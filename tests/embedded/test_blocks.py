@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 import pmflow as pmf
 from pmflow.embedded.blocks import Blocks, BlockWeights, chosen, relative_weights
+from pmflow.embedded.choices import chosen_at
 from pmflow.embedded.factor import SparseFactor
 from pmflow.embedded.factors import Factors
 from pmflow.embedded.globals import with_hubs
@@ -98,7 +99,9 @@ def test_draws_have_the_moments_of_each_group() -> None:
     place = made.drawn_points(40, 3)[0][:1][:, made._nested.conditional.globals]
     (given,) = made._nested.each(place)
     rng = np.random.default_rng(2)
-    draws = np.concatenate([made._nested.chosen(given, 16, rng).z for _ in range(500)])
+    draws = np.concatenate(
+        [chosen_at(made._nested.conditional, given, 16, rng).z for _ in range(500)]
+    )
     u = draws[:, made._nested.conditional.locals].reshape(-1, GROUPS, 2)
     for group in (0, 7, 23):
         _, mean, sd = of_grid(group, place[0, 2:], np.exp(place[0, :2]))
