@@ -33,10 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pmflow as pmf
+from pmflow.embedded.choices import CHOICES, chosen_at
 from pmflow.embedded.factor import DenseFactor, Factor, SparseFactor
 from pmflow.embedded.given import Given
 from pmflow.embedded.low_rank_factor import DiagonalFactor, LowRankFactor
-from pmflow.embedded.nested import CHOICES, Nested
+from pmflow.embedded.nested import Nested
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.rung import NothingGained
@@ -200,7 +201,7 @@ def _given(nested: Nested, place: Given, rng: np.random.Generator) -> tuple[Floa
         return middle + away, variances
     if nested.state.locals_by == "gaussian":
         return middle, (place.factor.coloured(np.eye(len(inner))) ** 2).sum(0)
-    chosen = [nested.chosen(place, 1, rng) for _ in range(_REPEATS)]
+    chosen = [chosen_at(nested.conditional, place, 1, rng) for _ in range(_REPEATS)]
     shares = np.concatenate([one.weights for one in chosen]) / (_REPEATS * CHOICES)
     away = np.concatenate([one.deviation for one in chosen])
     mean = (shares * away).sum(0)
