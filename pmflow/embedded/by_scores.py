@@ -14,7 +14,7 @@ from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.bent import Bent
 from pmflow.embedded.choices import CHOICES
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.marginal import Centre, NoCentreError, best_centre
+from pmflow.embedded.marginal import Centre, NoCentreError, RisesError, best_centre
 from pmflow.embedded.matched import matched
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.embedded.proposal import Proposal
@@ -39,11 +39,13 @@ _PAIRS_AT_FIRST = 8
 _FEW_CHOICES, _LOST = 16, 0.02
 """Draws of a block of which one is chosen, where that moves the mean of no local variable by more,
 in conditional sds, before it is taken off."""
-_KEPT, _KEPT_FOR_TILT = 256, 512
+_KEPT, _KEPT_AT_LAST = 256, 768
 """Places that are looked back to, by each round and at last."""
 _MOST_AT_LAST, _WORK, _GRADIENTS = 256, 2e10, 100
 """Places of the last round, numbers that the density may go through for more than in the others,
 and about how many gradients a place takes."""
+_FAR_FROM_GAUSSIAN = 0.85
+"""Effective draws of a tilted Gaussian below which places are looked at where it is tilted to."""
 _NEAR, _SETTLED = 0.3, 0.08
 """In sds: what a round moves up to which few draws are enough, and what needs no further round; of
 sds half of that."""
@@ -85,7 +87,7 @@ def fit_by_scores(conditional: Conditional, start: Floats, seed: int) -> Nested:
     """
     with stage("Integrating local variables out"):
         try:
-            centre = best_centre(conditional, start, seed)
+            centre = _centre(conditional, start, seed)
             search = _Search.begun(_begun(conditional, centre), seed)
             result_exists()
             with suppress(Stopped):
@@ -93,6 +95,18 @@ def fit_by_scores(conditional: Conditional, start: Floats, seed: int) -> Nested:
         except np.linalg.LinAlgError as error:
             raise NoCentreError("the search overflowed") from error
     return search.nested
+
+
+def _centre(conditional: Conditional, start: Floats, seed: int) -> Centre:
+    """Where rounds begin: near a mode, though it need not be one.
+
+    The density of a covariance matrix by its Cholesky factor has no mode where a scale may be 0:
+    there it rises without end, over next to no volume.
+    """
+    try:
+        return best_centre(conditional, start, seed)
+    except RisesError as error:
+        return error.nearest
 
 
 def _begun(conditional: Conditional, centre: Centre) -> Nested:
@@ -159,6 +173,13 @@ class _Search:
                 self._forget()
             elif number >= _FEWEST_ROUNDS and moved < _SETTLED:
                 break
+        self._last_look()
+        tilt = self._marginal.tilt
+        if tilt is not None and tilt.ess < _FAR_FROM_GAUSSIAN:
+            self._last_look()
+
+    def _last_look(self) -> None:
+        """Look at more places, and match all of them."""
         density = self.nested.conditional.density
         more = density.draws_within(_WORK / _GRADIENTS, most=_MOST_AT_LAST, least=_PLACES[1])
         seen = self._look(2 * (more // 2))
@@ -172,9 +193,9 @@ class _Search:
         self.theta, self.scores = self.theta[:0], self.scores[:0]
 
     def _tilt(self) -> None:
-        """Weight the distribution by what no Gaussian has, however it is bent."""
-        marginal = self._marginal
-        theta, scores = self.theta[-_KEPT_FOR_TILT:], self.scores[-_KEPT_FOR_TILT:]
+        """Match all that was seen, and weight by what no Gaussian has, however it is bent."""
+        theta, scores = self.theta[-_KEPT_AT_LAST:], self.scores[-_KEPT_AT_LAST:]
+        marginal = matched(replace(self._marginal, tilt=None), theta, scores)
         y, excess = marginal.standardised(theta), marginal.excess(theta, scores)
         tilted = replace(marginal, tilt=Tilt.matched(y, excess))
         self._take(marginal=tilted)
@@ -204,9 +225,12 @@ class _Search:
         NoCentreError
             If these are too few.
         """
-        nested = self.nested
-        size = len(nested.conditional.globals)
-        theta = self._marginal.placed(mirrored_draws(places // 2, size, self.rng))
+        nested, marginal = self.nested, self._marginal
+        if marginal.tilt is None:
+            y = mirrored_draws(places // 2, len(nested.conditional.globals), self.rng)
+        else:
+            y = marginal.standard_draws(places, int(self.rng.integers(2**30)))
+        theta = marginal.placed(y)
         found, known = [], np.zeros(len(theta), dtype=bool)
         for number, given in enumerate(nested.each(theta)):
             tick()

@@ -14,7 +14,7 @@ from pmflow.embedded.given import Modes
 from pmflow.records import State
 from pmflow.watch import tick
 
-__all__ = ["Centre", "NoCentreError", "best_centre", "find_centre"]
+__all__ = ["Centre", "NoCentreError", "RisesError", "best_centre", "find_centre"]
 
 _FIRST_ROUNDS, _ROUNDS = 60, 12
 """Curvatures of a climb from the start, and of one from a prediction."""
@@ -45,6 +45,20 @@ type Floats = NDArray[np.float64]
 
 class NoCentreError(Exception):
     """The marginal has no mode that is found; the message says why."""
+
+
+class RisesError(NoCentreError):
+    """The marginal rises without end, as far as was seen.
+
+    Attributes
+    ----------
+    nearest : Centre
+        Where on the way it was nearest to a mode, with its precision there.
+    """
+
+    def __init__(self, steps: int, nearest: Centre) -> None:
+        super().__init__(f"the marginal of the global variables rises for {steps} steps")
+        self.nearest = nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +150,9 @@ def find_centre(conditional: Conditional, start: Floats) -> Centre:
     Raises
     ------
     NoCentreError
-        If the conditional mode of the local variables is not found at the start, or the marginal
-        rises without end.
+        If the conditional mode of the local variables is not found at the start.
+    RisesError
+        If the marginal rises without end.
     """
     conditional.measure(start)
     modes = conditional.modes(start[None], _FIRST_ROUNDS)
@@ -145,16 +160,20 @@ def find_centre(conditional: Conditional, start: Floats) -> Centre:
         raise NoCentreError("no conditional mode of the local variables was found at the start")
     conditional.measure(modes.z[0])
     here = _centre(conditional, modes, None)
+    nearest, least = here, np.inf
     for number in range(_STEPS):
         tick(number)
         step = np.linalg.solve(here.precision, here.slope)
-        if float(step @ here.slope) < _FLAT**2:
+        decrement = float(step @ here.slope)
+        if decrement < _FLAT**2:
             return here
+        if decrement < least:
+            nearest, least = here, decrement
         ahead = _ahead(conditional, here, step)
         if ahead is None:
             return here
         here = ahead
-    raise NoCentreError(f"the marginal of the global variables rises for {_STEPS} steps")
+    raise RisesError(_STEPS, _with_own_precision(conditional, nearest))
 
 
 def _ahead(conditional: Conditional, here: Centre, step: Floats) -> Centre | None:
@@ -181,6 +200,13 @@ def _centre(conditional: Conditional, modes: Modes, before: Centre | None) -> Ce
     slope, precision, follow = far_away(conditional, z, factor, lengths)
     found = Centre(z, float(modes.log_marginal[0]), slope, precision, follow, factor)
     return found if before is None else replace(found, precision=_learnt(found, before, outer))
+
+
+def _with_own_precision(conditional: Conditional, centre: Centre) -> Centre:
+    conditional.measure(centre.z)
+    lengths = _STEP * np.minimum(1 / np.sqrt(np.diag(centre.precision)), 1.0)
+    slope, precision, follow = _by_differences(conditional, centre.z, centre.factor, lengths)
+    return replace(centre, slope=slope, precision=precision, follow=follow)
 
 
 def _by_differences(

@@ -19,7 +19,7 @@ __all__ = ["Tilt"]
 
 _FAR = 4.0
 """In sds: farther out the polynomial is what it is there."""
-_ALL = 20
+_ALL = 30
 """Variables up to which there are products of any three; of more, of two of them only."""
 _MOST = 2_000
 """Products: of more, those are taken that say most by themselves."""
@@ -122,13 +122,23 @@ class Tilt(State):
         which = systematic_choice(np.exp(value - value.max()), number, 1 - rng.random())
         return np.asarray(y[rng.permutation(which)])
 
-    @cached_property
+    @property
     def log_mass(self) -> float:
         """Log of the mean of its exponential over standard normal variables."""
+        value = self._of_normal
+        return float(value.max() + np.log(np.exp(value - value.max()).mean()))
+
+    @property
+    def ess(self) -> float:
+        """Effective draws of those that it weights, as a fraction of them."""
+        weights = np.exp(self._of_normal - self._of_normal.max())
+        return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
+
+    @cached_property
+    def _of_normal(self) -> Floats:
         from scipy.special import ndtri
 
-        value = self(ndtri(uniform_points(_FOR_MASS, self.size, 0)))
-        return float(value.max() + np.log(np.exp(value - value.max()).mean()))
+        return self(ndtri(uniform_points(_FOR_MASS, self.size, 0)))
 
     def _bounded(self, y: Floats) -> Floats:
         """Variables that end far out, and a 1."""

@@ -45,7 +45,9 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
     global variables. Where the local variables are independent given the global ones, each is
     integrated over by itself instead, by quadrature: then nothing is Gaussian, and nothing is
     left to correct. Where they fall into small blocks that are independent of each other, each
-    block has weights of its own, and where these are uneven its draws are chosen by them.
+    block has weights of its own, and where these are uneven its draws are chosen by them. Of many
+    global variables of such blocks the marginal is that whose gradients are nearest to those of the
+    model, averaged over draws of the blocks (Fisher's identity).
 
     Parameters
     ----------

@@ -40,6 +40,9 @@ _GRADIENTS_BY_SCORES, _WORK_BY_SCORES = 40_000, 4e11
 """The same for the scores of many global variables: with nothing beside that is right, it may take
 minutes."""
 
+_FEW_BY_VALUES = 8
+"""Global variables of blocks, up to which the values of their marginal have as little noise."""
+
 type Way = Callable[[Conditional, NDArray[np.float64], int], Nested]
 
 
@@ -104,7 +107,7 @@ def _many(held: Held) -> Conditional | None:
         return None
     is_global = choose_globals(held, MANY)
     is_global = with_hubs(whole.pattern, held.places, is_global, MANY)
-    if is_global.sum() <= FEW or is_global.all():
+    if is_global.sum() <= _FEW_BY_VALUES or is_global.all():
         return None
     conditional = _given(held, is_global)
     is_in_blocks = conditional.is_in_blocks and not is_gaussian(conditional, held.start)
