@@ -41,9 +41,9 @@ _FEW_CHOICES, _LOST = 16, 0.02
 in conditional sds, before it is taken off."""
 _KEPT, _KEPT_AT_LAST = 256, 768
 """Places that are looked back to, by each round and at last."""
-_MOST_AT_LAST, _WORK, _GRADIENTS = 256, 2e10, 100
-"""Places of the last round, numbers that the density may go through for more than in the others,
-and about how many gradients a place takes."""
+_MOST_AT_LAST, _WORK, _GRADIENTS = (128, 256), 2e10, 100
+"""Places of the last round and of one after it, numbers that the density may go through for more
+than in the others, and about how many gradients a place takes."""
 _FAR_FROM_GAUSSIAN = 0.85
 """Effective draws of a tilted Gaussian below which places are looked at where it is tilted to."""
 _NEAR, _SETTLED = 0.3, 0.08
@@ -173,15 +173,15 @@ class _Search:
                 self._forget()
             elif number >= _FEWEST_ROUNDS and moved < _SETTLED:
                 break
-        self._last_look()
+        self._last_look(_MOST_AT_LAST[0])
         tilt = self._marginal.tilt
         if tilt is not None and tilt.ess < _FAR_FROM_GAUSSIAN:
-            self._last_look()
+            self._last_look(_MOST_AT_LAST[1])
 
-    def _last_look(self) -> None:
+    def _last_look(self, most: int) -> None:
         """Look at more places, and match all of them."""
         density = self.nested.conditional.density
-        more = density.draws_within(_WORK / _GRADIENTS, most=_MOST_AT_LAST, least=_PLACES[1])
+        more = density.draws_within(_WORK / _GRADIENTS, most=most, least=_PLACES[1])
         seen = self._look(2 * (more // 2))
         lost = np.abs(np.mean([score.lost for score in seen], axis=0)).max()
         self._take(choices=_FEW_CHOICES if lost < _LOST * _FEW_CHOICES / 2 else CHOICES)

@@ -27,6 +27,8 @@ _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Of coefficients, relative to the mean square of their products' gradients."""
 _CANDIDATES, _FOR_MASS = 8, 1 << 14
 """Standard normal draws for each that is chosen, and for the integral."""
+_LEAST_SPREAD = 0.5
+"""Of the sds of a few points, relative to those that they are stretched to."""
 _AT_ONCE = 2**23
 
 type Floats = NDArray[np.float64]
@@ -113,14 +115,27 @@ class Tilt(State):
         return found[:, :-1]
 
     def chosen(self, number: int, seed: int) -> Floats:
-        """Points of its distribution, shape (number, size): normal ones, by their weights."""
+        """Points of its distribution, shape (number, size): normal ones, by their weights.
+
+        Moved and stretched to its means and sds, which are those of few points only by chance.
+        """
         from scipy.special import ndtri
 
         y = ndtri(uniform_points(_CANDIDATES * number, self.size, seed))
         value = self(y)
         rng = np.random.default_rng(seed)
         which = systematic_choice(np.exp(value - value.max()), number, 1 - rng.random())
-        return np.asarray(y[rng.permutation(which)])
+        found = y[rng.permutation(which)]
+        mean, sd = self._moments
+        spread = np.maximum(found.std(0), _LEAST_SPREAD * sd)  # a single point has none
+        return np.asarray(mean + (found - found.mean(0)) * (sd / spread))
+
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
+        y, weights = self._normal, np.exp(self._of_normal - self._of_normal.max())
+        weights /= weights.sum()
+        mean = weights @ y
+        return mean, np.sqrt(weights @ (y - mean) ** 2)
 
     @property
     def log_mass(self) -> float:
@@ -134,11 +149,15 @@ class Tilt(State):
         weights = np.exp(self._of_normal - self._of_normal.max())
         return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
 
-    @cached_property
-    def _of_normal(self) -> Floats:
+    @property
+    def _normal(self) -> Floats:
         from scipy.special import ndtri
 
-        return self(ndtri(uniform_points(_FOR_MASS, self.size, 0)))
+        return np.asarray(ndtri(uniform_points(_FOR_MASS, self.size, 0)))
+
+    @cached_property
+    def _of_normal(self) -> Floats:
+        return self(self._normal)
 
     def _bounded(self, y: Floats) -> Floats:
         """Variables that end far out, and a 1."""
