@@ -20,7 +20,7 @@ __all__ = ["Interpolated", "interpolated", "smooth_features"]
 
 _POINTS = 128
 """Global variables at which the local ones are looked at, or twice the number of features."""
-_KNOTS = ((4, (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)), (12, (-1.5, 0.0, 1.5)))
+_KNOTS = ((4, (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)), (40, (-1.5, 0.0, 1.5)))
 """Up to so many global variables: where their straight lines may bend, in sds. With knots 1.5 sds
 apart eight schools, centred, had five times as many divergences as with knots one sd apart."""
 _WIDTH = 0.5
