@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import override
 
@@ -14,6 +15,7 @@ from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
 from pmflow.embedded.globals import FEW, Held, choose_globals, is_gaussian, with_hubs
+from pmflow.embedded.marginal import NoCentreError
 from pmflow.embedded.nested import Nested
 from pmflow.embedded.structure import (
     NoStructureError,
@@ -62,28 +64,32 @@ class NestedRung(AbstractStructuredRung):
     def fitted(self, flow: NormalizingFlow, held: Held, seed: int) -> Approximation:
         """Choose the global variables, and integrate the others out."""
         check_choice(held)
-        conditional, way = _chosen(held)
-        check_affordable(conditional, CURVATURES)
-        verify_pattern(conditional, around(held.start, seed), seed)
-        nested = way(conditional, held.start, seed)
+        conditional, nested = _fitted(held, seed)
         is_global = np.isin(np.arange(conditional.density.dim), conditional.globals)
         state = FitState(0, 0, why_stopped() or "converged", "by Newton's method")
         pattern, report = held.whole.pattern, Report(fit_state=state)
         return EmbeddedLaplace(flow, pattern, is_global, nested.state, report, conditional)
 
 
-def _chosen(held: Held) -> tuple[Conditional, Way]:
-    """The other variables given the global ones, and how these are integrated over.
-
-    Raises
-    ------
-    NoStructureError
-        If there are none of the one or the other.
-    """
-    whole = held.whole
+def _fitted(held: Held, seed: int) -> tuple[Conditional, Nested]:
+    """What is found of the global variables, by scores where these are many."""
     many = _many(held)
     if many is not None:
-        return many, fit_by_scores
+        with suppress(NoCentreError):
+            return many, _by(fit_by_scores, many, held, seed)
+    conditional = _given(held, _few(held))
+    return conditional, _by(fit_nested, conditional, held, seed)
+
+
+def _by(way: Way, conditional: Conditional, held: Held, seed: int) -> Nested:
+    check_affordable(conditional, CURVATURES)
+    verify_pattern(conditional, around(held.start, seed), seed)
+    return way(conditional, held.start, seed)
+
+
+def _few(held: Held) -> NDArray[np.bool_]:
+    """The global variables, few enough for values of their marginal."""
+    whole = held.whole
     is_global = choose_globals(held)
     conditional = _given(held, is_global)
     # what a marginal by Gaussians misses is known too badly of many variables to be corrected
@@ -96,8 +102,8 @@ def _chosen(held: Held) -> tuple[Conditional, Way]:
     is_cheap = whole.density.work * _GRADIENTS < _WORK
     is_more = more.sum() > is_global.sum()
     if is_cheap and is_more and not is_gaussian(conditional, held.start):
-        conditional = _given(held, more)
-    return conditional, fit_nested
+        return more
+    return is_global
 
 
 def _many(held: Held) -> Conditional | None:

@@ -16,6 +16,7 @@ from scipy.special import gammaln, logsumexp
 import pmflow as pmf
 from pmflow.embedded.bent import Bent
 from pmflow.embedded.check_scores import check_by_scores
+from pmflow.embedded.marginal import NoCentreError
 from pmflow.embedded.nested import Nested
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
@@ -191,3 +192,28 @@ def test_third_derivatives_are_those_of_differences() -> None:
         # the gradient changes by what the global variable does and by the precision of the way
         change = (ends[1][2] - ends[0][2]) / 2e-3
         assert change == pytest.approx(crossed[k] - conditional.times(z, moved[k]), abs=1e-2)
+
+
+def test_without_a_marginal_by_scores_there_is_that_by_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def none(*_: Any) -> None:
+        tried.append(1)
+        raise NoCentreError("they are far from Gaussian")
+
+    monkeypatch.setattr("pmflow.ladder.nested._FEW_BY_VALUES", 3)
+    monkeypatch.setattr("pmflow.ladder.nested.fit_by_scores", none)
+    rng = np.random.default_rng(5)
+    x, seen = rng.normal(size=(20, 4)), rng.poisson(1.0, (20, 4))
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau", 1.0, shape=2)
+        mu = pm.Normal("mu", 0.0, 1.0, shape=2)
+        u = pm.Normal("u", mu, tau, shape=(20, 2))
+        pm.Poisson("y", pt.exp(u[:, :1] + u[:, 1:] * x), observed=seen)
+    with watching(progressbar=False):
+        made: Any = NestedRung().climb(Climb(model, 1, None, FitOptions()), None, None)
+    assert tried == [1]
+    assert made.nested.marginal is None
+    assert made.nested.locals_by in {"gaussian", "weights"}
