@@ -5,17 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["means_of_pairs", "mirrored_draws", "standard_draws", "uniform_points"]
+__all__ = ["means_of_pairs", "mirrored_draws", "normal_points", "standard_draws", "uniform_points"]
 
 type Floats = NDArray[np.float64]
 
 
 def standard_draws(size: int, dim: int, seed: int, *, whiten: bool) -> Floats:
     """A scrambled Sobol set of N(0, I), mirrored: mean exactly 0, covariance exactly I if asked."""
-    from scipy.special import ndtri
-
     half = 1 << max(1, (size // 2 - 1).bit_length())
-    normal = ndtri(uniform_points(half, dim, seed))
+    normal = normal_points(half, dim, seed)
     y = np.concatenate([normal, -normal])
     if not whiten:
         return y / y.std(0)
@@ -37,6 +35,13 @@ def uniform_points(size: int, dim: int, seed: int) -> Floats:
     number = 1 << max(0, (size - 1).bit_length())
     points = qmc.Sobol(dim, seed=rng).random(number)[:size]
     return np.clip(points, 1e-12, 1 - 1e-12)
+
+
+def normal_points(size: int, dim: int, seed: int) -> Floats:
+    """The same as points of N(0, I), shape (size, dim)."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(uniform_points(size, dim, seed)))
 
 
 def mirrored_draws(pairs: int, dim: int, rng: np.random.Generator) -> Floats:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.draws.standard import uniform_points
+from pmflow.draws.standard import normal_points
 from pmflow.embedded.proposal import Proposal
 from pmflow.embedded.tilt import Tilt
 from pmflow.records import State
@@ -139,8 +139,7 @@ class Bent(State):
 
     def standardised(self, theta: Floats) -> Floats:
         """`placed`, undone."""
-        away = self.bends.undone(theta) - self.mean
-        return np.asarray(np.linalg.solve(self.root, away.T).T)
+        return self._undone(theta)[0]
 
     def draws(self, number: int, seed: int) -> Floats:
         """Points that fill the space evenly, shape (number, globals)."""
@@ -148,15 +147,13 @@ class Bent(State):
 
     def standard_draws(self, number: int, seed: int) -> Floats:
         """The same as `placed` takes them."""
-        from scipy.special import ndtri
-
         if self.tilt is not None:
             return self.tilt.chosen(number, seed)
-        return np.asarray(ndtri(uniform_points(number, len(self.mean), seed)))
+        return normal_points(number, len(self.mean), seed)
 
     def log_density(self, theta: Floats) -> Floats:
         """At points of shape (n, globals), shape (n,)."""
-        y, psi = self.standardised(theta), self.bends.undone(theta)
+        y, psi = self._undone(theta)
         constant = np.log(np.diag(self.root)).sum() + len(self.mean) / 2 * np.log(2 * np.pi)
         if self.tilt is not None:
             constant = constant + self.tilt.log_mass - self.tilt(y)
@@ -170,18 +167,22 @@ class Bent(State):
         theta, scores : ndarray, shape (n, globals)
             Places, and the gradients of log p by the global variables there.
         """
-        pulled = self.bends.pulled_back(self.bends.undone(theta), scores)
-        y = self.standardised(theta)
-        return np.asarray(
-            pulled @ self.root + y - (0 if self.tilt is None else self.tilt.gradient(y))
-        )
+        y, psi = self._undone(theta)
+        found = self.bends.pulled_back(psi, scores) @ self.root + y
+        return np.asarray(found if self.tilt is None else found - self.tilt.gradient(y))
 
     @property
     def covariance(self) -> Floats:
         """Of the normal variables that are bent, shape (globals, globals)."""
         return np.asarray(self.root @ self.root.T)
 
+    @cached_property
     def by_moments(self) -> Proposal:
         """The proposal with about the same mean and covariance."""
         theta = self.draws(_FOR_MOMENTS, 0)
         return Proposal.of_moments(theta.mean(0), np.atleast_2d(np.cov(theta.T)))
+
+    def _undone(self, theta: Floats) -> tuple[Floats, Floats]:
+        """Standard normal variables, and the same as they are bent."""
+        psi = self.bends.undone(theta)
+        return np.asarray(np.linalg.solve(self.root, (psi - self.mean).T).T), psi

@@ -267,14 +267,14 @@ class _Search:
     def _take(self, **found: Any) -> None:
         state = replace(self.nested.state, **found)
         if "marginal" in found:
-            proposal = found["marginal"].by_moments()
+            proposal = found["marginal"].by_moments
             state = replace(state, unit=proposal, proposal=proposal)
         self.nested = Nested(self.nested.conditional, state)
 
 
 def _moved(before: Bent, after: Bent) -> float:
     """The most that a mean has moved, in sds, or twice the most that an sd has changed."""
-    earlier, later = before.by_moments(), after.by_moments()
+    earlier, later = before.by_moments, after.by_moments
     sds, new = (np.sqrt((each.factor**2).sum(1)) for each in (earlier, later))
     of_means, of_sds = np.abs(later.mean - earlier.mean) / sds, np.abs(new / sds - 1)
     return float(max(of_means.max(), 2 * of_sds.max()))

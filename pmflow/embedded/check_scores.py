@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pmflow.embedded.bent import Bent
 from pmflow.embedded.check import NestedCheck
 from pmflow.embedded.check_locals import SeenLocals
-from pmflow.embedded.nested import Nested
-from pmflow.errors import UnsupportedError
+from pmflow.embedded.nested import Nested, unjudged
 from pmflow.judging.nested import MOST_OFF_TO_FIRST_ORDER, is_open
 from pmflow.records import Elbo
 from pmflow.watch import Stopped, tick
@@ -111,11 +110,7 @@ class _Seen:
         for given in nested.each(theta):
             tick()
             if not np.isfinite(given.log_marginal[0]):
-                raise UnsupportedError(
-                    "The fit can't be judged: at one of its draws of the global variables no mode "
-                    "of the others was found. Has the model changed since it was fitted? Fit it "
-                    "again: approx = pmf.fit(model=model)."
-                )
+                raise unjudged("one of its draws of the global variables")
             made, score = nested.scorer.at(given, _DRAWS, rng, _DRAWS)
             self.of_locals.look_at(made, nested.state.choices)
             self.missed.append(score.missed)

@@ -195,9 +195,11 @@ def _centre(conditional: Conditional, modes: Modes, before: Centre | None) -> Ce
     outer, z, factor = conditional.globals, modes.z[0], modes.factors[0]
     units = np.full(len(outer), 0.1) if before is None else 1 / np.sqrt(np.diag(before.precision))
     lengths = _STEP * np.minimum(units, 1.0)
+    # the curvature along the global variables is learnt on the way, from one that is known
     is_known = before is not None and conditional.is_in_blocks
-    far_away = _with_blocks if is_known else _by_differences
-    slope, precision, follow = far_away(conditional, z, factor, lengths)
+    is_less = is_known and conditional.third.gradients < len(outer) * (conditional.gradients + 2)
+    derivatives = _with_blocks if is_less else _by_differences
+    slope, precision, follow = derivatives(conditional, z, factor, lengths)
     found = Centre(z, float(modes.log_marginal[0]), slope, precision, follow, factor)
     return found if before is None else replace(found, precision=_learnt(found, before, outer))
 

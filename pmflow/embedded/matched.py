@@ -8,18 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.embedded.bent import KNOTS, Bends, Bent
-from pmflow.embedded.nearest import foretelling
+from pmflow.embedded.bent_lines import bent_lines
+from pmflow.embedded.nearest import climbed, foretelling
 
 __all__ = ["matched"]
 
-_FLATTEST, _STEEPEST = 0.25, 4.0
-"""Precisions relative to those before: as much as one round may change."""
+_STEEPEST = 4.0
+"""Precisions relative to those before, or one over that: as much as one round may change."""
 _FARTHEST = 3.0
 """Sds that one round may move the middle, or a tenth of that for each variable where it is more."""
 _FOR_BENDS = 96
 """Places, from which on the variables are bent."""
-_BENDS, _WIDTH = (-2.0, -1.0, 0.0, 1.0, 2.0), 0.5
-"""Where the score of a variable may bend, and how softly, in sds."""
+_BENDS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Where the score of a variable may bend, in sds."""
 _GRID = np.linspace(-8.0, 8.0, 1_601)
 
 type Floats = NDArray[np.float64]
@@ -47,12 +48,9 @@ def matched(near: Bent, theta: Floats, scores: Floats) -> Bent:
         near = _bent_anew(near, theta, scores)
     y, rest = near.standardised(theta), near.excess(theta, scores)
     constant, slope = _lines(y, rest)
-    values, vectors = np.linalg.eigh(np.eye(y.shape[1]) - slope)
-    values = np.clip(values, _FLATTEST, _STEEPEST)
-    step = vectors @ (vectors.T @ constant / values)
     farthest = _FARTHEST * max(1.0, y.shape[1] / 10)
-    step *= min(1.0, farthest / max(float(np.linalg.norm(step)), 1e-300))
-    root = near.root @ vectors / np.sqrt(values)
+    step, turned = climbed(constant, np.eye(y.shape[1]) - slope, _STEEPEST, farthest)
+    root = near.root @ turned
     return replace(near, mean=near.mean + near.root @ step, root=np.linalg.cholesky(root @ root.T))
 
 
@@ -124,6 +122,4 @@ def _quantiles(z: Floats, rest: Floats) -> tuple[Floats, Floats]:
 
 
 def _features(z: Floats) -> Floats:
-    """A line, and bends."""
-    bends = [_WIDTH * np.logaddexp(0.0, (z - place) / _WIDTH) for place in _BENDS]
-    return np.column_stack([np.ones_like(z), z, *bends])
+    return np.concatenate(bent_lines(z[:, None], _BENDS, np), axis=1)

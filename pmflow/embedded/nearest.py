@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 from pmflow.embedded.proposal import Proposal
 
-__all__ = ["foretelling", "nearest_gaussian"]
+__all__ = ["climbed", "foretelling", "nearest_gaussian"]
 
 _PENALTIES = np.logspace(-5, 2, 15)
 """Of curvatures, relative to the weight of all draws: that is taken which foretells draws best."""
 _UNPENALISED = 1e3
 """Scale of the columns of the constant and the lines, which are as good as free."""
-_FLATTEST, _STEEPEST = 1 / 9, 9.0
-"""Curvatures of the marginal relative to those of the proposal: as much as one round may change."""
+_STEEPEST = 9.0
+"""Curvatures of the marginal relative to those of the proposal, or one over that: as much as one
+round may change."""
 _FARTHEST = 3.0
 """Sds that one round may move the middle."""
 
@@ -53,12 +54,31 @@ def nearest_gaussian(
     found = foretelling(x, above, roots, 1 + size)
     bent = np.zeros((size, size))
     bent[one, other] = found[1 + size :]
-    values, vectors = np.linalg.eigh(np.eye(size) - bent - bent.T)
-    values = np.clip(values, _FLATTEST, _STEEPEST)
-    step = vectors @ (vectors.T @ found[1 : 1 + size] / values)
-    step *= min(1.0, _FARTHEST / max(float(np.linalg.norm(step)), 1e-300))
-    root = proposal.factor @ vectors / np.sqrt(values)
+    precision = np.eye(size) - bent - bent.T
+    step, turned = climbed(found[1 : 1 + size], precision, _STEEPEST, _FARTHEST)
+    root = proposal.factor @ turned
     return proposal.mean + proposal.factor @ step, root @ root.T
+
+
+def climbed(
+    slope: Floats, precision: Floats, steepest: float, farthest: float
+) -> tuple[Floats, Floats]:
+    """The step to the top of a quadratic, and a root of its covariance, both within limits.
+
+    Parameters
+    ----------
+    slope : ndarray, shape (size,)
+        Where the step begins, in units of a Gaussian nearby.
+    precision : ndarray, shape (size, size)
+        In the same units: its eigenvalues are kept between one over `steepest` and that.
+    steepest, farthest : float
+        Of precisions, and the longest step.
+    """
+    values, vectors = np.linalg.eigh(precision)
+    values = np.clip(values, 1 / steepest, steepest)
+    step = vectors @ (vectors.T @ slope / values)
+    step *= min(1.0, farthest / max(float(np.linalg.norm(step)), 1e-300))
+    return step, vectors / np.sqrt(values)
 
 
 def foretelling(x: Floats, y: Floats, roots: Floats, free: int) -> Floats:

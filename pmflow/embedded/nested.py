@@ -20,10 +20,11 @@ from pmflow.embedded.marginal import Centre
 from pmflow.embedded.proposal import Proposal
 from pmflow.embedded.scores import Scorer
 from pmflow.embedded.weighing import blocks_for
+from pmflow.errors import UnsupportedError
 from pmflow.records import State, systematic_choice
 from pmflow.watch import tick
 
-__all__ = ["Nested", "NestedState", "features", "modes_at"]
+__all__ = ["Nested", "NestedState", "features", "modes_at", "unjudged"]
 
 _CURVATURES = 6
 """At most, of a climb to a conditional mode from where the centre predicts it."""
@@ -52,7 +53,7 @@ class NestedState(State):
     unit : Proposal
         What exploring has ended with: where corrections have their origin and their units.
     proposal : Proposal
-        What global variables are drawn from.
+        What global variables are drawn from, where they have no `marginal` of their own.
     sds : ndarray, shape (locals,)
         Units of differences, see `Conditional`.
     locals_by : {"gaussian", "curves", "weights"}
@@ -61,9 +62,9 @@ class NestedState(State):
         chosen from draws of the Gaussian by its weights.
     correction : ndarray, shape (features,)
         Of the log marginal, by `features` of the global variables.
-    pull : ndarray, shape (globals + 1, locals)
-        The mean slope of the log density around the conditional mode, by the linear features: the
-        covariance times it leads from the mode to the mean.
+    pull : ndarray, shape (1, locals) or (globals + 1, locals)
+        The mean slope of the log density around the conditional mode, the same everywhere or by
+        the linear features: the covariance times it leads from the mode to the mean.
     log_evidence : float
         Log of the integral of the corrected marginal.
     ess : float
@@ -133,8 +134,8 @@ class Nested:
                         point[conditional.locals] += factor.solve(pull[None])[0]
             log_marginal = modes.log_marginal + correction[part]
             if state.marginal is not None:
-                explicit = state.marginal.log_density(theta[part]) + state.log_evidence
-                log_marginal = np.where(np.isfinite(modes.log_marginal), explicit, -np.inf)
+                own = state.marginal.log_density(theta[part]) + state.log_evidence
+                log_marginal = np.where(np.isfinite(modes.log_marginal), own, -np.inf)
             yield part, Given(z, modes.factors, log_marginal, modes.curves)
 
     def correction(self, theta: Floats) -> Floats:
@@ -217,6 +218,14 @@ class Nested:
             more = int(np.clip(_EFFECTIVE / self.state.ess, _MOST, _MOST_OF_ALL))
             most = density.draws_within(_MORE_WORK / cost, most=more, least=_MOST)
         return 1 << math.floor(math.log2(np.clip(wanted, _FEWEST, most)))
+
+
+def unjudged(places: str) -> UnsupportedError:
+    """What is raised where `places` have no mode of the local variables."""
+    return UnsupportedError(
+        f"The fit can't be judged: at {places} no mode of the other variables was found. Has the "
+        "model changed since it was fitted? Fit it again: approx = pmf.fit(model=model)."
+    )
 
 
 def modes_at(

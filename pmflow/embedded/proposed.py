@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmflow.embedded.given import Given
-from pmflow.embedded.nested import Nested
+from pmflow.embedded.nested import Nested, unjudged
 from pmflow.embedded.proposal import Proposal, ways_around, weighted_moments
-from pmflow.errors import UnsupportedError
 from pmflow.judging.weights import Weights, importance_weights
 
 __all__ = ["MOST_PROPOSED", "PROPOSED", "Proposed"]
@@ -56,11 +55,7 @@ class Proposed:
         while found.weights.ess * len(found.theta) < _WANTED and 2 * len(found.theta) <= most:
             found = found.doubled(rng)
         if not found.shares.any():
-            raise UnsupportedError(
-                "The fit can't be judged: at none of its draws of the global variables a mode of "
-                "the others was found. Has the model changed since it was fitted? Fit it again: "
-                "approx = pmf.fit(model=model)."
-            )
+            raise unjudged("all of its draws of the global variables")
         return found
 
     def doubled(self, rng: np.random.Generator) -> Proposed:

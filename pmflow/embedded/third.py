@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pmflow.embedded.blocks import Blocks
-from pmflow.embedded.curvature import along
-from pmflow.embedded.factor import Factor
+from pmflow.embedded.factor import Factor, loops
+from pmflow.embedded.jacobians import places_of
 from pmflow.posterior.density import LogDensity
 
 __all__ = ["ThirdDerivatives"]
@@ -52,7 +52,7 @@ class ThirdDerivatives:
     @property
     def gradients(self) -> int:
         """How many a trace and the derivatives of the mode take."""
-        return 2 * len(self._ones) + 2 * len(self._colours)
+        return 2 * len(self._ones) + 2 * (int(self._colours.max()) + 1)
 
     def crossed(self, z: Floats, lengths: Floats) -> Floats:
         """Second derivatives by a global and a local variable, shape (globals, locals).
@@ -63,14 +63,13 @@ class ThirdDerivatives:
         lengths : ndarray, shape (globals,)
             Of differences along the global variables.
         """
-        each = along(self._outer, lengths, self._density.dim)
-        steps = np.stack([each[colour].sum(0) for colour in self._colours])
+        colours = self._colours
+        steps = np.zeros((int(colours.max()) + 1, self._density.dim))
+        steps[colours, self._outer] = lengths
         _, gradient = self._density.value_and_gradient(np.concatenate([z - steps, z + steps]))
         behind, ahead = np.split(gradient[:, self._inner], 2)
-        found = np.zeros((len(self._outer), len(self._inner)))
-        for colour, change in zip(self._colours, ahead - behind, strict=True):
-            found[colour] = self._meets[colour] * change / (2 * lengths[colour])[:, None]
-        return found
+        change = (ahead - behind)[colours] / (2 * lengths)[:, None]
+        return np.asarray(np.where(self._meets, change, 0.0))
 
     def traces(self, z: Floats, here: Floats, factor: Factor, moved: Floats) -> Floats:
         """Derivatives of the log determinant of P, the local variables moving, shape (globals,).
@@ -117,17 +116,8 @@ class ThirdDerivatives:
         return np.asarray(self._pattern[self._outer][:, self._inner].toarray() != 0)
 
     @cached_property
-    def _colours(self) -> list[list[int]]:
-        """Global variables, of which no two meet the same local one, may be moved together."""
-        found: list[list[int]] = []
-        taken: list[NDArray[np.bool_]] = []
-        for k, meets in enumerate(self._meets):
-            for colour, by in zip(found, taken, strict=True):
-                if not (by & meets).any():
-                    colour.append(k)
-                    by |= meets
-                    break
-            else:
-                found.append([k])
-                taken.append(meets.copy())
+    def _colours(self) -> Integers:
+        """Of the global variables: of one colour no two meet the same local one."""
+        meets = csr_array(self._meets.astype(np.int32))
+        found: Integers = loops().apart(*places_of(csr_array(meets @ meets.T)))
         return found

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from pmflow.draws.standard import uniform_points
+from pmflow.draws.standard import normal_points
 from pmflow.records import State, systematic_choice
 
 __all__ = ["Tilt"]
@@ -119,9 +119,7 @@ class Tilt(State):
 
         Moved and stretched to its means and sds, which are those of few points only by chance.
         """
-        from scipy.special import ndtri
-
-        y = ndtri(uniform_points(_CANDIDATES * number, self.size, seed))
+        y = normal_points(_CANDIDATES * number, self.size, seed)
         value = self(y)
         rng = np.random.default_rng(seed)
         which = systematic_choice(np.exp(value - value.max()), number, 1 - rng.random())
@@ -132,32 +130,31 @@ class Tilt(State):
 
     @cached_property
     def _moments(self) -> tuple[Floats, Floats]:
-        y, weights = self._normal, np.exp(self._of_normal - self._of_normal.max())
-        weights /= weights.sum()
-        mean = weights @ y
-        return mean, np.sqrt(weights @ (y - mean) ** 2)
+        y, (_, shares) = self._normal, self._weighted
+        mean = shares @ y
+        return mean, np.sqrt(shares @ (y - mean) ** 2)
 
     @property
     def log_mass(self) -> float:
         """Log of the mean of its exponential over standard normal variables."""
-        value = self._of_normal
-        return float(value.max() + np.log(np.exp(value - value.max()).mean()))
+        return self._weighted[0]
 
     @property
     def ess(self) -> float:
         """Effective draws of those that it weights, as a fraction of them."""
-        weights = np.exp(self._of_normal - self._of_normal.max())
-        return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
+        _, shares = self._weighted
+        return float(1 / (shares**2).sum() / len(shares))
 
     @property
     def _normal(self) -> Floats:
-        from scipy.special import ndtri
-
-        return np.asarray(ndtri(uniform_points(_FOR_MASS, self.size, 0)))
+        return normal_points(_FOR_MASS, self.size, 0)
 
     @cached_property
-    def _of_normal(self) -> Floats:
-        return self(self._normal)
+    def _weighted(self) -> tuple[float, Floats]:
+        """Log of the mean weight of standard normal variables, and the share of each."""
+        value = self(self._normal)
+        weights = np.exp(value - value.max())
+        return float(value.max() + np.log(weights.mean())), weights / weights.sum()
 
     def _bounded(self, y: Floats) -> Floats:
         """Variables that end far out, and a 1."""

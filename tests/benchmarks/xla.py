@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from pmflow.demo import eight_schools
+
 _LEVELS = (1, 2, 3)
 _STEPS = 2000
 _FORMULAS = (
@@ -24,17 +26,6 @@ _FORMULAS = (
     "iaf*2-scale-loc",
     "planar*8-scale-loc",
 )
-
-
-def _schools() -> Any:
-    import pymc as pm
-
-    with pm.Model() as model:
-        mu, tau = pm.Normal("mu", 0, 5), pm.HalfCauchy("tau", 5)
-        theta = pm.Normal("theta", size=8)
-        errors = np.array([15.0, 10, 16, 11, 9, 11, 10, 18])
-        pm.Normal("y", mu + tau * theta, errors, observed=[28, 8, -3, 7, -1, 1, 18, 12])
-    return model
 
 
 def _clinics() -> Any:
@@ -49,7 +40,7 @@ def _clinics() -> Any:
     return model
 
 
-_MODELS = {"eight schools": _schools, "clinics": _clinics}
+_MODELS = {"eight schools": eight_schools, "clinics": _clinics}
 
 
 def _one(name: str, formula: str, level: int) -> dict[str, float]:

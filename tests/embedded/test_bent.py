@@ -131,7 +131,7 @@ def test_a_gaussian_is_matched_exactly() -> None:
         scores = np.linalg.solve(covariance, (mean - theta).T).T
         found = matched(found, theta, scores)
         assert np.isfinite(found.root).all(), number
-    proposal = found.by_moments()
+    proposal = found.by_moments
     assert proposal.mean == pytest.approx(mean, abs=0.02)
     ratio = np.sqrt((proposal.factor**2).sum(1) / np.diag(covariance))
     assert ratio == pytest.approx(1.0, abs=0.02)
