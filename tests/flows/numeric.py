@@ -16,7 +16,13 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.compile.mode import Mode
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.rewriting.basic import in2out, node_rewriter
+from pytensor.graph.traversal import applys_between
+from pytensor.scalar.basic import second
+from pytensor.scan.op import Scan
+from pytensor.tensor.rewriting.basic import local_second_to_alloc
 from pytensor.tensor.variable import TensorVariable
 
 from pmflow.flows import AbstractLayer
@@ -26,10 +32,20 @@ type Array = NDArray[np.floating[Any]]
 type Values = Mapping[str, Array]
 
 
+@node_rewriter([Scan])
+def _fills_of_scans(_: FunctionGraph, node: Apply) -> list[Variable] | None:
+    inner = node.op.fgraph.unfreeze()
+    if not any(getattr(each.op, "scalar_op", None) == second for each in inner.apply_nodes):
+        return None
+    in2out(local_second_to_alloc).rewrite(inner)
+    return node.op.clone_with_inner_graph(inner)(*node.inputs, return_list=True)
+
+
 def as_written(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Callable[..., Any]:
-    """Compile for Python without rewrites."""
+    """Compile for Python without rewrites, but for one of what scans would do number by number."""
+    has_scan = any(isinstance(node.op, Scan) for node in applys_between(inputs, outputs))
     with changed_flags(cxx="", traceback__limit=0):
-        mode = Mode(linker="vm", optimizer=None)
+        mode = Mode(linker="vm", optimizer=in2out(_fills_of_scans) if has_scan else None)
         return pytensor.function(
             list(inputs), without_notes(outputs), mode=mode, on_unused_input="ignore"
         )

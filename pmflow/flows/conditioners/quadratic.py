@@ -64,7 +64,8 @@ class Quadratic:
     def masked(self, params: Params) -> Params:
         """The bias, and the weights as matrices of shape (size, dim, dim), zero from i on."""
         own = {name: params[name] for name in self.param_shapes()}
-        rows, columns = np.tril_indices(self.dim, -1)
+        # constants: PyTensor looks at each number of an index array in Python
+        rows, columns = map(pt.constant, np.tril_indices(self.dim, -1))
         for name in own.keys() - {"bias"}:
             full = pt.zeros((self.size, self.dim, self.dim), dtype=own[name].dtype)
             scaled = own[name] / np.sqrt(self.dim).astype(own[name].dtype)

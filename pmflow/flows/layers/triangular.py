@@ -16,7 +16,8 @@ def n_packed(dim: int) -> int:
 
 def strict_triangle(packed: TensorVariable, dim: int, *, lower: bool) -> TensorVariable:
     r"""A matrix with `packed` :math:`/ \sqrt{d}` on one side of its diagonal, zero elsewhere."""
-    rows, columns = np.tril_indices(dim, -1)
+    # constants: PyTensor looks at each number of an index array in Python
+    rows, columns = map(pt.constant, np.tril_indices(dim, -1))
     if not lower:
         rows, columns = columns, rows
     packed = packed / np.sqrt(dim).astype(packed.dtype)
