@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["means_of_pairs", "mirrored_draws", "normal_points", "standard_draws", "uniform_points"]
+__all__ = [
+    "means_of_pairs",
+    "mirrored_draws",
+    "normal_points",
+    "standard_draws",
+    "t_points",
+    "uniform_points",
+]
 
 type Floats = NDArray[np.float64]
 
@@ -42,6 +49,15 @@ def normal_points(size: int, dim: int, seed: int) -> Floats:
     from scipy.special import ndtri
 
     return np.asarray(ndtri(uniform_points(size, dim, seed)))
+
+
+def t_points(size: int, dim: int, seed: int, df: float) -> Floats:
+    """Points of independent t variables with so many degrees of freedom, shape (size, dim)."""
+    from scipy.special import stdtrit
+
+    if np.isinf(df):
+        return normal_points(size, dim, seed)
+    return np.asarray(stdtrit(df, uniform_points(size, dim, seed)))
 
 
 def mirrored_draws(pairs: int, dim: int, rng: np.random.Generator) -> Floats:

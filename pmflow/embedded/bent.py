@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmflow.draws.standard import normal_points
+from pmflow.draws.standard import t_points
 from pmflow.embedded.proposal import Proposal
 from pmflow.embedded.tilt import Tilt
 from pmflow.records import State
@@ -119,12 +119,15 @@ class Bent(State):
     bends : Bends
     tilt : Tilt or None
         By which y is weighted.
+    df : float
+        Degrees of freedom of y, which is normal where they are infinite.
     """
 
     mean: Floats
     root: Floats
     bends: Bends
     tilt: Tilt | None = None
+    df: float = np.inf
 
     @classmethod
     def gaussian(cls, mean: Floats, covariance: Floats) -> Self:
@@ -149,15 +152,22 @@ class Bent(State):
         """The same as `placed` takes them."""
         if self.tilt is not None:
             return self.tilt.chosen(number, seed)
-        return normal_points(number, len(self.mean), seed)
+        return t_points(number, len(self.mean), seed, self.df)
 
     def log_density(self, theta: Floats) -> Floats:
         """At points of shape (n, globals), shape (n,)."""
+        from scipy.stats import t
+
         y, psi = self._undone(theta)
-        constant = np.log(np.diag(self.root)).sum() + len(self.mean) / 2 * np.log(2 * np.pi)
+        constant = np.log(np.diag(self.root)).sum()
         if self.tilt is not None:
             constant = constant + self.tilt.log_mass - self.tilt(y)
-        return np.asarray(-(y**2).sum(1) / 2 - self.bends.log_slopes(psi).sum(1) - constant)
+        of_y = t.logpdf(y, self.df).sum(1)
+        return np.asarray(of_y - self.bends.log_slopes(psi).sum(1) - constant)
+
+    def heavier(self, df: float) -> Bent:
+        """The same with y of t distributions: to propose what is weighted."""
+        return replace(self, df=df, tilt=self.tilt and replace(self.tilt, df=df))
 
     def excess(self, theta: Floats, scores: Floats) -> Floats:
         """Gradients of log p - log q by the standard normal variables, of those of log p.

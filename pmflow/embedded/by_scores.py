@@ -14,12 +14,19 @@ from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.bent import Bent
 from pmflow.embedded.choices import CHOICES
 from pmflow.embedded.conditional import Conditional
-from pmflow.embedded.marginal import Centre, NoCentreError, RisesError, best_centre
-from pmflow.embedded.matched import matched
+from pmflow.embedded.marginal import (
+    Centre,
+    NoCentreError,
+    RisesError,
+    best_centre,
+    is_independent,
+)
+from pmflow.embedded.matched import matched, moved
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.embedded.proposal import Proposal
 from pmflow.embedded.scores import Score, Scorer
-from pmflow.embedded.tilt import Tilt
+from pmflow.embedded.tilt import MOST, Tilt
+from pmflow.embedded.values import with_values
 from pmflow.watch import Stopped, result_exists, stage, tick
 
 __all__ = ["MANY", "fit_by_scores"]
@@ -44,6 +51,8 @@ _KEPT, _KEPT_AT_LAST = 256, 768
 _MOST_AT_LAST, _WORK, _GRADIENTS = (128, 256), 2e10, 100
 """Places of the last round and of one after it, numbers that the density may go through for more
 than in the others, and about how many gradients a place takes."""
+_PRODUCTS_FOR_VALUES = 1_000
+"""Of a tilt by which places are only proposed: twice as many take five times as long."""
 _FAR_FROM_GAUSSIAN = 0.85
 """Effective draws of a tilted Gaussian below which places are looked at where it is tilted to."""
 _NEAR, _SETTLED = 0.3, 0.08
@@ -92,6 +101,11 @@ def fit_by_scores(conditional: Conditional, start: Floats, seed: int) -> Nested:
             result_exists()
             with suppress(Stopped):
                 search.run()
+                if is_independent(conditional, centre):
+                    search.tilt(_PRODUCTS_FOR_VALUES)
+                    return with_values(search.nested, seed)
+                search.tilt()
+                search.look_again()
         except np.linalg.LinAlgError as error:
             raise NoCentreError("the search overflowed") from error
     return search.nested
@@ -168,15 +182,25 @@ class _Search:
     def run(self) -> None:
         """Look and match, until little moves."""
         for number in range(_MOST_ROUNDS):
-            moved = self._round(_PLACES[min(number, 1)])
-            if moved < _NEAR and self.pairs < self.wanted:
+            way = self._round(_PLACES[min(number, 1)])
+            if way < _NEAR and self.pairs < self.wanted:
                 self._forget()
-            elif number >= _FEWEST_ROUNDS and moved < _SETTLED:
+            elif number >= _FEWEST_ROUNDS and way < _SETTLED:
                 break
         self._last_look(_MOST_AT_LAST[0])
+
+    def tilt(self, most: int = MOST) -> None:
+        """Weight by what no Gaussian has, however it is bent: by so many products."""
+        theta, scores = self._seen_all
+        y, excess = self._marginal.standardised(theta), self._marginal.excess(theta, scores)
+        self._take(marginal=replace(self._marginal, tilt=Tilt.matched(y, excess, most)))
+
+    def look_again(self) -> None:
+        """Look where it is tilted to, where that is far from where it was."""
         tilt = self._marginal.tilt
         if tilt is not None and tilt.ess < _FAR_FROM_GAUSSIAN:
             self._last_look(_MOST_AT_LAST[1])
+            self.tilt()
 
     def _last_look(self, most: int) -> None:
         """Look at more places, and match all of them."""
@@ -184,21 +208,21 @@ class _Search:
         more = density.draws_within(_WORK / _GRADIENTS, most=most, least=_PLACES[1])
         seen = self._look(2 * (more // 2))
         lost = np.abs(np.mean([score.lost for score in seen], axis=0)).max()
-        self._take(choices=_FEW_CHOICES if lost < _LOST * _FEW_CHOICES / 2 else CHOICES)
-        self._tilt()
+        choices = _FEW_CHOICES if lost < _LOST * _FEW_CHOICES / 2 else CHOICES
+        self._take(marginal=self._matched_to_all, choices=choices)
 
     def _forget(self) -> None:
         """Go on with as many draws as are wanted, without what fewer have said."""
         self.pairs = self.wanted
         self.theta, self.scores = self.theta[:0], self.scores[:0]
 
-    def _tilt(self) -> None:
-        """Match all that was seen, and weight by what no Gaussian has, however it is bent."""
-        theta, scores = self.theta[-_KEPT_AT_LAST:], self.scores[-_KEPT_AT_LAST:]
-        marginal = matched(replace(self._marginal, tilt=None), theta, scores)
-        y, excess = marginal.standardised(theta), marginal.excess(theta, scores)
-        tilted = replace(marginal, tilt=Tilt.matched(y, excess))
-        self._take(marginal=tilted)
+    @property
+    def _seen_all(self) -> tuple[Floats, Floats]:
+        return self.theta[-_KEPT_AT_LAST:], self.scores[-_KEPT_AT_LAST:]
+
+    @property
+    def _matched_to_all(self) -> Bent:
+        return matched(replace(self._marginal, tilt=None), *self._seen_all)
 
     def _round(self, places: int) -> float:
         """How far one round has moved the distribution."""
@@ -208,7 +232,7 @@ class _Search:
         missed = float(np.mean([score.missed for score in seen]))
         self._take(marginal=after, log_evidence=self.nested.state.log_evidence + missed)
         self._pulled(seen)
-        return _moved(before, after)
+        return moved(before, after)
 
     def _look(self, places: int) -> list[Score]:
         """What is seen at some places, which is remembered."""
@@ -270,11 +294,3 @@ class _Search:
             proposal = found["marginal"].by_moments
             state = replace(state, unit=proposal, proposal=proposal)
         self.nested = Nested(self.nested.conditional, state)
-
-
-def _moved(before: Bent, after: Bent) -> float:
-    """The most that a mean has moved, in sds, or twice the most that an sd has changed."""
-    earlier, later = before.by_moments, after.by_moments
-    sds, new = (np.sqrt((each.factor**2).sum(1)) for each in (earlier, later))
-    of_means, of_sds = np.abs(later.mean - earlier.mean) / sds, np.abs(new / sds - 1)
-    return float(max(of_means.max(), 2 * of_sds.max()))

@@ -136,7 +136,9 @@ def _with_tails(
     while True:
         log_weights, seen = proposed.weights.log_weights, as_seen(proposed.theta)
         tails = {name: float(tail_of_squares(log_weights, x).max()) for name, x in seen.items()}
-        if max(tails.values(), default=0.0) < _LIGHT or 2 * len(proposed.theta) > MOST_PROPOSED:
+        largest = max(tails.values(), default=0.0)
+        wanted = MOST_PROPOSED if largest <= proposed.weights.k_threshold else proposed.most
+        if largest < _LIGHT or 2 * len(proposed.theta) > wanted:
             return proposed, tails
         proposed = proposed.doubled(rng)
 

@@ -90,7 +90,7 @@ class Columns:
         ratio = self.ratio(diagonal)
         if ratio is None:
             found = self.part.T @ (diagonal[:, None] * self.part)
-            if diagonal.any():
+            if diagonal @ diagonal > 0:  # else no ratio to it is known
                 self._known = diagonal, found
             return found.copy()
         assert self._known is not None

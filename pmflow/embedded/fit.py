@@ -12,10 +12,15 @@ from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.explore import Explored, HigherElsewhereError, explore
 from pmflow.embedded.given import Given
-from pmflow.embedded.marginal import Centre, NoCentreError, best_centre, find_centre
+from pmflow.embedded.marginal import (
+    Centre,
+    NoCentreError,
+    best_centre,
+    find_centre,
+    is_independent,
+)
 from pmflow.embedded.nested import Nested, NestedState, features
 from pmflow.embedded.proposal import Proposal
-from pmflow.embedded.slopes import curves_at
 from pmflow.embedded.weighing import missed_by, spread
 from pmflow.records import systematic_choice
 from pmflow.watch import Stopped, result_exists, stage, tick
@@ -74,7 +79,7 @@ def fit_nested(conditional: Conditional, start: Floats, seed: int) -> Nested:
     with stage("Integrating local variables out"):
         try:
             centre = best_centre(conditional, start, seed)
-            is_alone = _is_independent(conditional, centre)
+            is_alone = is_independent(conditional, centre)
             if conditional.blocks is None:
                 _check_near(conditional, centre, seed)
             found = _explored_from(conditional, centre, seed, independent=is_alone)
@@ -127,15 +132,6 @@ def _explored_from(
         else:
             return centre, *found
     raise NoCentreError("its draws have led to one higher mode of the marginal after the other")
-
-
-def _is_independent(conditional: Conditional, centre: Centre) -> bool:
-    """Whether each local variable can be integrated over by itself."""
-    if not conditional.is_independent:
-        return False
-    precisions = centre.factor.precisions[None]
-    ((*_, is_all),) = curves_at(conditional.density, centre.z[None], conditional.locals, precisions)
-    return is_all
 
 
 def _uncorrected(

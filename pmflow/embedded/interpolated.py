@@ -104,7 +104,7 @@ def interpolated(nested: Nested, seed: int) -> Interpolated:
     size = len(conditional.globals)
     wanted = smooth_features(np.zeros((1, size)), size, np).shape[1]
     theta = state.proposal.draws(max(_POINTS, 2 * wanted), seed)
-    explicit = None if state.marginal is None else state.marginal.log_density(theta)
+    explicit = state.source.log_density(theta) if state.is_explicit else None
     modes: list[Floats] = []
     factors: list[SparseFactor] = []
     log_marginal = np.full(len(theta), -np.inf)

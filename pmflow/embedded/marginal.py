@@ -11,10 +11,18 @@ from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.curvature import along
 from pmflow.embedded.factor import Factor, log_dets_of
 from pmflow.embedded.given import Modes
+from pmflow.embedded.slopes import curves_at
 from pmflow.records import State
 from pmflow.watch import tick
 
-__all__ = ["Centre", "NoCentreError", "RisesError", "best_centre", "find_centre"]
+__all__ = [
+    "Centre",
+    "NoCentreError",
+    "RisesError",
+    "best_centre",
+    "find_centre",
+    "is_independent",
+]
 
 _FIRST_ROUNDS, _ROUNDS = 60, 12
 """Curvatures of a climb from the start, and of one from a prediction."""
@@ -174,6 +182,15 @@ def find_centre(conditional: Conditional, start: Floats) -> Centre:
             return here
         here = ahead
     raise RisesError(_STEPS, _with_own_precision(conditional, nearest))
+
+
+def is_independent(conditional: Conditional, centre: Centre) -> bool:
+    """Whether each local variable can be integrated over by itself."""
+    if not conditional.is_independent:
+        return False
+    precisions = centre.factor.precisions[None]
+    ((*_, is_all),) = curves_at(conditional.density, centre.z[None], conditional.locals, precisions)
+    return is_all
 
 
 def _ahead(conditional: Conditional, here: Centre, step: Floats) -> Centre | None:

@@ -11,7 +11,7 @@ from pmflow.embedded.bent import KNOTS, Bends, Bent
 from pmflow.embedded.bent_lines import bent_lines
 from pmflow.embedded.nearest import climbed, foretelling
 
-__all__ = ["matched"]
+__all__ = ["matched", "moved"]
 
 _STEEPEST = 4.0
 """Precisions relative to those before, or one over that: as much as one round may change."""
@@ -52,6 +52,14 @@ def matched(near: Bent, theta: Floats, scores: Floats) -> Bent:
     step, turned = climbed(constant, np.eye(y.shape[1]) - slope, _STEEPEST, farthest)
     root = near.root @ turned
     return replace(near, mean=near.mean + near.root @ step, root=np.linalg.cholesky(root @ root.T))
+
+
+def moved(before: Bent, after: Bent) -> float:
+    """The most that a mean has moved, in sds, or twice the most that an sd has changed."""
+    earlier, later = before.by_moments, after.by_moments
+    sds, new = (np.sqrt((each.factor**2).sum(1)) for each in (earlier, later))
+    of_means, of_sds = np.abs(later.mean - earlier.mean) / sds, np.abs(new / sds - 1)
+    return float(max(of_means.max(), 2 * of_sds.max()))
 
 
 def _lines(y: Floats, rest: Floats) -> tuple[Floats, Floats]:

@@ -70,7 +70,9 @@ class NestedState(State):
     ess : float
         Effective draws of the global variables as a fraction of those proposed.
     marginal : Bent or None
-        That of the global variables, where it was found by its scores: it is drawn from as it is.
+        What the scores of the marginal of the global variables have led to. It is drawn from, and
+        weighted where the local variables are ``curves``: else values are noisy, and it is taken
+        as it is.
     choices : int
         Draws of each block of local variables of which one is chosen, where they are by weights.
     """
@@ -86,6 +88,16 @@ class NestedState(State):
     ess: float
     marginal: Bent | None = None
     choices: int = CHOICES
+
+    @property
+    def source(self) -> Proposal | Bent:
+        """What global variables are drawn from."""
+        return self.proposal if self.marginal is None else self.marginal
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether they are so distributed, and not weighted."""
+        return self.marginal is not None and self.locals_by == "weights"
 
 
 def features(y: Floats, number: int) -> Floats:
@@ -133,7 +145,7 @@ class Nested:
                     if factor is not None:  # else no mode was found
                         point[conditional.locals] += factor.solve(pull[None])[0]
             log_marginal = modes.log_marginal + correction[part]
-            if state.marginal is not None:
+            if state.marginal is not None and state.is_explicit:
                 own = state.marginal.log_density(theta[part]) + state.log_evidence
                 log_marginal = np.where(np.isfinite(modes.log_marginal), own, -np.inf)
             yield part, Given(z, modes.factors, log_marginal, modes.curves)
@@ -179,7 +191,7 @@ class Nested:
         fewer than the draws, and local variables are drawn several times given the same ones.
         """
         rng = np.random.default_rng(seed)
-        source = self.state.marginal or self.state.proposal
+        source = self.state.source
         theta = source.draws(self._candidates(number), int(rng.integers(2**30)))
         every = list(self.each(theta))
         log_marginal = np.concatenate([given.log_marginal for given in every])
@@ -207,14 +219,16 @@ class Nested:
     def _candidates(self, number: int) -> int:
         """How many global variables are proposed for so many draws: a power of 2, as a rule."""
         density = self.conditional.density
-        if self.state.marginal is not None:  # none is proposed in vain
+        if self.state.is_explicit:  # none is proposed in vain
             cost = self.conditional.gradients + Blocks.nodes * self.state.choices
             most = density.draws_within(_MORE_WORK / cost, most=number, least=_FEWEST)
             return min(number, most)
         wanted = math.ceil(_CANDIDATES * number / self.state.ess)
         cost = self.conditional.gradients + 8
         most = density.draws_within(_WORK / cost, most=_MOST, least=_FEWEST)
-        if most == _MOST:  # many global variables have few effective draws
+        if self.state.marginal is not None:
+            most = density.draws_within(_MORE_WORK / cost, most=_MOST_OF_ALL, least=_FEWEST)
+        elif most == _MOST:  # many global variables have few effective draws
             more = int(np.clip(_EFFECTIVE / self.state.ess, _MOST, _MOST_OF_ALL))
             most = density.draws_within(_MORE_WORK / cost, most=more, least=_MOST)
         return 1 << math.floor(math.log2(np.clip(wanted, _FEWEST, most)))

@@ -45,18 +45,19 @@ class Proposed:
         UnsupportedError
             If no draw has a marginal at all.
         """
-        conditional, number = nested.conditional, PROPOSED
-        most = conditional.density.draws_within(
-            _WORK / (conditional.gradients + 8), most=_MOST_OF_ALL, least=MOST_PROPOSED
-        )
-        while nested.state.ess * number < _WANTED and number < most:
-            number *= 2
-        found = cls(nested, *_drawn(nested, number, rng))
-        while found.weights.ess * len(found.theta) < _WANTED and 2 * len(found.theta) <= most:
+        found = cls(nested, *_drawn(nested, PROPOSED, rng))
+        while found.weights.ess * len(found.theta) < _WANTED and 2 * len(found.theta) <= found.most:
             found = found.doubled(rng)
         if not found.shares.any():
             raise unjudged("all of its draws of the global variables")
         return found
+
+    @property
+    def most(self) -> int:
+        """How many there may be."""
+        conditional = self.nested.conditional
+        work = _WORK / (conditional.gradients + 8)
+        return conditional.density.draws_within(work, most=_MOST_OF_ALL, least=MOST_PROPOSED)
 
     def doubled(self, rng: np.random.Generator) -> Proposed:
         """With as many again."""
@@ -67,7 +68,7 @@ class Proposed:
     def weights(self) -> Weights:
         """Importance weights of the draws."""
         log_marginal = np.concatenate([given.log_marginal for given in self.every])
-        return importance_weights(log_marginal, self.nested.state.proposal.log_density(self.theta))
+        return importance_weights(log_marginal, self.nested.state.source.log_density(self.theta))
 
     @cached_property
     def shares(self) -> Floats:
@@ -119,5 +120,5 @@ class Proposed:
 
 
 def _drawn(nested: Nested, number: int, rng: np.random.Generator) -> tuple[Floats, list[Given]]:
-    theta = nested.state.proposal.draws(number, int(rng.integers(2**30)))
+    theta = nested.state.source.draws(number, int(rng.integers(2**30)))
     return theta, list(nested.each(theta))

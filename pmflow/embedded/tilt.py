@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from pmflow.draws.standard import normal_points
+from pmflow.draws.standard import t_points
 from pmflow.records import State, systematic_choice
 
-__all__ = ["Tilt"]
+__all__ = ["MOST", "Tilt"]
 
 _FAR = 4.0
 """In sds: farther out the polynomial is what it is there."""
 _ALL = 30
 """Variables up to which there are products of any three; of more, of two of them only."""
-_MOST = 2_000
+MOST = 2_000
 """Products: of more, those are taken that say most by themselves."""
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Of coefficients, relative to the mean square of their products' gradients."""
@@ -46,14 +46,17 @@ class Tilt(State):
     factors : ndarray of int, shape (products, 3)
         Variables of which each product is made, `size` where it has fewer.
     coefficients : ndarray, shape (products,)
+    df : float
+        Degrees of freedom of the variables, which are normal where they are infinite.
     """
 
     size: int
     factors: Integers
     coefficients: Floats
+    df: float = np.inf
 
     @classmethod
-    def matched(cls, y: Floats, excess: Floats) -> Self | None:
+    def matched(cls, y: Floats, excess: Floats, most: int = MOST) -> Self | None:
         """The polynomial whose gradients are nearest to those seen; None where none foretells any.
 
         By least squares with a penalty: that by which one half of the places foretells the other.
@@ -62,8 +65,10 @@ class Tilt(State):
         ----------
         y, excess : ndarray, shape (n, size)
             Standard normal places, and gradients there.
+        most : int
+            Products.
         """
-        plain = cls._of_most(y, excess)
+        plain = cls._of_most(y, excess, most)
         halves = [np.arange(len(y)) % 2 == k for k in range(2)]
         sums = [plain._sums(y[half], excess[half]) for half in halves]
         best, found = 0.0, None
@@ -79,20 +84,20 @@ class Tilt(State):
         return replace(plain, coefficients=_solved(squares, products, found))
 
     @classmethod
-    def _of_most(cls, y: Floats, excess: Floats) -> Self:
+    def _of_most(cls, y: Floats, excess: Floats, most: int) -> Self:
         """With the products that say most about the gradients, each by itself."""
         size = y.shape[1]
         factors = _products(size)
         every = cls(size, factors, np.zeros(len(factors)))
-        if len(factors) <= _MOST:
+        if len(factors) <= most:
             return every
         said, squares = np.zeros(len(factors)), np.zeros(len(factors))
         seen = np.column_stack([excess, np.zeros(len(y))])
         for by, slopes in every._slopes(y):
             said += (seen[:, by] * slopes).sum(0)
             squares += (slopes**2).sum(0)
-        most = np.sort(np.argsort(-(said**2) / squares)[:_MOST])
-        return cls(size, factors[most], np.zeros(len(most)))
+        said_most = np.sort(np.argsort(-(said**2) / squares)[:most])
+        return cls(size, factors[said_most], np.zeros(most))
 
     def __call__(self, y: Floats) -> Floats:
         """The polynomial at points of shape (n, size), shape (n,)."""
@@ -119,7 +124,7 @@ class Tilt(State):
 
         Moved and stretched to its means and sds, which are those of few points only by chance.
         """
-        y = normal_points(_CANDIDATES * number, self.size, seed)
+        y = t_points(_CANDIDATES * number, self.size, seed, self.df)
         value = self(y)
         rng = np.random.default_rng(seed)
         which = systematic_choice(np.exp(value - value.max()), number, 1 - rng.random())
@@ -130,13 +135,13 @@ class Tilt(State):
 
     @cached_property
     def _moments(self) -> tuple[Floats, Floats]:
-        y, (_, shares) = self._normal, self._weighted
+        y, (_, shares) = self._plain, self._weighted
         mean = shares @ y
         return mean, np.sqrt(shares @ (y - mean) ** 2)
 
     @property
     def log_mass(self) -> float:
-        """Log of the mean of its exponential over standard normal variables."""
+        """Log of the mean of its exponential."""
         return self._weighted[0]
 
     @property
@@ -146,13 +151,13 @@ class Tilt(State):
         return float(1 / (shares**2).sum() / len(shares))
 
     @property
-    def _normal(self) -> Floats:
-        return normal_points(_FOR_MASS, self.size, 0)
+    def _plain(self) -> Floats:
+        return t_points(_FOR_MASS, self.size, 0, self.df)
 
     @cached_property
     def _weighted(self) -> tuple[float, Floats]:
-        """Log of the mean weight of standard normal variables, and the share of each."""
-        value = self(self._normal)
+        """Log of the mean weight of the variables as they are without it, and the share of each."""
+        value = self(self._plain)
         weights = np.exp(value - value.max())
         return float(value.max() + np.log(weights.mean())), weights / weights.sum()
 

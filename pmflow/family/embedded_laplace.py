@@ -163,7 +163,7 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
 
     def check(self, seed: int) -> NestedCheck:
         """What fresh draws say about the fit; `pmflow.diagnose` puts it in words."""
-        if self.nested.marginal is not None:
+        if self.nested.is_explicit:
             return check_by_scores(self._nested, seed)
         return check_nested(self._nested, seed, self._as_seen)
 

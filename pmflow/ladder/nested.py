@@ -111,12 +111,15 @@ def _many(held: Held) -> Conditional | None:
     whole = held.whole
     if not whole.factors.is_apart or whole.density.work * _GRADIENTS_BY_SCORES > _WORK_BY_SCORES:
         return None
-    is_global = choose_globals(held, MANY)
-    is_global = with_hubs(whole.pattern, held.places, is_global, MANY)
+    chosen = choose_globals(held, MANY)
+    is_global = with_hubs(whole.pattern, held.places, chosen, MANY)
     if is_global.sum() <= _FEW_BY_VALUES or is_global.all():
         return None
     conditional = _given(held, is_global)
-    is_in_blocks = conditional.is_in_blocks and not is_gaussian(conditional, held.start)
+    # values have no noise then, and those by whom others only meet may be local
+    if conditional.is_independent and 0 < chosen.sum() <= FEW:
+        return None
+    is_in_blocks = conditional.blocks is not None and not is_gaussian(conditional, held.start)
     return conditional if is_in_blocks else None
 
 

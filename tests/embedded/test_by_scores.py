@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -18,6 +19,7 @@ from pmflow.embedded.bent import Bent
 from pmflow.embedded.check_scores import check_by_scores
 from pmflow.embedded.marginal import NoCentreError
 from pmflow.embedded.nested import Nested
+from pmflow.embedded.values import with_values
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
 from pmflow.training.options import FitOptions
@@ -30,6 +32,7 @@ X = RNG.uniform(-1, 1, (EACH, SCALES, SEEN))
 TRUE = np.exp(RNG.normal(-0.3, 0.4, SCALES))[:, None] * RNG.normal(size=(EACH, SCALES, 2))
 TRUE = np.clip(TRUE, -1.2, 1.2)  # so that no posterior is narrower than the grid is fine
 Y = RNG.poisson(np.exp(0.5 + TRUE[..., :1] + TRUE[..., 1:] * X)).astype(float)
+COUNTS = RNG.poisson(np.exp(0.5 + 0.7 * RNG.normal(size=(34, SCALES)))).astype(float)
 type Floats = NDArray[np.float64]
 
 
@@ -42,9 +45,18 @@ def slopes() -> pm.Model:
     return model
 
 
+def levels() -> pm.Model:
+    """Each scale has many groups of one number each, independent given it."""
+    with pm.Model() as model:
+        log_tau = pm.Normal("log_tau", 0.0, PRIOR, shape=SCALES)
+        u = pm.Normal("u", 0.0, pt.exp(log_tau), shape=COUNTS.shape)
+        pm.Poisson("y", pt.exp(0.5 + u), observed=COUNTS)
+    return model
+
+
 @cache
-def fitted() -> tuple[Any, pm.Model]:
-    model = slopes()
+def fitted(make: Callable[[], pm.Model] = slopes) -> tuple[Any, pm.Model]:
+    model = make()
     with watching(progressbar=False):
         return NestedRung().climb(Climb(model, 1, None, FitOptions()), None, None), model
 
@@ -66,15 +78,30 @@ def exact() -> tuple[Floats, Floats]:
     return grid, log_p
 
 
-def moments() -> tuple[Floats, Floats]:
-    grid, log_p = exact()
+@cache
+def exact_levels() -> tuple[Floats, Floats]:
+    """The same of the model of levels."""
+    e = np.linspace(-8, 8, 1_601)
+    log_normal = -(e**2) / 2 - np.log(2 * np.pi) / 2 + np.log(e[1] - e[0])
+    grid = np.linspace(-3.5, 1.5, 101)
+    log_p = np.empty((len(grid), SCALES))
+    for i, log_tau in enumerate(grid):
+        eta = 0.5 + np.exp(log_tau) * e
+        counts = COUNTS[..., None] * eta - np.exp(eta)
+        integrals = logsumexp(counts + log_normal, axis=-1) - gammaln(COUNTS + 1)
+        log_p[i] = integrals.sum(0) - (log_tau / PRIOR) ** 2 / 2
+    return grid, log_p
+
+
+def moments(of: Callable[[], tuple[Floats, Floats]] = exact) -> tuple[Floats, Floats]:
+    grid, log_p = of()
     p = np.exp(log_p - logsumexp(log_p, axis=0))
     mean = grid @ p
     return mean, np.sqrt(grid**2 @ p - mean**2)
 
 
-def evidence() -> float:
-    grid, log_p = exact()
+def evidence(of: Callable[[], tuple[Floats, Floats]] = exact) -> float:
+    grid, log_p = of()
     log_p = log_p - np.log(2 * np.pi) / 2 - np.log(PRIOR) + np.log(grid[1] - grid[0])
     return float(logsumexp(log_p, axis=0).sum())
 
@@ -110,6 +137,27 @@ def test_means_sds_and_the_evidence_are_exact() -> None:
     assert found.verdict == "reliable"
     assert found.log_evidence == pytest.approx(evidence(), abs=0.3)
     assert "to first order" in found.reasons[0]
+
+
+def test_values_without_noise_weigh_what_scores_propose() -> None:
+    made, model = fitted(levels)
+    assert made.global_names == ["log_tau"]
+    assert made.nested.marginal is not None
+    assert made.nested.locals_by == "curves"
+    mean, sd = moments(exact_levels)
+    theta = made.sample(4_000, random_seed=1).posterior["log_tau"].values[0]
+    assert np.abs((theta.mean(0) - mean) / sd).max() < 0.08
+    assert theta.std(0) / sd == pytest.approx(1.0, abs=0.06)
+    found = pmf.diagnose(made, random_seed=3)
+    assert found.verdict == "reliable"
+    assert found.log_evidence == pytest.approx(evidence(exact_levels), abs=0.1)
+    again = pmf.Approximation.from_state(made.to_state(), model)
+    np.testing.assert_array_equal(again.drawn_points(9, 1)[0], made.drawn_points(9, 1)[0])
+    marginal: Bent = made.nested.marginal
+    away = replace(marginal, mean=marginal.mean + 3 * np.sqrt(np.diag(marginal.covariance)))
+    elsewhere = Nested(made._nested.conditional, replace(made.nested, marginal=away))
+    with pytest.raises(NoCentreError, match="do not lead to their marginal"):
+        with_values(elsewhere, 1)
 
 
 def test_local_variables_follow() -> None:
