@@ -11,11 +11,10 @@ from scipy.sparse import csr_array
 
 from pmflow.draws.standard import mirrored_draws
 from pmflow.embedded.blocks import Blocks
-from pmflow.embedded.conditional import UNKNOWN, Conditional
-from pmflow.embedded.curvature import along
+from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.given import Given
-from pmflow.watch import tick
+from pmflow.embedded.influence import Diagonals, changes_along, changes_off_diagonal
 
 __all__ = ["FEW", "Held", "choose_globals", "is_gaussian", "with_hubs"]
 
@@ -41,8 +40,9 @@ _PAIRS, _CURVED = 8, 1e-5
 are Gaussian."""
 _FEWEST_LEFT = 20
 """Local variables that are independent, below which no others are made global for it."""
-_STEP = 1e-3
-"""Of differences of gradients, in conditional standard deviations."""
+_MOSTLY = 4.0
+"""How many times those on the diagonal the changes of a curvature are where a correlation makes
+them: other variables change both alike."""
 
 type Floats = NDArray[np.float64]
 
@@ -94,7 +94,27 @@ class Held:
     @cached_property
     def changes(self) -> list[Floats]:
         """Relative changes of the curvature by each that may be global: (entries, dim) each."""
-        return _changes(_Diagonals(self.whole, self.inner), self.candidates, self.z)
+        return changes_along(self._diagonals, self.candidates, self.z)
+
+    @cached_property
+    def off_diagonal(self) -> list[Floats]:
+        """Squares of the changes of all others' entries, where most are not on the diagonal."""
+        sds = np.minimum(self._diagonals.sds, 1.0)
+        every = changes_off_diagonal(self.whole.density, self.candidates, self.z, sds)
+        is_inner = np.ones(len(self.z), dtype=bool)
+        for place in self.candidates:
+            is_inner[place] = False
+        on = [(change[:, is_inner] ** 2).sum(1) for change in self.changes]
+        return [
+            np.where(all_of_it > _MOSTLY * diagonal, all_of_it, 0.0)
+            for all_of_it, diagonal in zip(every, on, strict=True)
+        ]
+
+    @cached_property
+    def _diagonals(self) -> Diagonals:
+        found = Diagonals(self.whole, self.inner)
+        found.measure(self.z)
+        return found
 
     @cached_property
     def of_larger(self) -> Floats:
@@ -134,8 +154,9 @@ def choose_globals(held: Held, most: int = MOST) -> NDArray[np.bool_]:
     changes = dict(
         zip(held.candidates, map(_of_others, held.candidates, held.changes), strict=True)
     )
+    beside = dict(zip(held.candidates, held.off_diagonal, strict=True))
     while changes:
-        nats = [_nats(change[:, ~chosen]) for change in changes.values()]
+        nats = [_nats(change[:, ~chosen]) + beside[at] / 4 for at, change in changes.items()]
         best = int(np.argmax([each.max() for each in nats]))
         place = list(changes)[best]
         entries = place.stop - place.start
@@ -201,58 +222,6 @@ def _candidates(pattern: csr_array, places: Mapping[str, slice]) -> list[slice]:
     return small[: np.searchsorted(entries, _MOST_ASKED, side="right")]
 
 
-class _Diagonals:
-    """The diagonal of the curvature at points, and the units of its differences.
-
-    Where that is cheaper, those that may be global are differenced one by one, and the others with
-    these held.
-    """
-
-    def __init__(self, whole: Conditional, inner: Conditional | None) -> None:
-        self._whole, self._inner = whole, inner
-        if inner is not None:
-            one_by_one = inner.gradients + 2 * len(inner.globals)
-            self._inner = inner if one_by_one < whole.gradients else None
-        self.sds = np.full(whole.density.dim, UNKNOWN)
-
-    def measure(self, z: Floats) -> None:
-        """Take the units from the curvature at one point, shape (dim,)."""
-        for _ in range(2):
-            self.sds = 1 / np.sqrt(np.clip(np.abs(self(z[None])[0]), 1e-10, 1e10))
-
-    def __call__(self, z: Floats) -> Floats:
-        inner = self._inner
-        if inner is None:
-            self._whole.take_units(self.sds)
-            return self._whole.diagonals(z)
-        found = np.empty((len(z), len(self.sds)))
-        inner.take_units(self.sds[inner.locals])
-        found[:, inner.locals] = inner.diagonals(z)
-        held = inner.globals
-        steps = along(held, _STEP * self.sds[held], len(self.sds))
-        points = np.concatenate([z[:, None] - steps, z[:, None] + steps], axis=1)
-        _, gradient = inner.density.value_and_gradient(points.reshape(-1, len(self.sds)))
-        behind, ahead = np.moveaxis(gradient.reshape(len(z), 2, len(held), -1), 1, 0)
-        change = (behind - ahead)[:, np.arange(len(held)), held]
-        found[:, held] = change / (2 * _STEP * self.sds[held])
-        return found
-
-
-def _changes(diagonals: _Diagonals, places: Sequence[slice], z: Floats) -> list[Floats]:
-    """Relative changes of the diagonal of the curvature, by variable: (entries, dim) each."""
-    diagonals.measure(z)
-    sds = np.minimum(diagonals.sds, 1.0)
-    here = diagonals(z[None])
-    found = []
-    for place in places:
-        tick()
-        at = np.arange(place.start, place.stop)
-        steps = along(at, sds[at], len(sds))
-        ahead, behind = diagonals(z + steps), diagonals(z - steps)
-        found.append((_relative(ahead, here) - _relative(behind, here)) / 2)
-    return found
-
-
 def _of_others(place: slice, changes: Floats) -> Floats:
     """Changes without those that each of many entries makes of its own curvature: it is skewed.
 
@@ -271,8 +240,3 @@ def _nats(changes: Floats) -> Floats:
     divergence = (changes**2).sum(1) / 4
     moved = (changes.sum(1) / 2) ** 2 / 2
     return np.asarray(divergence + moved)
-
-
-def _relative(there: Floats, here: Floats) -> Floats:
-    size = np.abs(there) + np.abs(here)
-    return 2 * (there - here) / np.where(size > 0, size, 1.0)

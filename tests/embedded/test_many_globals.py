@@ -103,6 +103,8 @@ def test_where_the_others_are_no_gaussians_few_are_global() -> None:
         log_tau = pm.Normal("log_tau", 0.0, 0.5, shape=SCALES)
         u = pm.Normal("u", 0.0, pt.exp(log_tau), shape=(4, SCALES))
         pm.Bernoulli("y", logit_p=u, observed=np.arange(4 * SCALES).reshape(4, SCALES) % 2)
+        # neighbours meet, so that there are no blocks, and no scores of the scales
+        pm.Potential("meet", -((u.ravel()[1:] - u.ravel()[:-1]) ** 2).sum() / 4)
     assert choose_globals(held_of(model)).sum() == SCALES
     rung, ground = NestedRung(), Climb(model, 1, None, FitOptions())
     with (
@@ -110,6 +112,21 @@ def test_where_the_others_are_no_gaussians_few_are_global() -> None:
         pytest.raises(NothingGained, match="no few of its variables govern"),
     ):
         rung.climb(ground, None, None)
+
+
+def test_a_correlation_is_global_though_it_begins_at_0() -> None:
+    counts = RNG.poisson(2.0, 60)
+    with pm.Model() as model:
+        rho, sigma = pm.Uniform("rho", -1.0, 1.0), pm.HalfNormal("sigma", 1.0)
+        x = pm.AR("x", rho=[rho], sigma=sigma, init_dist=pm.Normal.dist(0, 1), shape=60)
+        pm.Poisson("y", pt.exp(x), observed=counts)
+    held = held_of(model)
+    assert held.z[held.places["rho_interval__"]] == 0.0
+    chosen = choose_globals(held)
+    assert [n for n, at in held.places.items() if chosen[at].all()] == [
+        "rho_interval__",
+        "sigma_log__",
+    ]
 
 
 def test_local_variables_that_are_far_from_gaussian_are_seen_at_once() -> None:
