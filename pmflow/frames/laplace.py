@@ -16,7 +16,9 @@ from pmflow.watch import Stopped, importing, result_exists, stage, tick
 
 __all__ = ["MOST_DENSE", "NoModeError", "find_mode", "finite_numbers", "laplace_frame", "negated"]
 
-_ROUNDS = 12
+_ROUNDS, _ROUNDS_FROM_ELSEWHERE = 12, 3
+"""Of L-BFGS, and those where a mode is known: what is no mode by then, as where a scale of a
+hierarchy is on its way to 0, is left to the paths that lead there."""
 _STEP = 1e-3
 """Of central differences, in units of the posterior."""
 _FLAT = 1e-3
@@ -120,8 +122,9 @@ def find_mode(density: LogDensity, start: Floats, known: Sequence[Frame] = ()) -
     if not np.isfinite(density.value_and_gradient(frame.loc[None])[0][0]):
         raise NoModeError("the log density is not finite at the start")
     steepest = np.inf
+    rounds = _ROUNDS_FROM_ELSEWHERE if known else _ROUNDS
     with stage("Finding the mode"):
-        for number in range(_ROUNDS):
+        for number in range(rounds):
             try:
                 frame, steepest = _one_round(density, frame, known)
             except Stopped:
@@ -132,7 +135,7 @@ def find_mode(density: LogDensity, start: Floats, known: Sequence[Frame] = ()) -
                 return frame
             result_exists()
     raise NoModeError(
-        f"no mode was found in {_ROUNDS} rounds of L-BFGS (largest gradient "
+        f"no mode was found in {rounds} rounds of L-BFGS (largest gradient "
         f"{steepest:.2g} in units of the posterior)",
         frame,
     )
