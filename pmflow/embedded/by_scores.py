@@ -19,14 +19,13 @@ from pmflow.embedded.marginal import (
     NoCentreError,
     RisesError,
     best_centre,
-    is_independent,
 )
 from pmflow.embedded.matched import matched, moved
 from pmflow.embedded.nested import Nested, NestedState
 from pmflow.embedded.proposal import Proposal
 from pmflow.embedded.scores import Score, Scorer
 from pmflow.embedded.tilt import MOST, Tilt
-from pmflow.embedded.values import with_values
+from pmflow.embedded.values import integrated, with_values
 from pmflow.watch import Stopped, result_exists, stage, tick
 
 __all__ = ["MANY", "fit_by_scores"]
@@ -101,9 +100,10 @@ def fit_by_scores(conditional: Conditional, start: Floats, seed: int) -> Nested:
             result_exists()
             with suppress(Stopped):
                 search.run()
-                if is_independent(conditional, centre):
+                exactly = integrated(conditional, centre)
+                if exactly is not None:
                     search.tilt(_PRODUCTS_FOR_VALUES)
-                    return with_values(search.nested, seed)
+                    return with_values(search.nested, exactly, seed)
                 search.tilt()
                 search.look_again()
         except np.linalg.LinAlgError as error:

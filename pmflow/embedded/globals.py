@@ -16,7 +16,7 @@ from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.given import Given
 from pmflow.embedded.influence import Diagonals, changes_along, changes_off_diagonal
 
-__all__ = ["FEW", "Held", "choose_globals", "is_gaussian", "with_hubs"]
+__all__ = ["FEW", "MOST", "Held", "choose_globals", "is_gaussian", "with_hubs"]
 
 _LARGEST = 32
 """Entries of a variable that may be global, and that is held where a Gaussian over all variables
@@ -40,7 +40,7 @@ _PAIRS, _CURVED = 8, 1e-5
 are Gaussian."""
 _FEWEST_LEFT = 20
 """Local variables that are independent, below which no others are made global for it."""
-_MOSTLY = 4.0
+_MOSTLY = 30.0
 """How many times those on the diagonal the changes of a curvature are where a correlation makes
 them: other variables change both alike."""
 

@@ -15,8 +15,10 @@ __all__ = ["matched", "moved"]
 
 _STEEPEST = 4.0
 """Precisions relative to those before, or one over that: as much as one round may change."""
-_FARTHEST = 3.0
+_FARTHEST = 0.8
 """Sds that one round may move the middle, or a tenth of that for each variable where it is more."""
+_OUT = 4.0
+"""Where a place counts as far out, in sds of the squared distances of draws."""
 _FOR_BENDS = 96
 """Places, from which on the variables are bent."""
 _BENDS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -37,13 +39,17 @@ def matched(near: Bent, theta: Floats, scores: Floats) -> Bent:
     near : Bent
         That which the places are draws of, about.
     theta, scores : ndarray, shape (n, globals)
-        Places, and gradients of the log density there.
+        Places, and gradients of the log density there. Those that earlier rounds have looked at
+        and that lie far out by now are left out: gradients bend on the way.
 
     References
     ----------
     Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei & Saul (2024), Batch and match: black-box
     variational inference with a score-based divergence, https://arxiv.org/abs/2402.14758
     """
+    is_near = _are_near(near.standardised(theta))
+    if is_near.sum() > theta.shape[1] + 2:
+        theta, scores = theta[is_near], scores[is_near]
     if len(theta) >= _FOR_BENDS:
         near = _bent_anew(near, theta, scores)
     y, rest = near.standardised(theta), near.excess(theta, scores)
@@ -60,6 +66,12 @@ def moved(before: Bent, after: Bent) -> float:
     sds, new = (np.sqrt((each.factor**2).sum(1)) for each in (earlier, later))
     of_means, of_sds = np.abs(later.mean - earlier.mean) / sds, np.abs(new / sds - 1)
     return float(max(of_means.max(), 2 * of_sds.max()))
+
+
+def _are_near(y: Floats) -> NDArray[np.bool_]:
+    """Which places, standardised, of shape (n, globals), are where draws are."""
+    size = y.shape[1]
+    return np.asarray((y**2).sum(1) < size + _OUT * np.sqrt(2 * size))
 
 
 def _lines(y: Floats, rest: Floats) -> tuple[Floats, Floats]:

@@ -71,8 +71,8 @@ class NestedState(State):
         Effective draws of the global variables as a fraction of those proposed.
     marginal : Bent or None
         What the scores of the marginal of the global variables have led to. It is drawn from, and
-        weighted where the local variables are ``curves``: else values are noisy, and it is taken
-        as it is.
+        weighted but where the local variables are by ``weights``: then values are noisy, and it is
+        taken as it is.
     choices : int
         Draws of each block of local variables of which one is chosen, where they are by weights.
     """

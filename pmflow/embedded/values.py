@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from pmflow.embedded.marginal import NoCentreError
+from pmflow.embedded.conditional import Conditional
+from pmflow.embedded.globals import is_gaussian
+from pmflow.embedded.marginal import Centre, NoCentreError, is_independent
 from pmflow.embedded.nested import Nested
 from pmflow.judging.weights import importance_weights
 
-__all__ = ["with_values"]
+__all__ = ["integrated", "with_values"]
 
 _DF = 30.0
 """Degrees of freedom of what is proposed: with normal tails few far places would count for many."""
@@ -18,15 +21,24 @@ _DRAWS, _FEWEST = 256, 16.0
 """Of the global variables, and effective ones without which scores have led elsewhere."""
 
 
-def with_values(nested: Nested, seed: int) -> Nested:
-    """The same fit with each local variable integrated over by itself.
+def integrated(conditional: Conditional, centre: Centre) -> Literal["gaussian", "curves"] | None:
+    """How local variables are integrated over without noise; None where it takes draws."""
+    if is_independent(conditional, centre):
+        return "curves"
+    return "gaussian" if is_gaussian(conditional, centre.z) else None
+
+
+def with_values(nested: Nested, locals_by: Literal["gaussian", "curves"], seed: int) -> Nested:
+    """The same fit with local variables that are integrated over exactly.
 
     What the scores have led to is no more than where global variables are proposed then.
 
     Parameters
     ----------
     nested : Nested
-        With a marginal of its own, of local variables that are independent given the global ones.
+        With a marginal of its own.
+    locals_by : {"gaussian", "curves"}
+        What the local variables are, see `NestedState`.
     seed : int
 
     Raises
@@ -37,7 +49,7 @@ def with_values(nested: Nested, seed: int) -> Nested:
     pull = np.zeros_like(nested.state.pull)
     assert nested.state.marginal is not None
     source = nested.state.marginal.heavier(_DF)
-    state = replace(nested.state, marginal=source, locals_by="curves", pull=pull)
+    state = replace(nested.state, marginal=source, locals_by=locals_by, pull=pull)
     made = Nested(nested.conditional, state)
     theta = source.draws(_DRAWS, seed)
     log_marginal = np.concatenate([given.log_marginal for given in made.each(theta)])

@@ -14,7 +14,7 @@ from pmflow.embedded.by_scores import MANY, fit_by_scores
 from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
-from pmflow.embedded.globals import FEW, Held, choose_globals, is_gaussian, with_hubs
+from pmflow.embedded.globals import FEW, MOST, Held, choose_globals, is_gaussian, with_hubs
 from pmflow.embedded.marginal import NoCentreError
 from pmflow.embedded.nested import Nested
 from pmflow.embedded.structure import (
@@ -119,8 +119,10 @@ def _many(held: Held) -> Conditional | None:
     # values have no noise then, and those by whom others only meet may be local
     if conditional.is_independent and 0 < chosen.sum() <= FEW:
         return None
-    is_in_blocks = conditional.blocks is not None and not is_gaussian(conditional, held.start)
-    return conditional if is_in_blocks else None
+    if conditional.blocks is None:
+        return None
+    by_values = is_global.sum() <= MOST and is_gaussian(conditional, held.start)
+    return None if by_values else conditional
 
 
 def _given(held: Held, is_global: NDArray[np.bool_]) -> Conditional:

@@ -157,7 +157,7 @@ def test_values_without_noise_weigh_what_scores_propose() -> None:
     away = replace(marginal, mean=marginal.mean + 3 * np.sqrt(np.diag(marginal.covariance)))
     elsewhere = Nested(made._nested.conditional, replace(made.nested, marginal=away))
     with pytest.raises(NoCentreError, match="do not lead to their marginal"):
-        with_values(elsewhere, 1)
+        with_values(elsewhere, "curves", 1)
 
 
 def test_local_variables_follow() -> None:
