@@ -17,6 +17,7 @@ import pmflow as pmf
 from pmflow.embedded.conditional import UNKNOWN, Conditional
 from pmflow.embedded.dense import DenseConditional, conditional_of
 from pmflow.embedded.dense_factors import LowRankFactors
+from pmflow.embedded.designs import Columns
 from pmflow.embedded.factors import Factors
 from pmflow.embedded.low_rank_factor import LowRankFactor
 from pmflow.embedded.predictors import NotLiftedError, Predictors
@@ -248,3 +249,14 @@ def test_a_process_is_fitted_judged_and_kept() -> None:
     assert pmf.diagnose(made, random_seed=1).verdict == "reliable"
     again = pmf.Approximation.from_state(made.to_state(), model)
     np.testing.assert_allclose(again.drawn_points(20, 1)[0], made.drawn_points(20, 1)[0])
+
+
+def test_curvatures_that_underflow_are_not_compared_with() -> None:
+    rng = np.random.default_rng(1)
+    matrix = rng.normal(size=(6, 3))
+    columns = Columns(matrix, np.ones(6, dtype=bool))
+    tiny, other = np.full(6, 1e-200), rng.uniform(1, 2, 6)
+    np.testing.assert_allclose(columns.gram(tiny), 1e-200 * matrix.T @ matrix)
+    # its square is 0, and no ratio to it is known
+    for diagonal in (other, 2 * other, tiny):
+        np.testing.assert_allclose(columns.gram(diagonal), (matrix.T * diagonal) @ matrix)
