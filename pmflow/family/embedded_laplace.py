@@ -47,7 +47,8 @@ class EmbeddedLaplace(ByNumpy, Approximation, state=EmbeddedLaplaceState):
     left to correct. Where they fall into small blocks that are independent of each other, each
     block has weights of its own, and where these are uneven its draws are chosen by them. Of many
     global variables of such blocks the marginal is that whose gradients are nearest to those of the
-    model, averaged over draws of the blocks (Fisher's identity).
+    model, averaged over draws of the blocks (Fisher's identity); weighted by its values, where the
+    local variables are independent or exactly Gaussian.
 
     Parameters
     ----------

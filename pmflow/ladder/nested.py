@@ -117,9 +117,8 @@ def _many(held: Held) -> Conditional | None:
         return None
     conditional = _given(held, is_global)
     # values have no noise then, and those by whom others only meet may be local
-    if conditional.is_independent and 0 < chosen.sum() <= FEW:
-        return None
-    if conditional.blocks is None:
+    has_few = conditional.is_independent and 0 < chosen.sum() <= FEW
+    if conditional.blocks is None or has_few:
         return None
     by_values = is_global.sum() <= MOST and is_gaussian(conditional, held.start)
     return None if by_values else conditional
