@@ -11,6 +11,9 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 
 import pmflow as pmf
+from pmflow.embedded.globals import Held
+from pmflow.embedded.structure import read_structure
+from pmflow.ladder.structured import density_at_start
 from pmflow.posterior.density import LogDensity, density_over
 
 __all__ = ["Array", "density_of", "log_density", "model_of"]
@@ -32,3 +35,9 @@ def log_density(model: pm.Model) -> LogDensity:
 
 def density_of(graph: Callable[[Any], Any], dim: int) -> LogDensity:
     return log_density(model_of(graph, dim))
+
+
+def held_of(model: pm.Model) -> Held:
+    """Its structure, as the ladder reads it."""
+    flow = pmf.NormalizingFlow("scale-loc", model=model, jitter=0.0, random_seed=1)
+    return read_structure(*density_at_start(flow), 1)

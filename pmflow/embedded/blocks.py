@@ -62,6 +62,11 @@ class Blocks:
         is_small = number >= _FEWEST and np.bincount(labels).max() <= _LARGEST
         return cls(labels) if is_small else None
 
+    @classmethod
+    def of_any(cls, pattern: csr_array) -> Blocks:
+        """The same, however few and large they are."""
+        return cls(connected_components(pattern, directed=False)[1])
+
     def across(self, log_weights: Floats) -> float:
         """What the log of the mean weight of all has beside those of each, by log weights.
 

@@ -27,6 +27,8 @@ _NUMBERS_AT_ONCE = 2**22
 
 _LIGHT = 0.3
 """The k-hat of squares below which no more places are looked at for it."""
+_HOPELESS = 1.0
+"""The k-hat above which the sd does not exist, as far as is seen."""
 
 type Floats = NDArray[np.float64]
 type AsSeen = Callable[[Floats], dict[str, Floats]]
@@ -137,7 +139,8 @@ def _with_tails(
         log_weights, seen = proposed.weights.log_weights, as_seen(proposed.theta)
         tails = {name: float(tail_of_squares(log_weights, x).max()) for name, x in seen.items()}
         largest = max(tails.values(), default=0.0)
-        wanted = MOST_PROPOSED if largest <= proposed.weights.k_threshold else proposed.most
+        may_be_chance = proposed.weights.k_threshold < largest < _HOPELESS
+        wanted = proposed.most if may_be_chance else MOST_PROPOSED
         if largest < _LIGHT or 2 * len(proposed.theta) > wanted:
             return proposed, tails
         proposed = proposed.doubled(rng)

@@ -66,8 +66,7 @@ def chosen_at(
     Means by weights of few mirrored pairs are off by the covariance of the weights of pairs with
     what is averaged, over the number of pairs: that is taken off by the weights themselves.
     """
-    inner, blocks = conditional.locals, conditional.blocks
-    assert blocks is not None
+    inner, blocks = conditional.locals, conditional.apart
     e = mirrored_draws(choices // 2, len(inner), rng)
     deviation, log_weights = blocks.log_weights(
         conditional.value_and_slope, given.z[0], inner, given.factor, e

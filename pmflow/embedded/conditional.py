@@ -199,6 +199,11 @@ class Conditional:
         """Of local variables that meet each other and no others, where these are many and small."""
         return Blocks.of_pattern(self.factors.pattern) if self.factors.is_apart else None
 
+    @cached_property
+    def apart(self) -> Blocks:
+        """The same, however few and large they are: for what says nothing by weights."""
+        return self.blocks or Blocks.of_any(self.factors.pattern)
+
     @property
     def is_in_blocks(self) -> bool:
         """Whether they are in several blocks of more than one variable."""
@@ -206,9 +211,8 @@ class Conditional:
 
     @cached_property
     def third(self) -> ThirdDerivatives:
-        """How the local variables change with the global ones, where they are in blocks."""
-        assert self.blocks is not None
-        return ThirdDerivatives(self.density, self.pattern, self.globals, self.locals, self.blocks)
+        """How the local variables change with the global ones, where they fall apart."""
+        return ThirdDerivatives(self.density, self.pattern, self.globals, self.locals, self.apart)
 
     def curved(self, modes: Modes) -> Modes:
         """The same with the density of each local variable, which are independent."""

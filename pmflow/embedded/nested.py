@@ -227,7 +227,7 @@ class Nested:
         cost = self.conditional.gradients + 8
         most = density.draws_within(_WORK / cost, most=_MOST, least=_FEWEST)
         if self.state.marginal is not None:
-            most = density.draws_within(_MORE_WORK / cost, most=_MOST_OF_ALL, least=_FEWEST)
+            most = density.draws_within(_MORE_WORK / cost, most=2 * _MOST, least=_FEWEST)
         elif most == _MOST:  # many global variables have few effective draws
             more = int(np.clip(_EFFECTIVE / self.state.ess, _MOST, _MOST_OF_ALL))
             most = density.draws_within(_MORE_WORK / cost, most=more, least=_MOST)

@@ -15,6 +15,7 @@ from pmflow.embedded.conditional import Conditional
 from pmflow.embedded.dense import conditional_of
 from pmflow.embedded.fit import CURVATURES, fit_nested
 from pmflow.embedded.globals import FEW, MOST, Held, choose_globals, is_gaussian, with_hubs
+from pmflow.embedded.linear import gaussian_given_others
 from pmflow.embedded.marginal import NoCentreError
 from pmflow.embedded.nested import Nested
 from pmflow.embedded.structure import (
@@ -44,6 +45,9 @@ minutes."""
 
 _FEW_BY_VALUES = 8
 """Global variables of blocks, up to which the values of their marginal have as little noise."""
+
+_LARGEST_EXACT = 128
+"""Variables that are exactly Gaussian and hang together: a trace takes two gradients for each."""
 
 type Way = Callable[[Conditional, NDArray[np.float64], int], Nested]
 
@@ -77,8 +81,14 @@ def _fitted(held: Held, seed: int) -> tuple[Conditional, Nested]:
     if many is not None:
         with suppress(NoCentreError):
             return many, _by(fit_by_scores, many, held, seed)
-    conditional = _given(held, _few(held))
-    return conditional, _by(fit_nested, conditional, held, seed)
+    try:
+        conditional = _given(held, _few(held))
+        return conditional, _by(fit_nested, conditional, held, seed)
+    except (NoCentreError, NoStructureError):
+        exact = _exact(held, seed)
+        if exact is None:
+            raise
+    return exact, _by(fit_by_scores, exact, held, seed)
 
 
 def _by(way: Way, conditional: Conditional, held: Held, seed: int) -> Nested:
@@ -122,6 +132,19 @@ def _many(held: Held) -> Conditional | None:
         return None
     by_values = is_global.sum() <= MOST and is_gaussian(conditional, held.start)
     return None if by_values else conditional
+
+
+def _exact(held: Held, seed: int) -> Conditional | None:
+    """What is exactly Gaussian given many others, such as the coefficients of a regression."""
+    whole = held.whole
+    if not whole.factors.is_apart or whole.density.work * _GRADIENTS_BY_SCORES > _WORK_BY_SCORES:
+        return None
+    is_local = gaussian_given_others(whole.density, held.places, held.start, seed)
+    if is_local.sum() < _LEAST or not FEW < (~is_local).sum() <= MANY:
+        return None
+    conditional = _given(held, ~is_local)
+    largest = np.bincount(conditional.apart.labels).max()
+    return conditional if largest <= _LARGEST_EXACT else None
 
 
 def _given(held: Held, is_global: NDArray[np.bool_]) -> Conditional:

@@ -9,17 +9,16 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from latent import held_of
 
 import pmflow as pmf
 from pmflow.embedded.check_globals import _of_gaussian
 from pmflow.embedded.fit import fit_nested
 from pmflow.embedded.globals import FEW, choose_globals
 from pmflow.embedded.marginal import NoCentreError
-from pmflow.embedded.structure import read_structure
 from pmflow.ladder.climb import Climb
 from pmflow.ladder.nested import NestedRung
 from pmflow.ladder.rung import NothingGained
-from pmflow.ladder.structured import density_at_start
 from pmflow.training.options import FitOptions
 from pmflow.watch import watching
 
@@ -47,11 +46,6 @@ def exact() -> tuple[np.ndarray, np.ndarray]:
     p /= p.sum(0)
     mean = (p * grid).sum(0)
     return mean, np.sqrt((p * grid**2).sum(0) - mean**2)
-
-
-def held_of(model: pm.Model) -> Any:
-    flow = pmf.NormalizingFlow("scale-loc", model=model, jitter=0.0, random_seed=1)
-    return read_structure(*density_at_start(flow), 1)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
