@@ -101,10 +101,10 @@ def fit_by_scores(conditional: Conditional, start: Floats, seed: int) -> Nested:
             with suppress(Stopped):
                 search.run()
                 exactly = integrated(conditional, centre)
-                if exactly is not None:
-                    search.tilt(_PRODUCTS_FOR_VALUES)
-                    return with_values(search.nested, exactly, seed)
-                search.tilt()
+                search.tilt(MOST if exactly is None else _PRODUCTS_FOR_VALUES)
+                weighed = None if exactly is None else with_values(search.nested, exactly, seed)
+                if weighed is not None:
+                    return weighed
                 search.look_again()
         except np.linalg.LinAlgError as error:
             raise NoCentreError("the search overflowed") from error

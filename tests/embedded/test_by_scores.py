@@ -156,8 +156,7 @@ def test_values_without_noise_weigh_what_scores_propose() -> None:
     marginal: Bent = made.nested.marginal
     away = replace(marginal, mean=marginal.mean + 3 * np.sqrt(np.diag(marginal.covariance)))
     elsewhere = Nested(made._nested.conditional, replace(made.nested, marginal=away))
-    with pytest.raises(NoCentreError, match="do not lead to their marginal"):
-        with_values(elsewhere, "curves", 1)
+    assert with_values(elsewhere, "curves", 1) is None
 
 
 def test_local_variables_follow() -> None:
